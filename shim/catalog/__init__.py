@@ -1,0 +1,44 @@
+"""The catalogue of system calls that profiles may not know yet; the facts are profiles/syscalls.yaml."""
+
+
+class Syscall:
+    """One call of the catalogue.
+
+    ``numbers`` maps an architecture (uname's machine: ``x86_64``, ``aarch64``, ``i386``, ``x32``) to
+    the call's number; an architecture that is absent has no such call. ``kind`` is
+    ``kernel-injected`` (the kernel makes a process issue it) or ``program`` (programs call it).
+    ``kernel`` and ``libseccomp`` are the first releases that know it; ``libseccomp`` is empty where
+    none does yet.
+    """
+
+    __slots__ = ("kernel", "kind", "libseccomp", "name", "numbers", "risk", "source")
+
+    def __init__(
+        self,
+        name: str,
+        numbers: dict[str, int],
+        kind: str,
+        kernel: str,
+        libseccomp: str,
+        risk: str,
+        source: str,
+    ) -> None:
+        self.name = name
+        self.numbers = numbers
+        self.kind = kind
+        self.kernel = kernel
+        self.libseccomp = libseccomp
+        self.risk = risk
+        self.source = source
+
+
+def load() -> dict[str, Syscall]:
+    """Give every call of the catalogue by name, from the generated module (no YAML at run time)."""
+    from shim.catalog.data import ROWS
+
+    return {row[0]: Syscall(*row) for row in ROWS}
+
+
+def kernel_injected() -> dict[str, Syscall]:
+    """Give the calls that a kernel makes a process issue without the program's doing."""
+    return {name: call for name, call in load().items() if call.kind == "kernel-injected"}

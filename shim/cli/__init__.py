@@ -1,0 +1,41 @@
+"""The verbs: parse, one call, print. One file a verb; what a verb needs is imported when it runs."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from shim import __version__
+from shim.errors import ShimError, printable
+
+VERBS = ("probe", "patch", "verify", "exec", "config", "demo")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and give its exit code: 0 done, 1 findings, 2 error."""
+    parser = argparse.ArgumentParser(
+        prog="seccomp-shim",
+        description="Keep containers alive when the kernel learns a system call that their "
+        "seccomp profile has never heard of.",
+    )
+    parser.add_argument("--version", action="version", version=f"seccomp-shim {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in VERBS:
+        module = importlib.import_module(f"shim.cli.{name}")
+        module.add_parser(verbs)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ShimError as error:
+        print(f"seccomp-shim {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader (head, less) went away; keep the interpreter from failing on flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except OSError as error:
+        subject = f"{error.filename}: " if error.filename else ""
+        print(f"seccomp-shim {args.verb}: {printable(f'{subject}{error.strerror or error}')}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,1 @@
+"""What the kernel will do: encode, decode, emulate, prefix, prove; compile through libseccomp."""

@@ -1,0 +1,1 @@
+"""What this machine is: kernel probe, runtimes and their libseccomp, live processes."""

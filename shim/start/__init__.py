@@ -1,0 +1,1 @@
+"""The container start path: standard library only, nothing heavy at import."""

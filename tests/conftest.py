@@ -1,0 +1,17 @@
+"""Options of the test run; ``tests/run`` passes its arguments on to here."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switches for the suites that take minutes."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--vm", action="store_true", help="also boot the virtual machines")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the suites out that were not asked for."""
+    left_out = [m for m in ("slow", "vm") if not config.getoption(f"--{m}")]
+    wanted = [i for i in items if not any(i.get_closest_marker(m) for m in left_out)]
+    config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
+    items[:] = wanted

@@ -1,0 +1,28 @@
+"""What a test needs of the machine: skip without it, or fail where SHIM_TESTS=require."""
+
+import os
+import shutil
+
+import pytest
+
+
+def kernel(condition: bool, why: str) -> None:
+    """Go on only if ``condition`` holds; ``why`` names what is missing."""
+    if condition:
+        return
+    if os.environ.get("SHIM_TESTS") == "require":
+        pytest.fail(f"SHIM_TESTS=require, but {why}")
+    pytest.skip(f"{why} (SHIM_TESTS=require makes this a failure)")
+
+
+def root() -> None:
+    """Go on only as root."""
+    kernel(os.geteuid() == 0, "this needs root")
+
+
+def program(name: str) -> str:
+    """Go on only if ``name`` is on PATH; give its path."""
+    path = shutil.which(name)
+    kernel(path is not None, f"{name} is not installed")
+    assert path is not None
+    return path
