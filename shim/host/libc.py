@@ -1,0 +1,63 @@
+"""The C library, loaded once, and the one place where errno becomes an exception."""
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.argtypes = [ctypes.c_long] * 7
+_syscall.restype = ctypes.c_long
+_ptrace = _libc.ptrace
+_ptrace.argtypes = [ctypes.c_long] * 4
+_ptrace.restype = ctypes.c_long
+_prctl = _libc.prctl
+_prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_prctl.restype = ctypes.c_int
+
+
+def _oserror(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def syscall(nr: int, *args: int) -> int:
+    """Make system call ``nr``; OSError carries its errno."""
+    ctypes.set_errno(0)
+    result: int = _syscall(nr, *args, *(0,) * (6 - len(args)))
+    if result == -1:
+        raise _oserror(f"syscall {nr}")
+    return result
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2)."""
+    result: int = _prctl(option, arg2, arg3, arg4, arg5)
+    if result == -1:
+        raise _oserror(f"prctl {option}")
+    return result
+
+
+def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
+    """ptrace(2); for PEEK requests a result of -1 without errno is a value."""
+    ctypes.set_errno(0)
+    result: int = _ptrace(request, pid, addr, data)
+    if result == -1 and ctypes.get_errno():
+        raise _oserror(f"ptrace {request:#x} of {pid}")
+    return result
+
+
+def sock_fprog(program: bytes) -> "tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]":
+    """Lay out ``struct sock_fprog`` for ``program``; keep both parts alive while the kernel reads."""
+    code = ctypes.create_string_buffer(program, len(program))
+    head = (len(program) // 8).to_bytes(8, "little") + ctypes.addressof(code).to_bytes(8, "little")
+    return ctypes.create_string_buffer(head, 16), code
+
+
+def set_filter(program: bytes, flags: int = 0) -> int:
+    """Install ``program`` on the calling thread: seccomp(SECCOMP_SET_MODE_FILTER)."""
+    from shim import abi
+
+    fprog, code = sock_fprog(program)
+    result = syscall(abi.NR_SECCOMP, abi.SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(fprog))
+    del code
+    return result
