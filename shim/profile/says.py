@@ -1,0 +1,164 @@
+"""What a profile says about one system call, read as libseccomp will read it.
+
+The container start path imports this module: it imports nothing but the error. The core serves the
+flat ``linux.seccomp`` of the OCI runtime spec and, with ``shim.profile.docker``, Docker's format.
+
+libseccomp keeps the first unconditional rule of a call and forgets the conditional ones beside it
+(measured with 2.5.4): so the rules are read in order, and the first one that always applies is the
+last one read. Before it, a rule that can deny outweighs one that can allow: an admin who wrote the
+call's name beside a denial meant it.
+"""
+
+from shim.errors import ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+SUPERVISED = ("SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE")
+DENYING = (
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_TRAP",
+)
+ACTIONS = ALLOWING + SUPERVISED + DENYING
+
+X86_64 = "SCMP_ARCH_X86_64"
+
+# How far a rule applies to a process on x86-64 (a condition on arguments is looked at apart).
+ALWAYS, SOMETIMES, NEVER = "always", "sometimes", "never"
+
+# What the rules of a call amount to, the weightier the higher.
+_VERDICTS = ("denied-by-default", "conditional", "allows", "supervised", "explicit-deny")
+_CONDITIONAL, _ALLOWS, _SUPERVISES, _DENIES = range(1, 5)
+
+
+def says(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
+    """Tell what the flat ``linux.seccomp`` of a config.json says about the call ``name``.
+
+    Returns the verdict and a one-line reason. Verdicts: ``unconfined``, ``no-x86-64``, ``allows``,
+    ``conditional`` (allowed with certain arguments only), ``explicit-deny``, ``supervised`` (a
+    listener or tracer decides), ``default-allows``, ``denied-by-default``.
+    ShimError: wrong types or an unknown action; its subject is the JSON pointer of the place.
+    """
+    if seccomp is None:
+        return "unconfined", "there is no profile"
+    listed = strings(table(seccomp, ""), "architectures", "")
+    return verdict(seccomp, name, listed, names_of, lambda _rule, _pointer: ALWAYS)
+
+
+def verdict(
+    profile: "dict[str, object]",
+    name: str,
+    architectures: "list[str]",
+    names: "Callable[[dict[str, object], str], list[str]]",
+    applies: "Callable[[dict[str, object], str], str]",
+) -> "tuple[str, str]":
+    """Read the rules of ``profile`` for ``name``, as ``says`` describes.
+
+    ``names`` gives the names of a rule, ``applies`` one of ALWAYS, SOMETIMES, NEVER; both are given
+    the rule and its JSON pointer.
+    """
+    syscalls = rules(profile)
+    if not profile.get("defaultAction") and not syscalls:
+        # runc (specconv.SetupSeccomp) and Docker both take this for a profile switched off.
+        return "unconfined", "the profile has neither a default action nor rules"
+    default = action_of(profile, "defaultAction", "")
+    if architectures and X86_64 not in architectures:
+        return "no-x86-64", f"its architectures do not include {X86_64}"
+    rank, reason = 0, ""
+    decided = False
+    for index, rule in enumerate(syscalls):
+        pointer = f"/syscalls/{index}"
+        table(rule, pointer)
+        action = action_of(rule, "action", pointer)
+        conditions = sequence(rule, "args", pointer)
+        if name not in names(rule, pointer) or decided:
+            continue
+        scope = applies(rule, pointer)
+        if scope == NEVER:
+            continue
+        decided = scope == ALWAYS and not conditions
+        if action in DENYING:
+            same = ", as the default does" if same_action(profile, rule) else ""
+            this = _DENIES, f"the rule {pointer} denies it by name with {action}{same}"
+        elif action in SUPERVISED:
+            this = _SUPERVISES, f"the rule {pointer} leaves it to {action}"
+        elif decided:
+            this = _ALLOWS, f"the rule {pointer} allows it"
+        else:
+            limit = "for certain arguments" if conditions else "under a condition"
+            this = _CONDITIONAL, f"the rule {pointer} allows it {limit} only"
+        if this[0] > rank:
+            rank, reason = this
+    if rank > _CONDITIONAL:
+        return _VERDICTS[rank], reason
+    if default in ALLOWING:
+        return "default-allows", f"the default action {default} allows it"
+    if default in SUPERVISED:
+        return "supervised", f"the default action {default} leaves it to a supervisor"
+    return _VERDICTS[rank], reason or f"only the default action {default} denies it"
+
+
+def same_action(profile: "dict[str, object]", rule: "dict[str, object]") -> bool:
+    """Tell whether ``rule`` does just what the default of ``profile`` does, its errno included."""
+    action = profile.get("defaultAction")
+    if action != rule.get("action"):
+        return False
+    if action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
+        return True
+    return _errno(profile, "defaultErrnoRet") == _errno(rule, "errnoRet")
+
+
+def rules(profile: "dict[str, object]") -> "list[dict[str, object]]":
+    """Give the rules of ``profile``; what each of them is gets looked at by who reads it."""
+    return sequence(profile, "syscalls", "")  # type: ignore[return-value]
+
+
+def names_of(rule: "dict[str, object]", pointer: str) -> "list[str]":
+    """Give the names of an OCI rule."""
+    return strings(rule, "names", pointer)
+
+
+def action_of(where: "dict[str, object]", key: str, pointer: str) -> str:
+    """Give the action under ``key``; ShimError where it is none that libseccomp has."""
+    action = where.get(key)
+    if not isinstance(action, str):
+        raise ShimError("an action must be a string", subject=f"{pointer}/{key}")
+    if action not in ACTIONS:
+        raise ShimError(f"unknown action {action}", subject=f"{pointer}/{key}")
+    return action
+
+
+def strings(where: "dict[str, object]", key: str, pointer: str) -> "list[str]":
+    """Give the list of strings under ``key``; absent and null are empty, as in Go."""
+    values = sequence(where, key, pointer)
+    for value in values:
+        if not isinstance(value, str):
+            raise ShimError("must be a list of strings", subject=f"{pointer}/{key}")
+    return values  # type: ignore[return-value]
+
+
+def sequence(where: "dict[str, object]", key: str, pointer: str) -> "list[object]":
+    """Give the list under ``key``; absent and null are empty, as in Go."""
+    values = where.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise ShimError("must be a list", subject=f"{pointer}/{key}")
+    return values
+
+
+def table(value: object, pointer: str) -> "dict[str, object]":
+    """Give ``value`` back if it is an object."""
+    if not isinstance(value, dict):
+        raise ShimError("must be an object", subject=pointer or "the profile")
+    return value
+
+
+def _errno(where: "dict[str, object]", key: str) -> object:
+    value = where.get(key)
+    return 1 if value is None else value  # runc and crun take EPERM where none is given
