@@ -1,4 +1,4 @@
-"""Kernel constants by their kernel names (include/uapi/linux: seccomp.h, audit.h, filter.h, ptrace.h).
+"""Kernel constants by their kernel names (include/uapi/linux: seccomp.h, audit.h, ptrace.h...).
 
 Plain integers and nothing else: the container start path imports this module.
 """
@@ -32,23 +32,79 @@ SECCOMP_RET_ALLOW = 0x7FFF0000
 SECCOMP_RET_ACTION_FULL = 0xFFFF0000
 SECCOMP_RET_DATA = 0x0000FFFF
 
+# err.h: the largest errno; SECCOMP_RET_ERRNO's data is cut to it
+MAX_ERRNO = 4095
+
 # struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6]
 SECCOMP_DATA_NR = 0
 SECCOMP_DATA_ARCH = 4
 SECCOMP_DATA_SIZE = 64
 
-# bpf_common.h
+# bpf_common.h, filter.h: the fields of an instruction's code
 BPF_MAXINSNS = 4096
+BPF_MEMWORDS = 16
+BPF_LD = 0x00
+BPF_LDX = 0x01
+BPF_ST = 0x02
+BPF_STX = 0x03
+BPF_ALU = 0x04
+BPF_JMP = 0x05
+BPF_RET = 0x06
+BPF_MISC = 0x07
+BPF_W = 0x00
+BPF_IMM = 0x00
+BPF_ABS = 0x20
+BPF_MEM = 0x60
+BPF_LEN = 0x80
+BPF_ADD = 0x00
+BPF_SUB = 0x10
+BPF_MUL = 0x20
+BPF_DIV = 0x30
+BPF_OR = 0x40
+BPF_AND = 0x50
+BPF_LSH = 0x60
+BPF_RSH = 0x70
+BPF_NEG = 0x80
+BPF_XOR = 0xA0
+BPF_JA = 0x00
+BPF_JEQ = 0x10
+BPF_JGT = 0x20
+BPF_JGE = 0x30
+BPF_JSET = 0x40
+BPF_K = 0x00
+BPF_X = 0x08
+BPF_A = 0x10
+BPF_TAX = 0x00
+BPF_TXA = 0x80
 
 # prctl.h
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 
+# ptrace.h
+PTRACE_CONT = 7
+PTRACE_DETACH = 17
+PTRACE_GETREGS = 12
+PTRACE_SETREGS = 13
+PTRACE_SYSCALL = 24
+PTRACE_SEIZE = 0x4206
+PTRACE_INTERRUPT = 0x4207
+PTRACE_LISTEN = 0x4208
+PTRACE_SECCOMP_GET_FILTER = 0x420C
+PTRACE_GET_SYSCALL_INFO = 0x420E
+PTRACE_SYSCALL_INFO_ENTRY = 1
+PTRACE_SYSCALL_INFO_EXIT = 2
+PTRACE_O_TRACESYSGOOD = 1 << 0
+PTRACE_O_TRACEEXEC = 1 << 4
+PTRACE_O_EXITKILL = 1 << 20
+PTRACE_EVENT_EXEC = 4
+PTRACE_EVENT_STOP = 128
+
 # x86-64 system call numbers (arch/x86/entry/syscalls/syscall_64.tbl)
 NR_PRCTL = 157
 NR_SECCOMP = 317
 
-# Numbers 337-423 are unassigned on x86-64 for good (numbers are shared by all architectures from 424
-# on): no kernel has code behind them. Denied by a profile they give EPERM, let through ENOSYS.
+# Unassigned on x86-64 for good: from 424 on numbers are shared by all architectures, and no kernel
+# has code behind these. Denied by a profile they give EPERM, let through ENOSYS.
 CANARIES = range(337, 424)
