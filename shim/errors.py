@@ -19,5 +19,5 @@ class ShimError(Exception):
 
 
 def printable(text: str) -> str:
-    """Show ``text`` on one line: control characters (a forged line, a terminal escape) as escapes."""
+    """Show ``text`` on one line, control characters (a terminal escape) as backslash escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

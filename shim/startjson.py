@@ -20,31 +20,31 @@ class _Context:
     parse_int = int
     memo: "dict[str, str]" = {}  # noqa: RUF012 - the scanner fills and clears it itself
 
-    @staticmethod
-    def parse_constant(name: str) -> float:
-        """Refuse NaN and the infinities, which JSON (RFC 8259) does not have."""
-        raise ValueError(f"{name} is not JSON")
+    parse_constant = float
+
+
+_CONTEXT: "Any" = _Context
 
 
 def loads(text: "str | bytes") -> "Any":
-    """Read one JSON document. ValueError: it is none (or nests deeper than the interpreter allows)."""
+    """Read one JSON document. ValueError: it is none, or nests too deeply."""
     if isinstance(text, bytes):
         text = text.decode()
     try:
         from _json import make_scanner
-    except ImportError:
+
+        value, end = make_scanner(_CONTEXT)(text, len(text) - len(text.lstrip(" \t\r\n")))
+        if text[end:].strip(" \t\r\n"):
+            raise ValueError("data after the document")
+    except (ImportError, StopIteration, SystemError, ValueError, RecursionError):
+        # Rare and slow from here: let the package find the words. SystemError is what the bare
+        # scanner raises for malformed input while json.decoder, home of its exception, is missing.
         import json
 
-        return json.loads(text)
-    text = text.strip(" \t\r\n")
-    try:
-        value, end = make_scanner(_Context)(text, 0)
-    except StopIteration as stop:
-        raise ValueError(f"not JSON at character {stop.value}") from None
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
-    if end != len(text):
-        raise ValueError(f"data after the JSON document at character {end}")
+        try:
+            value = json.loads(text)
+        except RecursionError:
+            raise ValueError("JSON nested too deeply") from None
     return value
 
 
@@ -56,7 +56,9 @@ def dumps(value: "Any") -> str:
         import json
 
         return json.dumps(value)
-    encoder = make_encoder(None, _unsupported, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    encoder = make_encoder(
+        None, _unsupported, encode_basestring_ascii, None, ": ", ", ", False, False, False
+    )
     return "".join(encoder(value, 0))
 
 

@@ -1,11 +1,11 @@
-"""The catalogue of system calls that profiles may not know yet; the facts are profiles/syscalls.yaml."""
+"""The catalogue of calls that profiles may not know yet; its facts are profiles/syscalls.yaml."""
 
 
 class Syscall:
     """One call of the catalogue.
 
-    ``numbers`` maps an architecture (uname's machine: ``x86_64``, ``aarch64``, ``i386``, ``x32``) to
-    the call's number; an architecture that is absent has no such call. ``kind`` is
+    ``numbers`` maps an architecture (``x86_64``, ``i386``, ``x32``, ``aarch64``, ...) to the call's
+    number; an architecture that is absent has no such call. ``kind`` is
     ``kernel-injected`` (the kernel makes a process issue it) or ``program`` (programs call it).
     ``kernel`` and ``libseccomp`` are the first releases that know it; ``libseccomp`` is empty where
     none does yet.

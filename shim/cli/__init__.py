@@ -1,4 +1,4 @@
-"""The verbs: parse, one call, print. One file a verb; what a verb needs is imported when it runs."""
+"""The verbs: parse, one call, print. One file a verb; it imports what it needs when it runs."""
 
 import argparse
 import importlib
@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         subject = f"{error.filename}: " if error.filename else ""
-        print(f"seccomp-shim {args.verb}: {printable(f'{subject}{error.strerror or error}')}", file=sys.stderr)
+        print(
+            f"seccomp-shim {args.verb}: {printable(f'{subject}{error.strerror or error}')}",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

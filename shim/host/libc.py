@@ -3,6 +3,10 @@
 import ctypes
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    _Buffer = ctypes.Array[ctypes.c_char]
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.argtypes = [ctypes.c_long] * 7
@@ -30,7 +34,7 @@ def syscall(nr: int, *args: int) -> int:
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
-    """prctl(2)."""
+    """Set or ask a property of the process: prctl(2). OSError carries its errno."""
     result: int = _prctl(option, arg2, arg3, arg4, arg5)
     if result == -1:
         raise _oserror(f"prctl {option}")
@@ -38,7 +42,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 
 def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
-    """ptrace(2); for PEEK requests a result of -1 without errno is a value."""
+    """Look at or steer thread ``pid``: ptrace(2). OSError carries its errno."""
     ctypes.set_errno(0)
     result: int = _ptrace(request, pid, addr, data)
     if result == -1 and ctypes.get_errno():
@@ -46,8 +50,8 @@ def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
     return result
 
 
-def sock_fprog(program: bytes) -> "tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]":
-    """Lay out ``struct sock_fprog`` for ``program``; keep both parts alive while the kernel reads."""
+def sock_fprog(program: bytes) -> "tuple[_Buffer, _Buffer]":
+    """Lay out ``struct sock_fprog``; both parts must stay alive while the kernel reads them."""
     code = ctypes.create_string_buffer(program, len(program))
     head = (len(program) // 8).to_bytes(8, "little") + ctypes.addressof(code).to_bytes(8, "little")
     return ctypes.create_string_buffer(head, 16), code

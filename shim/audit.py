@@ -1,0 +1,88 @@
+"""One schema for every adjustment, rendered by structlog; the start path's twin is shim.journal.
+
+A line has ``time``, ``level`` and ``event`` first, then what the event has of: ``mechanism``,
+``container``, ``bundle``, ``runtime``, ``pid``, ``profile``, ``kernel``, ``state``, ``syscall``,
+``before`` and ``after`` (the verdict for the call), ``length_before``, ``length_after`` (in
+instructions), ``sha256_before``, ``sha256_after``, ``proof``, ``verified``, ``stops``,
+``duration_ms``, ``reason``.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+from shim import config, journal
+from shim.errors import ShimError
+from shim.startjson import dumps
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
+
+
+def path() -> str:
+    """Give the log's path: the admin's for root, else one of the user's own."""
+    if os.geteuid() == 0:
+        return config.load()[0]["log"]
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    folder = os.path.join(state, "seccomp-shim")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, "audit.jsonl")
+
+
+def record(event: str, *, level: str = "info", log: str | None = None, **fields: object) -> None:
+    """Append one line to the log and, on a terminal, show it on standard error.
+
+    ShimError if it cannot be written: the caller must not make the adjustment then.
+    """
+    target = log or path()
+    line = logger(_Sink(target))
+    try:
+        getattr(line, level)(event, **fields)
+    except OSError as error:
+        raise ShimError(
+            f"cannot log: {error.strerror}",
+            subject=target,
+            hint="nothing was changed; make the folder or free the disk",
+        ) from None
+    if sys.stderr.isatty():
+        getattr(_console(sys.stderr), level)(event, **fields)
+
+
+def logger(sink: Any) -> Any:
+    """Give a structlog logger whose lines are those of ``shim.journal.render``."""
+    return structlog.wrap_logger(
+        sink,
+        processors=[
+            structlog.processors.add_log_level,
+            _in_order,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: dumps(event)),
+        ],
+        wrapper_class=structlog.BoundLogger,
+    )
+
+
+class _Sink:
+    """Where structlog hands its finished line: the audit log."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def msg(self, line: str) -> None:
+        journal.append(line.encode() + b"\n", self.path)
+
+    info = warning = error = msg
+
+
+def _in_order(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    head = {"time": journal.timestamp(), "level": event.pop("level"), "event": event.pop("event")}
+    return {**head, **event}
+
+
+def _console(stream: TextIO) -> Any:
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[structlog.processors.add_log_level, structlog.dev.ConsoleRenderer()],
+        wrapper_class=structlog.BoundLogger,
+    )

@@ -1,0 +1,153 @@
+"""Follow one thread with ptrace(2), from a seize that leaves it running to a detach.
+
+Nothing here changes the thread, so if the tracer dies at any moment the kernel lets the thread go
+on as if nobody had looked.
+"""
+
+import ctypes
+import os
+
+from shim import abi
+from shim.errors import ShimError
+from shim.host.libc import ptrace
+
+_WALL = 0x40000000
+_SPINS = 400
+_STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
+
+# struct ptrace_syscall_info (include/uapi/linux/ptrace.h) as 64-bit words: op and arch, ip, sp,
+# then at entry nr and args[6], at exit the return value and whether it is an error.
+_info_buffer = ctypes.create_string_buffer(88)
+_info = memoryview(_info_buffer).cast("B").cast("Q")
+_info_address = ctypes.addressof(_info_buffer)
+
+
+class GoneError(ShimError):
+    """The thread ended, or replaced itself by another program, before what was waited for."""
+
+
+class Tracee:
+    """One seized thread; ``stops`` counts how often it was stopped."""
+
+    __slots__ = ("entered", "pid", "stops")
+
+    def __init__(self, pid: int, options: int = 0) -> None:
+        self.pid = pid
+        self.stops = 0
+        self.entered = False
+        ptrace(
+            abi.PTRACE_SEIZE, pid, 0, abi.PTRACE_O_TRACESYSGOOD | abi.PTRACE_O_TRACEEXEC | options
+        )
+        ptrace(abi.PTRACE_INTERRUPT, pid)
+        while (status := self._wait()) >> 16 != abi.PTRACE_EVENT_STOP:
+            # A signal or an exec came first: hand it on and wait for our own stop.
+            signal = 0 if status >> 16 else status >> 8 & 0xFF
+            ptrace(abi.PTRACE_CONT, pid, 0, signal)
+
+    def next_call(self) -> tuple[int, int, tuple[int, ...]]:
+        """Run on to the entry of the thread's next system call: (arch, nr, args)."""
+        while True:
+            self._resume_to_call()
+            if self.entered:  # the exit of the call seen before: nothing to learn
+                self.entered = False
+                continue
+            if self._info_op() == abi.PTRACE_SYSCALL_INFO_ENTRY:
+                self.entered = True
+                return _info[0] >> 32, _info[3], tuple(_info[4:10])
+
+    def result(self) -> int:
+        """Run the entered call to its exit and give its result, errors negative."""
+        self._resume_to_call()
+        self.entered = False
+        if self._info_op() != abi.PTRACE_SYSCALL_INFO_EXIT:
+            raise ShimError(f"thread {self.pid} stopped elsewhere than at the exit of its call")
+        value = _info[3]
+        return value - (1 << 64) if value >> 63 else value
+
+    def stack_pointer(self) -> int:
+        """Give the stack pointer at the present stop."""
+        self._info_op()
+        return _info[2]
+
+    def again(self, nr: int) -> None:
+        """At the exit of call ``nr``: let the thread make the same call once more.
+
+        One PTRACE_SETREGS does it, so a tracer that dies leaves either the finished call or the
+        repeated one. The kernel keeps the argument registers across a call; rax and rcx, r11 (which
+        ``syscall`` clobbers by definition) are all that differs.
+        """
+        registers = (
+            ctypes.c_ulonglong * 27
+        )()  # struct user_regs_struct, arch/x86/include/asm/user_64.h
+        ptrace(abi.PTRACE_GETREGS, self.pid, 0, ctypes.addressof(registers))
+        registers[10] = nr  # rax
+        registers[16] -= 2  # rip: back over the two bytes of ``syscall``
+        ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
+
+    def filters(self) -> list[bytes]:
+        """Give the seccomp filters in force, the newest first, as the kernel keeps them.
+
+        OSError: EACCES without CAP_SYS_ADMIN or from inside a filter; EINVAL or EIO on a kernel
+        without CONFIG_CHECKPOINT_RESTORE.
+        """
+        found: list[bytes] = []
+        while True:
+            try:
+                length = ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found))
+            except FileNotFoundError:  # ENOENT: no filter of that index
+                return found
+            buffer = ctypes.create_string_buffer(length * 8)
+            ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found), ctypes.addressof(buffer))
+            found.append(buffer.raw)
+
+    def detach(self) -> None:
+        """Let the stopped thread go on, untraced."""
+        ptrace(abi.PTRACE_DETACH, self.pid)
+
+    def _info_op(self) -> int:
+        ptrace(abi.PTRACE_GET_SYSCALL_INFO, self.pid, len(_info_buffer), _info_address)
+        return _info[0] & 0xFF
+
+    def _resume_to_call(self) -> None:
+        signal = 0
+        request = abi.PTRACE_SYSCALL
+        while True:
+            ptrace(request, self.pid, 0, signal)
+            status = self._wait()
+            signal, event = status >> 8 & 0xFF, status >> 16
+            request = abi.PTRACE_SYSCALL
+            if signal == 5 | 0x80:  # SIGTRAP | PTRACE_O_TRACESYSGOOD's mark
+                return
+            if event == abi.PTRACE_EVENT_EXEC:
+                raise GoneError("the process started its program without loading a filter")
+            if event == abi.PTRACE_EVENT_STOP:
+                # A job-control stop must stay one until its SIGCONT (ptrace(2), PTRACE_LISTEN).
+                if signal in _STOP_SIGNALS:
+                    request = abi.PTRACE_LISTEN
+                signal = 0
+
+    def _wait(self) -> int:
+        """Wait for the next stop and give its status.
+
+        Looking a few hundred times before sleeping makes a stop about five times cheaper: what
+        costs is to wake a processor that went idle (docs/injection.md has the figures).
+        """
+        for _ in range(_SPINS):
+            pid, status = os.waitpid(self.pid, os.WNOHANG | _WALL)
+            if pid:
+                break
+        else:
+            _, status = os.waitpid(self.pid, _WALL)
+        if not os.WIFSTOPPED(status):
+            raise GoneError("the process ended before it loaded a filter")
+        self.stops += 1
+        return status
+
+
+def installed_filters(pid: int) -> list[bytes]:
+    """Read the seccomp filters of live process ``pid``, the newest first (root; stops it briefly)."""
+    tracee = Tracee(pid)
+    try:
+        return tracee.filters()
+    finally:
+        tracee.detach()

@@ -1,0 +1,49 @@
+"""The audit log as a file: one JSON document a line, whole or not at all.
+
+Standard library only: the start path writes through here directly, everything else through
+``shim.audit``, which renders the same lines with structlog.
+"""
+
+import errno
+import fcntl
+import os
+import time
+
+from shim.startjson import dumps
+
+DEFAULT = "/var/log/seccomp-shim/audit.jsonl"
+
+
+def timestamp() -> str:
+    """Give the time now: RFC 3339, UTC, microseconds."""
+    now = time.time_ns()
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 1_000_000_000))
+    return f"{seconds}.{now % 1_000_000_000 // 1000:06d}Z"
+
+
+def render(level: str, event: str, fields: dict[str, object]) -> bytes:
+    """Make one line. JSON escapes every control character, so no name or path can forge another."""
+    return dumps({"time": timestamp(), "level": level, "event": event, **fields}).encode() + b"\n"
+
+
+def append(line: bytes, path: str) -> None:
+    """Append ``line`` to the log at ``path``, whole or not at all; OSError says why not.
+
+    The folder must be there: making it is the installation's work, and a missing one is a doubt.
+    O_APPEND alone keeps writers apart, but a full disk cuts a write short: the lock lets that
+    half line be taken back before anybody writes behind it.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        size = os.fstat(fd).st_size
+        try:
+            written = os.write(fd, line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        if written != len(line):
+            os.ftruncate(fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(fd)

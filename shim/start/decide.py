@@ -1,0 +1,51 @@
+"""What a starting container needs, from the kernel's state and what its config.json says."""
+
+import os
+
+from shim.errors import ShimError
+from shim.profile.says import says
+from shim.startjson import loads
+
+# crun takes a raw program from this annotation instead of linux.seccomp (crun.1, 0.18); only root
+# can have put it into a bundle, and then only the program itself can tell what it denies.
+_RAW_BPF = "run.oci.seccomp_bpf_data"
+
+
+def read_config(bundle: str) -> "dict[str, object]":
+    """Read ``bundle``'s config.json; ShimError says why it cannot be believed."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as file:
+            config = loads(file.read())
+    except OSError as error:
+        raise ShimError(f"cannot read: {error.strerror}", subject=path) from None
+    except ValueError as error:
+        raise ShimError(f"is not JSON: {error}", subject=path) from None
+    if not isinstance(config, dict):
+        raise ShimError("is not an OCI config", subject=path)
+    return config
+
+
+def denied_by_default(
+    config: "dict[str, object]", calls: "dict[str, int]"
+) -> "tuple[dict[str, int], dict[str, int], str]":
+    """Sort ``calls`` by what ``config`` says: denied only by the default, allowed by name, reasons.
+
+    The reasons tell of those that are in neither. ShimError: the profile cannot be understood.
+    """
+    linux = config.get("linux") or {}
+    annotations = config.get("annotations") or {}
+    if not isinstance(linux, dict) or not isinstance(annotations, dict):
+        raise ShimError("linux or annotations is not an object", subject="config.json")
+    if _RAW_BPF in annotations:
+        return dict(calls), {}, ""
+    denied, named, reasons = {}, {}, []
+    for name, nr in calls.items():
+        verdict, reason = says(linux.get("seccomp"), name)
+        if verdict == "denied-by-default":
+            denied[name] = nr
+        elif verdict == "allows":
+            named[name] = nr
+        else:
+            reasons.append(f"{name}: {verdict}: {reason}")
+    return denied, named, "; ".join(reasons)

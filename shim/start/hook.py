@@ -1,0 +1,230 @@
+"""The OCI prestart or createRuntime hook: decide, start the tracer, return.
+
+Called by the runtime with the container's state (JSON) on standard input, in the runtime's own
+namespaces, after the container's init exists and before it loads its filter.
+"""
+
+import os
+import sys
+
+from shim import abi, config, journal
+from shim.errors import ShimError
+from shim.startjson import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+USAGE = "usage: seccomp-shim-hook [--config FILE] [--canary NR] < state.json"
+_SEIZE_SECONDS = 10
+_FOLLOW_SECONDS = 120
+_STATE_BYTES = 1 << 20
+
+
+def main(argv: "list[str]") -> int:
+    """Run the hook and give its exit code: 0, or 1 where the start is refused."""
+    try:
+        path, canary = _options(argv)
+    except ShimError as error:
+        return _complain(str(error), 2)
+    settings, doubt = config.load(path)
+    start = Start(settings)
+    try:
+        if doubt:
+            start.log("config", level="error", reason=doubt)
+        start.read_state()
+        return start.decide(canary)
+    except (ShimError, OSError, ValueError, KeyError, TypeError) as error:
+        return start.fail(error)
+
+
+class Start:
+    """One container start: its settings and what is known of it, for the log."""
+
+    __slots__ = ("deny", "facts", "path", "pid")
+
+    def __init__(self, settings: "dict[str, str]") -> None:
+        self.deny = settings["on_error"] == "deny"
+        self.path = settings["log"]
+        self.facts: dict[str, object] = {"mechanism": "filter-injection"}
+        self.pid = 0
+
+    def log(self, event: str, *, level: str = "info", **fields: object) -> None:
+        """Write one audit line; OSError if it cannot be written."""
+        journal.append(journal.render(level, event, {**self.facts, **fields}), self.path)
+
+    def fail(self, error: Exception) -> int:
+        """Say that nothing could be done and why; then allow or refuse as the admin chose."""
+        reason = str(error) if isinstance(error, ShimError | OSError) else repr(error)
+        try:
+            self.log("refused" if self.deny else "failed", level="error", reason=reason)
+        except OSError as unlogged:
+            reason = f"{reason}; and the log cannot be written: {unlogged}"
+        if not self.deny:
+            return _complain(f"container left as it was: {reason}", 0)
+        return _complain(f"start refused (on_error: deny): {reason}", 1)
+
+    def read_state(self) -> None:
+        """Read the state that the runtime gives; ShimError if it is none."""
+        text = b""
+        while len(text) <= _STATE_BYTES and (part := os.read(0, 65536)):
+            text += part
+        try:
+            state = loads(text)
+            pid, bundle, name = state["pid"], state["bundle"], state["id"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShimError(f"no container state on standard input: {error!r}") from None
+        if type(pid) is not int or pid < 2 or not isinstance(bundle, str):
+            raise ShimError(f"container state with pid {pid!r} and bundle {bundle!r}")
+        self.pid = pid
+        self.facts |= {"container": str(name), "bundle": bundle, "pid": pid}
+
+    def decide(self, canary: int) -> int:
+        """Find out whether this container needs an adjustment and, if so, have it made."""
+        needed, reason = self._needed_calls(canary)
+        if not needed:
+            return self._leave(reason)
+        from shim.start.decide import denied_by_default, read_config
+
+        bundle = str(self.facts["bundle"])
+        denied, named, reason = denied_by_default(read_config(bundle), needed)
+        self.facts["runtime"] = runtime = os.readlink(f"/proc/{os.getppid()}/exe")
+        for name, nr in named.items():
+            if _runtime_knows(runtime, name):
+                reason = "; ".join(
+                    filter(None, (reason, f"{name}: allowed, and {runtime} knows it"))
+                )
+            else:
+                denied[name] = nr
+        if not denied:
+            return self._leave(reason)
+        self._start_tracer(denied)
+        return 0
+
+    def _needed_calls(self, canary: int) -> "tuple[dict[str, int], str]":
+        """Give the calls that this kernel lets filters deny, or why there are none."""
+        if canary:
+            self.facts["state"] = "canary"
+            return {f"canary-{canary}": canary}, ""
+        from shim.host.cache import facts
+
+        host = facts()
+        states = {name: call["state"] for name, call in host["syscalls"].items()}
+        self.facts |= {"kernel": host["kernel"]["release"], "state": states}
+        if unknown := [name for name, state in states.items() if state == "unknown"]:
+            why = "; ".join(f"{n}: {host['syscalls'][n].get('reason', '')}" for n in unknown)
+            raise ShimError(f"the kernel's state is unknown: {why}")
+        needed = {n: c["nr"] for n, c in host["syscalls"].items() if c["state"] == "filtered"}
+        return needed, "this kernel does not let a filter deny any of these calls"
+
+    def _leave(self, reason: str) -> int:
+        self.log("left-alone", reason=reason)
+        return 0
+
+    def _start_tracer(self, calls: "dict[str, int]") -> None:
+        """Fork the tracer and return once it holds the init thread; ShimError if it does not."""
+        import select
+
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _become_tracer(self, calls, writer)
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
+        answer = os.read(reader, 4096) if ready else b""
+        if answer != b"seized":
+            os.kill(child, 9)  # what it seized runs on; in deny mode it dies with the tracer
+            raise ShimError(answer.decode() or "the tracer did not answer")
+
+
+def _become_tracer(start: Start, calls: "dict[str, int]", writer: int) -> "NoReturn":
+    """Be the tracer until the filter is loaded, then end this process."""
+    code = 1
+    try:
+        # The runtime waits for end of file on the hook's output, and kills its process group.
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.dup2(writer, 3)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        code = _trace(start, calls, 3)
+    finally:
+        os._exit(code)
+
+
+def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
+    import _signal
+
+    from shim.host.tracee import Tracee
+    from shim.start.augment import LeftAlone
+    from shim.start.follow import follow
+
+    try:
+        tracee = Tracee(start.pid, abi.PTRACE_O_EXITKILL if start.deny else 0)
+    except (OSError, ShimError) as error:
+        os.write(answer, f"cannot trace the container's init: {error}".encode())
+        return 1
+    _signal.signal(_signal.SIGALRM, _too_late)
+    _signal.alarm(_FOLLOW_SECONDS)
+    os.write(answer, b"seized")
+    os.close(answer)
+    try:
+        follow(tracee, calls, start.log)
+    except LeftAlone as reason:
+        start.log("left-alone", reason=str(reason))
+    except BaseException as error:
+        if start.deny:
+            _tell_container(start.pid, f"start refused (on_error: deny): {error}")
+            os.kill(start.pid, 9)
+        start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
+        return 1
+    tracee.detach()
+    return 0
+
+
+def _too_late(_number: int, _frame: object) -> None:
+    raise ShimError(f"the container's init loaded no filter within {_FOLLOW_SECONDS} seconds")
+
+
+def _tell_container(pid: int, message: str) -> None:
+    """Write ``message`` where the container's own errors go: the hook's channel is closed by now."""
+    try:
+        fd = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        os.write(fd, f"seccomp-shim: {message}\n".encode())
+        os.close(fd)
+    except OSError:
+        pass  # the log has it
+
+
+def _runtime_knows(runtime: str, name: str) -> bool:
+    from shim.catalog import load
+    from shim.host.runtime import knows, libseccomp_version
+
+    return knows(libseccomp_version(runtime), load()[name].libseccomp)
+
+
+def _options(argv: "list[str]") -> "tuple[str, int]":
+    """Parse the admin's arguments by hand: argparse costs more than all else here together."""
+    path, canary = config.PATH, 0
+    rest = list(argv[1:])
+    while rest:
+        option = rest.pop(0)
+        value = rest.pop(0) if rest else ""
+        if option == "--config" and value.startswith("/"):
+            path = value
+        elif option == "--canary" and value.isdigit() and int(value) in abi.CANARIES:
+            canary = int(value)
+        else:
+            raise ShimError(f"cannot use {option} {value}".rstrip(), hint=USAGE)
+    return path, canary
+
+
+def _complain(message: str, code: int) -> int:
+    """Say ``message`` on standard error; runtimes show it when the code is not 0."""
+    try:
+        sys.stderr.write(f"seccomp-shim-hook: {message}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+    return code
