@@ -145,7 +145,7 @@ class Tracee:
 
 
 def installed_filters(pid: int) -> list[bytes]:
-    """Read the seccomp filters of live process ``pid``, the newest first (root; stops it briefly)."""
+    """Read the seccomp filters of live process ``pid``, newest first (root; stops it briefly)."""
     tracee = Tracee(pid)
     try:
         return tracee.filters()

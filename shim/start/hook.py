@@ -91,13 +91,11 @@ class Start:
         self.facts["runtime"] = runtime = os.readlink(f"/proc/{os.getppid()}/exe")
         for name, nr in named.items():
             if _runtime_knows(runtime, name):
-                reason = "; ".join(
-                    filter(None, (reason, f"{name}: allowed, and {runtime} knows it"))
-                )
+                reason += f"; {name}: allowed by name, which {runtime} knows"
             else:
                 denied[name] = nr
         if not denied:
-            return self._leave(reason)
+            return self._leave(reason.lstrip("; "))
         self._start_tracer(denied)
         return 0
 
@@ -188,7 +186,7 @@ def _too_late(_number: int, _frame: object) -> None:
 
 
 def _tell_container(pid: int, message: str) -> None:
-    """Write ``message`` where the container's own errors go: the hook's channel is closed by now."""
+    """Write ``message`` to the container's standard error: the hook's own is closed by now."""
     try:
         fd = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
         os.write(fd, f"seccomp-shim: {message}\n".encode())

@@ -12,7 +12,7 @@ from shim.errors import ShimError
 
 # Room kept free between the program and any live frame: the 128-byte red zone of the x86-64 ABI
 # and then some. Where the stack pointer is elsewhere (a Go routine's stack) the depth that the
-# runtime may have used of the real stack is unknown, and half of the kernel's 128 KiB is left to it.
+# runtime may have used of the real stack is unknown: half of the kernel's 128 KiB is left to it.
 _MARGIN = 4096
 _MARGIN_ELSEWHERE = 64 * 1024
 
