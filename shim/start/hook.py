@@ -4,6 +4,7 @@ Called by the runtime with the container's state (JSON) on standard input, in th
 namespaces, after the container's init exists and before it loads its filter.
 """
 
+import gc
 import os
 import sys
 
@@ -23,6 +24,7 @@ _STATE_BYTES = 1 << 20
 
 def main(argv: "list[str]") -> int:
     """Run the hook and give its exit code: 0, or 1 where the start is refused."""
+    gc.disable()  # a few milliseconds of life leave nothing worth collecting
     try:
         path, canary = _options(argv)
     except ShimError as error:
@@ -155,8 +157,6 @@ def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
     import _signal
 
     from shim.host.tracee import Tracee
-    from shim.start.augment import LeftAlone
-    from shim.start.follow import follow
 
     try:
         tracee = Tracee(start.pid, abi.PTRACE_O_EXITKILL if start.deny else 0)
@@ -167,6 +167,10 @@ def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
     _signal.alarm(_FOLLOW_SECONDS)
     os.write(answer, b"seized")
     os.close(answer)
+    # From here on the runtime goes on beside us: what is imported now costs the container nothing.
+    from shim.start.augment import LeftAlone
+    from shim.start.follow import follow
+
     try:
         follow(tracee, calls, start.log)
     except LeftAlone as reason:
