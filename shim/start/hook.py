@@ -90,7 +90,7 @@ class Start:
 
         bundle = str(self.facts["bundle"])
         denied, named, reason = denied_by_default(read_config(bundle), needed)
-        self.facts["runtime"] = runtime = os.readlink(f"/proc/{os.getppid()}/exe")
+        self.facts["runtime"] = runtime = _runtime()
         for name, nr in named.items():
             if _runtime_knows(runtime, name):
                 reason += f"; {name}: allowed by name, which {runtime} knows"
@@ -197,6 +197,17 @@ def _tell_container(pid: int, message: str) -> None:
         os.close(fd)
     except OSError:
         pass  # the log has it
+
+
+def _runtime() -> str:
+    """Give the path of the runtime that called us, or the name it goes by where it has no path."""
+    parent = os.getppid()
+    path = os.readlink(f"/proc/{parent}/exe")
+    if os.path.isfile(path):
+        return path
+    # crun runs from a sealed copy of itself that no path leads to (CVE-2019-5736).
+    with open(f"/proc/{parent}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
 
 
 def _runtime_knows(runtime: str, name: str) -> bool:

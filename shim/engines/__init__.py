@@ -1,0 +1,1 @@
+"""What starts containers: for now the OCI runtimes themselves."""

@@ -1,0 +1,157 @@
+"""Run a tiny container with runc or crun directly: no image, no network, nothing left behind.
+
+The container's root is empty but for the host's /usr, bound read-only; what runs in it is the
+interpreter that runs us.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from shim.errors import ShimError
+
+# Makes each call in a child of its own, since the kernel may answer with SIGILL, and prints how the
+# call ended. It says so when it is ready, and then waits until somebody has looked at it.
+_PAYLOAD = """
+import ctypes, os, sys
+print("ready", flush=True)
+sys.stdin.readline()
+libc = ctypes.CDLL(None, use_errno=True)
+for nr in map(int, sys.argv[1:]):
+    child = os.fork()
+    if child == 0:
+        ctypes.CDLL(None).prctl(4, 0)
+        libc.syscall(nr)
+        os._exit(ctypes.get_errno())
+    print(nr, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+_MASK = {"masked": ["/proc/kcore", "/proc/keys"], "readonly": ["/proc/sys", "/proc/sysrq-trigger"]}
+
+
+def bundle(
+    folder: Path,
+    seccomp: dict[str, Any] | None,
+    args: Sequence[str],
+    *,
+    hooks: dict[str, list[dict[str, Any]]] | None = None,
+    no_new_privileges: bool = True,
+    terminal: bool = False,
+) -> Path:
+    """Write a bundle that runs ``args`` under the flat OCI profile ``seccomp``, into ``folder``."""
+    root = folder / "rootfs"
+    shared = {"/usr", _interpreter_root()}
+    for name in ("proc", "dev", "sys", "tmp", *(path[1:] for path in shared)):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
+    linux: dict[str, Any] = {
+        "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+        "maskedPaths": _MASK["masked"],
+        "readonlyPaths": _MASK["readonly"],
+    }
+    if seccomp is not None:
+        linux["seccomp"] = seccomp
+    capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+    config = {
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs", "readonly": True},
+        "process": {
+            "terminal": terminal,
+            "user": {"uid": 0, "gid": 0},
+            "cwd": "/",
+            "args": list(args),
+            "env": ["PATH=/usr/sbin:/usr/bin"],
+            "noNewPrivileges": no_new_privileges,
+            "capabilities": dict.fromkeys(
+                ("bounding", "effective", "permitted", "ambient"), capabilities
+            ),
+        },
+        "hostname": "shim",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
+            *(
+                {"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]}
+                for path in sorted(shared)
+            ),
+        ],
+        "hooks": hooks or {},
+        "linux": linux,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    return folder
+
+
+def caller(numbers: Sequence[int]) -> list[str]:
+    """Give the command that, once told to go on, makes the calls ``numbers`` and prints each end.
+
+    A line is ``NR CODE``: CODE is the errno, or minus the signal that ended the call's process.
+    """
+    return [os.path.realpath(sys.executable), "-IS", "-c", _PAYLOAD, *map(str, numbers)]
+
+
+def command(runtime: str, *args: str) -> list[str]:
+    """Give the command line that runs ``runtime`` on this host, whatever its cgroups are.
+
+    crun refuses a host with cgroup v1 beside v2; it gets a mount namespace that shows v2 alone.
+    """
+    if os.path.basename(runtime) != "crun":
+        return [runtime, *args]
+    plain = [runtime, "--cgroup-manager=disabled", *args]
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return plain
+    script = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", *plain]
+
+
+@contextmanager
+def started(
+    runtime: str, folder: Path, ident: str, **streams: Any
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run the bundle in ``folder`` as container ``ident``; gone with everything when left."""
+    process = subprocess.Popen(
+        command(runtime, "run", "--bundle", str(folder), "--pid-file", f"{folder}/pid", ident),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **streams,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.communicate()
+        subprocess.run(
+            command(runtime, "delete", "--force", ident), capture_output=True, check=False
+        )
+
+
+def wait_ready(process: "subprocess.Popen[str]", folder: Path) -> int:
+    """Wait until the ``caller`` in the container is ready; give its pid on the host."""
+    if process.stdout is None or process.stdout.readline() != "ready\n":
+        _, errors = process.communicate()
+        raise ShimError("the container did not start", hint=" ".join(errors.split()))
+    return int((folder / "pid").read_text())
+
+
+def outcomes(process: "subprocess.Popen[str]") -> dict[int, int]:
+    """Let the ``caller`` go on and give what each of its calls ended with."""
+    output, errors = process.communicate("\n")
+    if process.returncode:
+        raise ShimError("the container failed", hint=" ".join(errors.split()))
+    return {int(nr): int(code) for nr, code in map(str.split, output.splitlines())}
+
+
+def _interpreter_root() -> str:
+    """Give the top folder of the real interpreter, /usr but for one that a user built."""
+    prefix = os.path.realpath(sys.base_prefix)
+    return "/usr" if prefix.startswith("/usr") else prefix
