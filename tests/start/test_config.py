@@ -1,0 +1,112 @@
+"""The admin's settings and their compiled twin."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shim import config
+from shim.errors import ShimError
+from support import need
+
+GOOD = "on_error: deny\nlog: /var/log/x.jsonl\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the path of a settings file that is not there yet."""
+    return tmp_path / "config.yaml"
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write the settings with ``mode``."""
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def test_without_a_file_the_defaults_hold(path: Path) -> None:
+    """A host without settings has the defaults and nothing to complain of."""
+    assert config.load(str(path)) == (config.DEFAULTS, "")
+
+
+def test_an_edit_reaches_the_start_path_by_itself(path: Path) -> None:
+    """The first load after an edit compiles the settings anew."""
+    write(path, GOOD)
+    assert config.load(str(path))[0]["on_error"] == "deny"
+    assert path.with_suffix(".json").exists()
+    write(path, "on_error: allow\n# longer\n")
+    assert config.load(str(path)) == (config.DEFAULTS, "")
+
+
+def test_a_compiled_file_spares_the_yaml(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the YAML file is unchanged it is not parsed again."""
+    write(path, GOOD)
+    config.load(str(path))
+    monkeypatch.setattr(config, "parse", None)
+    assert config.load(str(path))[0]["on_error"] == "deny"
+
+
+def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
+    """An admin who asked for deny keeps it through a typing error, and is told."""
+    write(path, GOOD)
+    config.load(str(path))
+    write(path, "on_error: dney\n")
+    settings, complaint = config.load(str(path))
+    assert settings["on_error"] == "deny"
+    assert "dney" in complaint
+    assert "last good settings" in complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("on_error: maybe", "on_error: 'maybe' (allow or deny)"),
+        ("log: here", "log: 'here' (an absolute path)"),
+        ("colour: red", "unknown setting 'colour' (there are: on_error, log)"),
+        ("- on_error", "must be a mapping of settings"),
+        ("on_error: [", "is not YAML"),
+        ("a: !!python/object/apply:os.system [true]", "is not YAML"),
+    ],
+)
+def test_each_mistake_is_one_line(path: Path, text: str, message: str) -> None:
+    """A mistake is named with the file it is in and what to write instead."""
+    with pytest.raises(ShimError) as failure:
+        config.parse(text.encode(), str(path))
+    assert str(failure.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])
+def test_a_file_that_others_may_write_is_not_believed(path: Path, mode: int) -> None:
+    """Group- or world-writable settings are ignored, and the complaint says so."""
+    write(path, GOOD, mode)
+    settings, complaint = config.load(str(path))
+    assert settings == config.DEFAULTS
+    assert "written by others" in complaint
+
+
+def test_a_compiled_file_that_others_may_write_is_not_believed(path: Path) -> None:
+    """Only the YAML counts where anybody could have written its compiled twin."""
+    write(path, "on_error: allow\n")
+    config.load(str(path))
+    compiled = path.with_suffix(".json")
+    compiled.write_text(compiled.read_text().replace("allow", "deny"))
+    compiled.chmod(0o666)
+    assert config.load(str(path))[0]["on_error"] == "allow"
+
+
+def test_a_foreign_file_is_not_believed(path: Path) -> None:
+    """Settings that neither root nor this user owns are ignored."""
+    need.root()
+    write(path, GOOD)
+    os.chown(path, 65534, 65534)
+    assert config.load(str(path))[0] == config.DEFAULTS
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"settings": []}', b"\xff"])
+def test_a_damaged_compiled_file_is_compiled_again(path: Path, damage: bytes) -> None:
+    """Damage to the compiled file costs one compilation and nothing else."""
+    write(path, GOOD)
+    config.load(str(path))
+    path.with_suffix(".json").write_bytes(damage)
+    assert config.load(str(path))[0]["on_error"] == "deny"
