@@ -1,0 +1,37 @@
+"""Make the hook executables from their templates in hooks/."""
+
+import os
+import sys
+from pathlib import Path
+
+import shim
+from shim import data
+from shim.errors import ShimError
+
+
+def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> Path:
+    """Write hook ``name`` as an executable to ``target`` and give ``target`` back.
+
+    ``python`` is the interpreter to name in it; by default the real one that runs us, behind its
+    virtual environment. ShimError if anybody but root could replace that.
+    """
+    interpreter = os.path.realpath(python or sys.executable)
+    _owned_by_root(interpreter)
+    packages = Path(shim.__file__).resolve().parent.parent
+    text = (data.directory("hooks") / name).read_text(encoding="utf-8")
+    text = text.replace("@PYTHON@", interpreter).replace("@PACKAGE_DIR@", str(packages))
+    target.write_text(text, encoding="utf-8")
+    target.chmod(0o755)
+    return target
+
+
+def _owned_by_root(path: str) -> None:
+    """Refuse an interpreter that another user may replace: the hook runs it as root."""
+    for part in (Path(path), *Path(path).parents):
+        info = part.stat()
+        if info.st_uid != 0 or (info.st_mode & 0o022 and not info.st_mode & 0o1000):
+            raise ShimError(
+                "root's hook cannot name this interpreter: others may replace it",
+                subject=str(part),
+                hint="use the system's own, such as /usr/bin/python3",
+            )

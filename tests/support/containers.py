@@ -1,0 +1,113 @@
+"""Real containers under real runtimes, for the tests of every way in."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shim import config
+from shim.engines import hookfile, oci
+
+EPERM, ENOSYS = 1, 38
+CANARY, OTHER_CANARY = 400, 401
+
+# Denies by default; lets through by name what an interpreter needs.
+_NAMES = [
+    "access", "arch_prctl", "brk", "capget", "capset", "chdir", "clone", "clone3", "close",
+    "close_range", "dup", "dup2", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait", "execve",
+    "exit", "exit_group", "faccessat", "faccessat2", "fchdir", "fchown", "fcntl", "fork", "fstat",
+    "fstatfs", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpid",
+    "getppid", "getrandom", "gettid", "getuid", "ioctl", "lseek", "lstat", "madvise", "mmap",
+    "mprotect", "mremap", "munmap", "nanosleep", "newfstatat", "open", "openat", "openat2",
+    "pipe", "pipe2", "poll", "prctl", "pread64", "prlimit64", "pselect6", "read", "readlink",
+    "readlinkat", "recvfrom", "recvmsg", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+    "sched_getaffinity", "sched_yield", "sendmsg", "sendto", "set_robust_list", "set_tid_address",
+    "setgid", "setgroups", "setresgid", "setresuid", "setsid", "setuid", "sigaltstack", "stat",
+    "statfs", "statx", "sysinfo", "tgkill", "umask", "uname", "unlink", "vfork", "wait4",
+    "waitid", "write", "writev",
+]  # fmt: skip
+
+
+def profile(**changes: Any) -> dict[str, Any]:
+    """Give a flat OCI profile that denies by default; ``changes`` replace keys of it."""
+    document: dict[str, Any] = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{"names": _NAMES, "action": "SCMP_ACT_ALLOW"}],
+    }
+    return document | changes
+
+
+@dataclass
+class Lab:
+    """A folder with the hook, its settings and its log."""
+
+    folder: Path
+    runtime: str
+    hook: Path = field(init=False)
+    log_path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Render the hook and compile settings that allow on error."""
+        self.hook = hookfile.render(self.folder / "hook")
+        self.log_path = self.folder / "audit.jsonl"
+        self.configure("allow")
+
+    def configure(self, on_error: str, log: Path | None = None) -> None:
+        """Write and compile the settings."""
+        path = self.folder / "config.yaml"
+        path.write_text(f"on_error: {on_error}\nlog: {log or self.log_path}\n")
+        path.chmod(0o644)
+        config.compile_file(str(path))
+
+    def hooks(
+        self, *, stage: str = "prestart", canary: int = CANARY, argv: Sequence[str] = ()
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Give the hooks of a config.json that calls ours; ``argv`` stands before it."""
+        command = [*argv, str(self.hook), "--config", f"{self.folder}/config.yaml"]
+        if canary:
+            command += ["--canary", str(canary)]
+        return {stage: [{"path": command[0], "args": command}]}
+
+    def log(self) -> list[dict[str, Any]]:
+        """Give the audit lines so far."""
+        if not self.log_path.exists():
+            return []
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    @contextmanager
+    def container(self, **bundle: Any) -> Iterator["Container"]:
+        """Start a container that waits to make calls; ``bundle`` goes on to ``oci.bundle``."""
+        name = f"shim-test-{uuid.uuid4().hex[:12]}"
+        folder = self.folder / name
+        folder.mkdir()
+        bundle.setdefault("args", oci.caller((CANARY, OTHER_CANARY)))
+        oci.bundle(folder, bundle.pop("seccomp", profile()), bundle.pop("args"), **bundle)
+        with oci.started(self.runtime, folder, name) as process:
+            yield Container(name, folder, process)
+
+
+@dataclass
+class Container:
+    """One running container."""
+
+    name: str
+    folder: Path
+    process: Any
+
+    def ready(self) -> int:
+        """Wait until its program runs; give its pid."""
+        return oci.wait_ready(self.process, self.folder)
+
+    def outcomes(self) -> dict[int, int]:
+        """Let it make its calls; give what each ended with."""
+        return oci.outcomes(self.process)
+
+
+def supported() -> bool:
+    """Tell whether containers can be run here at all: x86-64, as root."""
+    return os.uname().machine == "x86_64" and os.geteuid() == 0
