@@ -1,0 +1,389 @@
+#!/bin/sh
+# Installs seccomp-shim on this host; see --help.
+set -eu
+
+usage() {
+    cat <<EOF
+usage: sudo ./install.sh [--prefix DIR] [--no-demo]
+       sudo ./install.sh --uninstall [--purge] [--prefix DIR]
+
+Installs seccomp-shim from this folder, then shows it at work (seccomp-shim demo).
+Run it again to upgrade; where nothing has changed it does nothing.
+
+  --prefix DIR   where the program goes (default /opt/seccomp-shim): a folder of its own
+  --no-demo      do not run the demo at the end
+  --uninstall    remove the program, the system packages that installing it brought and that
+                 nothing else needs, and the settings if you never edited them; the log of
+                 adjustments and edited settings stay
+  --purge        with --uninstall: remove the log and edited settings, too
+  --help         this text
+
+What it puts where:
+  DIR                            the program in a Python environment of its own
+  DIR/bin/seccomp-shim-hook      the OCI hook
+  /usr/local/bin/seccomp-shim    a link to the command
+  /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
+  /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
+System packages, only where missing: Python >= 3.11 with venv, libseccomp, and runc if the host
+has neither runc nor crun. No container engine's configuration is changed.
+
+For tests and packagers:
+  --python                          print the interpreter that would be used
+  --render-hook PYTHON PACKAGE_DIR  print the hook for that interpreter and import folder
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 2
+}
+
+# --- the interpreter -------------------------------------------------------------------------
+
+# Print the distribution's interpreter by its real path, or fail. Only /usr/bin counts: a version
+# manager's python on PATH belongs to a user, and hooks run as root with an empty environment.
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        real=$(readlink -e "/usr/bin/$name") || continue
+        case $(stat -c '%u %A' "$real") in
+            "0 "?????w???? | "0 "????????w?) continue ;;
+            "0 "*) ;;
+            *) continue ;;
+        esac
+        if "$real" -IS -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            say "$real"
+            return
+        fi
+    done
+    return 1
+}
+
+# render_hook PYTHON PACKAGE_DIR: print the hook executable.
+render_hook() {
+    case $1$2 in
+        *[!A-Za-z0-9._/+-]*) die "$1 $2: paths of a hook may hold letters, digits and ._/+- only" ;;
+    esac
+    # A script's first line may have 255 characters (include/uapi/linux/binfmts.h).
+    [ "${#1}" -le 240 ] || die "$1: too long for a script's first line"
+    sed -e "s|@PYTHON@|$1|" -e "s|@PACKAGE_DIR@|$2|" "$here/hooks/seccomp-shim-hook"
+}
+
+# --- system packages -------------------------------------------------------------------------
+
+package_manager() {
+    if command -v apt-get >/dev/null; then say apt
+    elif command -v dnf >/dev/null; then say dnf
+    else say none
+    fi
+}
+
+list_packages() {
+    # Single quotes are meant: ${...} is dpkg-query's.
+    # shellcheck disable=SC2016
+    case $(package_manager) in
+        apt) dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' ;;
+        dnf) rpm -qa --qf '%{NAME}\n' ;;
+        *) ;;
+    esac | sort -u
+}
+
+# add_packages NAME...: install system packages; what was new goes into the manifest.
+add_packages() {
+    say "Installing system packages: $*"
+    list_packages >"$work/before"
+    case $(package_manager) in
+        apt)
+            apt-get update -qq || say "apt-get update failed; going on with the lists that are there"
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+                >"$work/packages.log" 2>&1
+            ;;
+        dnf) dnf install -y --setopt=install_weak_deps=False "$@" >"$work/packages.log" 2>&1 ;;
+        *) die "no apt-get and no dnf here: install these by hand, then run this again: $*" ;;
+    esac || {
+        cat "$work/packages.log" >&2
+        die "the package manager could not install: $*"
+    }
+    list_packages >"$work/after"
+    comm -13 "$work/before" "$work/after" | sed 's/^/package /' >>"$work/new"
+}
+
+can_make_environments() { "$1" -I -c 'import ensurepip, venv' 2>/dev/null; }
+
+has_libseccomp() { "$1" -IS -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null; }
+
+# Bring what the host lacks; sets $python.
+need_system() {
+    manager=$(package_manager)
+    missing=
+    if ! python=$(find_python); then
+        case $manager in
+            apt) apt-get update -qq || true; python_package=python3.11
+                 [ -n "$(apt-cache search --names-only '^python3\.11$')" ] || python_package=
+                 ;;
+            dnf) python_package=python3.11 ;;
+            *) python_package= ;;
+        esac
+        [ -n "$python_package" ] || die "no Python >= 3.11 owned by root in /usr/bin, and none to install"
+        add_packages "$python_package"
+        python=$(find_python) || die "no Python >= 3.11 in /usr/bin after installing $python_package"
+    fi
+    if ! can_make_environments "$python"; then
+        # Debian and Ubuntu split venv off; python3-venv serves the default version only.
+        if [ "$(readlink -e /usr/bin/python3)" = "$python" ]; then missing="python3-venv"
+        else missing="${python##*/}-venv"
+        fi
+        [ "$manager" = apt ] || missing="${python##*/}-pip"
+    fi
+    if ! has_libseccomp "$python"; then
+        if [ "$manager" = apt ]; then missing="$missing libseccomp2"
+        else missing="$missing libseccomp"
+        fi
+    fi
+    # Docker's containerd.io package brings a runc of its own and conflicts with the distribution's.
+    command -v runc >/dev/null || command -v crun >/dev/null || missing="$missing runc"
+    # Names of packages hold no spaces.
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || add_packages $missing
+    can_make_environments "$python" || die "$python cannot make virtual environments"
+    has_libseccomp "$python" || die "libseccomp.so.2 cannot be loaded"
+}
+
+# --- installing ------------------------------------------------------------------------------
+
+# Name this version by all that goes into it.
+version_name() {
+    (
+        cd "$here"
+        find pyproject.toml README.md install.sh shim hooks profiles -type f ! -name '*.pyc' \
+            -exec sha256sum {} + | sort
+        "$python" -VV
+        say "$python $prefix"
+    ) | sha256sum | cut -c1-16
+}
+
+# replace FILE MODE: put standard input there in one step.
+replace() {
+    cat >"$1.new"
+    chmod "$2" "$1.new"
+    mv -f -- "$1.new" "$1"
+}
+
+build_version() {
+    say "Installing seccomp-shim into $prefix with $python"
+    rm -rf -- "$version"
+    building=$version
+    "$python" -I -m venv "$version" || die "cannot make a virtual environment in $version"
+    "$version/bin/python" -I -m pip install --quiet --no-input --disable-pip-version-check \
+        --compile "$here" >"$work/pip.log" 2>&1 || {
+        cat "$work/pip.log" >&2
+        die "pip could not install seccomp-shim (the last lines above say why)"
+    }
+    "$version/bin/seccomp-shim" --version >"$version/complete" ||
+        die "the installed program does not start"
+    building=
+}
+
+write_config() {
+    [ -e /etc/seccomp-shim ] || mkdir -m 0755 /etc/seccomp-shim
+    [ ! -e /etc/seccomp-shim/config.yaml ] || return 0
+    replace /etc/seccomp-shim/config.yaml 0644 <<EOF
+# Settings of seccomp-shim. They hold from the next container on.
+
+# What to do when an adjustment is called for and cannot be made, or cannot be logged:
+#   allow  start the container as it would start without seccomp-shim (default)
+#   deny   refuse to start it, with a message
+#on_error: allow
+
+# Where every adjustment is logged, one JSON line each.
+#log: /var/log/seccomp-shim/audit.jsonl
+EOF
+    sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"
+}
+
+# Keep what this run and earlier ones put on the host.
+write_manifest() {
+    [ ! -e "$prefix/manifest" ] || cat "$prefix/manifest" >>"$work/new"
+    sort -u "$work/new" | replace "$prefix/manifest" 0644
+}
+
+# A hook that runs during an upgrade still imports from the version it began with.
+drop_old_versions() {
+    for old in "$prefix"/versions/*; do
+        case $old in
+            "$version" | "$previous") ;;
+            *) rm -rf -- "$old" ;;
+        esac
+    done
+}
+
+install_all() {
+    if [ -e "$prefix" ] && [ ! -e "$prefix/manifest" ] && [ -n "$(ls -A "$prefix")" ]; then
+        die "$prefix: holds something else than seccomp-shim (choose another --prefix)"
+    fi
+    if [ -e "$link" ] || [ -L "$link" ]; then
+        case $(readlink "$link") in
+            */bin/seccomp-shim) ;;
+            *) die "$link: exists and is not ours (move it away, then run this again)" ;;
+        esac
+    fi
+    mkdir -p "$prefix/bin" "$prefix/versions"
+    exec 9<"$prefix"
+    flock -n 9 || die "$prefix: another install.sh is at work there"
+    [ -e "$prefix/manifest" ] || : >"$prefix/manifest"
+    need_system
+    version=$prefix/versions/$(version_name)
+    previous=$(readlink -e "$prefix/current") || previous=
+    if [ -e "$version/complete" ]; then say "seccomp-shim in $prefix is up to date"
+    else build_version
+    fi
+
+    packages=$("$version/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    render_hook "$python" "$packages" | replace "$prefix/bin/seccomp-shim-hook" 0755
+    ln -sfn "${version#"$prefix/"}" "$prefix/current.new"
+    mv -fT -- "$prefix/current.new" "$prefix/current"
+    ln -sfn ../current/bin/seccomp-shim "$prefix/bin/seccomp-shim"
+    mkdir -p "${link%/*}"
+    ln -sfn "$prefix/bin/seccomp-shim" "$link"
+    write_config
+    if [ ! -e /var/log/seccomp-shim ]; then
+        mkdir -m 0750 /var/log/seccomp-shim
+        chgrp adm /var/log/seccomp-shim 2>/dev/null || true  # Debian's group of log readers
+    fi
+    write_manifest
+    drop_old_versions
+}
+
+# --- removing --------------------------------------------------------------------------------
+
+# Engines that still name our executables would fail to start containers.
+refuse_while_used() {
+    used=$(grep -rlsF -- "$prefix/bin/" /etc/docker /etc/containers /etc/containerd /etc/crio \
+        /usr/share/containers /etc/systemd/system | head -n 1) || true
+    [ -z "$used" ] || die "$used: still names $prefix/bin (remove that entry first, then run this again)"
+}
+
+remove_packages() {
+    packages=$(sed -n 's/^package //p' "$prefix/manifest")
+    [ -n "$packages" ] || return 0
+    # shellcheck disable=SC2086
+    case $(package_manager) in
+        apt)
+            packages=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/null |
+                sed -n 's/^installed //p')
+            [ -n "$packages" ] || return 0
+            if dpkg --simulate --purge $packages >/dev/null 2>&1; then dpkg --purge $packages >/dev/null
+            else say "Kept, because something else needs them now:" $packages
+            fi
+            ;;
+        dnf)
+            if rpm -e --test $packages >/dev/null 2>&1; then rpm -e $packages
+            else say "Kept, because something else needs them now:" $packages
+            fi
+            ;;
+        *) ;;
+    esac
+}
+
+remove_config() {
+    rm -f /etc/seccomp-shim/config.json  # the program's compiled copy
+    recorded=$(sed -n 's/^config //p' "$prefix/manifest")
+    if [ "$purge" = yes ] || say "$recorded" | sha256sum --check --status 2>/dev/null; then
+        rm -f /etc/seccomp-shim/config.yaml
+    elif [ -e /etc/seccomp-shim/config.yaml ]; then
+        say "Kept: /etc/seccomp-shim/config.yaml (edited; --purge removes it)"
+    fi
+    [ ! -d /etc/seccomp-shim ] || rmdir --ignore-fail-on-non-empty /etc/seccomp-shim
+}
+
+remove_log() {
+    [ "$purge" = no ] || rm -rf /var/log/seccomp-shim
+    [ -d /var/log/seccomp-shim ] || return 0
+    rmdir --ignore-fail-on-non-empty /var/log/seccomp-shim
+    [ ! -d /var/log/seccomp-shim ] || say "Kept: /var/log/seccomp-shim (--purge removes it)"
+}
+
+uninstall_all() {
+    [ -e "$prefix/manifest" ] || die "$prefix: no seccomp-shim is installed there"
+    exec 9<"$prefix"
+    flock -n 9 || die "$prefix: another install.sh is at work there"
+    refuse_while_used
+    [ "$(readlink "$link")" != "$prefix/bin/seccomp-shim" ] || rm -f -- "$link"
+    remove_config
+    remove_log
+    rm -rf /run/seccomp-shim
+    remove_packages
+    rm -rf -- "$prefix/bin/seccomp-shim" "$prefix/bin/seccomp-shim-hook" "$prefix/versions" \
+        "$prefix/current" "$prefix/manifest"
+    [ ! -d "$prefix/bin" ] || rmdir --ignore-fail-on-non-empty "$prefix/bin"
+    rmdir --ignore-fail-on-non-empty "$prefix"
+    [ ! -d "$prefix" ] || say "Kept: $prefix, which holds files that are not seccomp-shim's"
+    say "seccomp-shim is removed."
+}
+
+# --- the command line ------------------------------------------------------------------------
+
+# The caller's umask, locale and Python settings must not leak into what is installed.
+umask 022
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin
+LC_ALL=C
+export PATH LC_ALL
+unset CDPATH PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE SOURCE_DATE_EPOCH
+unset PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV PIP_NO_COMPILE VIRTUAL_ENV
+
+here=$(cd -- "$(dirname -- "$0")" && pwd -P)
+prefix=/opt/seccomp-shim
+link=/usr/local/bin/seccomp-shim
+demo=yes
+purge=no
+action=install
+building=
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit 0 ;;
+        --prefix)
+            [ $# -ge 2 ] || die "--prefix needs a folder"
+            prefix=$2
+            shift
+            ;;
+        --prefix=*) prefix=${1#--prefix=} ;;
+        --no-demo) demo=no ;;
+        --uninstall) action=uninstall ;;
+        --purge) purge=yes ;;
+        --python)
+            find_python || die "no Python >= 3.11 owned by root in /usr/bin"
+            exit 0
+            ;;
+        --render-hook)
+            [ $# -eq 3 ] || die "--render-hook needs PYTHON and PACKAGE_DIR"
+            render_hook "$2" "$3"
+            exit 0
+            ;;
+        *) die "unknown option $1 (--help lists them)" ;;
+    esac
+    shift
+done
+[ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
+case $prefix in
+    / | *[!A-Za-z0-9._/+-]* | */../* | */..) die "--prefix $prefix: not a usable folder name" ;;
+    /*) prefix=${prefix%/} ;;
+    *) die "--prefix $prefix: must be an absolute path" ;;
+esac
+[ "$(id -u)" = 0 ] || die "needs root: sudo ./install.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf -- "$work" ${building:+"$building"}' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+: >"$work/new"
+
+if [ "$action" = uninstall ]; then
+    uninstall_all
+    exit 0
+fi
+install_all
+say "Command: $link    Hook: $prefix/bin/seccomp-shim-hook    Settings: /etc/seccomp-shim/config.yaml"
+if [ "$demo" = yes ]; then
+    "$link" demo || die "seccomp-shim is installed, but its demo failed (see above; try: seccomp-shim probe)"
+fi
