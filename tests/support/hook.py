@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def render(target: Path, package_dir: Path = CHECKOUT) -> Path:
     """Write the hook that imports from ``package_dir`` to ``target``, executable, and give it."""
     python = os.path.realpath(sys.executable)
-    command = [CHECKOUT / "install.sh", "--render-hook", python, str(package_dir)]
+    command = [str(CHECKOUT / "install.sh"), "--render-hook", python, str(package_dir)]
     target.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     target.chmod(0o755)
     return target
