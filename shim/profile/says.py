@@ -47,7 +47,7 @@ def says(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
     if seccomp is None:
         return "unconfined", "there is no profile"
     listed = strings(table(seccomp, ""), "architectures", "")
-    return verdict(seccomp, name, listed, names_of, lambda _rule, _pointer: ALWAYS)
+    return verdict(seccomp, name, listed, names_of, always)
 
 
 def verdict(
@@ -123,11 +123,18 @@ def names_of(rule: "dict[str, object]", pointer: str) -> "list[str]":
     return strings(rule, "names", pointer)
 
 
+def always(_rule: "dict[str, object]", _pointer: str) -> str:
+    """Tell that an OCI rule always holds: the format knows no conditions but those on arguments."""
+    return ALWAYS
+
+
 def action_of(where: "dict[str, object]", key: str, pointer: str) -> str:
     """Give the action under ``key``; ShimError where it is none that libseccomp has."""
     action = where.get(key)
+    if action is None or action == "":
+        raise ShimError("is missing", subject=f"{pointer}/{key}")
     if not isinstance(action, str):
-        raise ShimError("an action must be a string", subject=f"{pointer}/{key}")
+        raise ShimError("must be a string", subject=f"{pointer}/{key}")
     if action not in ACTIONS:
         raise ShimError(f"unknown action {action}", subject=f"{pointer}/{key}")
     return action

@@ -1,0 +1,157 @@
+"""The smallest edit that lets a profile allow the calls it has never heard of."""
+
+from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
+from typing import NamedTuple
+
+from shim.catalog import Syscall
+from shim.profile import says as core
+from shim.profile.docker import ARCHITECTURE
+from shim.profile.document import DOCKER, Document, Format, seccomp_of
+
+# The kernel's states in which a call is worth allowing, for --when.
+WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
+
+_NOT_HERE = {
+    "absent": "the kernel here does not have it",
+    "exempt": "the kernel here lets it pass any filter",
+    "unknown": "whether the kernel here has it could not be told",
+}
+_HINT = {"exempt": " (--when present adds it)", "unknown": " (--when always adds it)"}
+
+
+class Edit(NamedTuple):
+    """One change of a profile's tree, as in JSON Patch (RFC 6902): ``op`` is add or remove.
+
+    Each pointer is that of the tree after the edits before it. ``value`` is what an add inserts.
+    """
+
+    op: str
+    pointer: str
+    value: object
+    syscalls: tuple[str, ...]
+    reason: str
+
+
+class Finding(NamedTuple):
+    """What became of one call: its verdict before, whether the edits change it, and why (not)."""
+
+    syscall: str
+    verdict: str
+    changed: bool
+    reason: str
+
+
+def plan(
+    document: Document,
+    calls: Iterable[Syscall],
+    states: Mapping[str, str],
+    when: str = "present",
+    override_deny: bool = False,
+) -> tuple[list[Edit], list[Finding]]:
+    """Give the edits that allow ``calls``, and for every call what was found.
+
+    ``states`` are the kernel's by name (absent, filtered, exempt, unknown); they decide over calls
+    of the class kernel-injected unless ``when`` is ``always``. Programs' calls are added
+    whatever the kernel: they are asked for by name, and nothing probes for them.
+    """
+    form = document.format
+    findings: list[Finding] = []
+    denied: list[str] = []
+    for call in calls:
+        verdict, reason = _verdict(document.tree, form, call.name)
+        changed = verdict in {"denied-by-default", "conditional"}
+        if verdict == "explicit-deny":
+            changed = override_deny
+            reason += "" if override_deny else " (--override-deny overrules it)"
+        elsewhere = _not_here(call, states, when) if changed else ""
+        if elsewhere:
+            changed, reason = False, elsewhere
+        elif verdict == "explicit-deny" and changed:
+            denied.append(call.name)
+        findings.append(Finding(call.name, verdict, changed, reason))
+    edits = _undenied(document, denied)
+    tree = amended(document.tree, edits)
+    lacking = [
+        finding.syscall
+        for finding in findings
+        if finding.changed
+        and _verdict(tree, form, finding.syscall)[0] in {"denied-by-default", "conditional"}
+    ]
+    if lacking:
+        edits.append(_added(tree, form, lacking, findings))
+    return edits, findings
+
+
+def amended(tree: dict[str, object], edits: Iterable[Edit]) -> dict[str, object]:
+    """Give a copy of ``tree`` with ``edits`` made in it."""
+    tree = deepcopy(tree)
+    for edit in edits:
+        *path, last = edit.pointer.split("/")[1:]
+        where: object = tree
+        for key in path:
+            where = where[int(key)] if isinstance(where, list) else where[key]  # type: ignore[index]
+        if isinstance(where, dict):
+            where[last] = edit.value
+        elif isinstance(where, list) and edit.op == "add":
+            where.insert(int(last), edit.value)
+        elif isinstance(where, list):
+            del where[int(last)]
+    return tree
+
+
+def _verdict(tree: dict[str, object], form: Format, name: str) -> tuple[str, str]:
+    seccomp = seccomp_of(tree, form)
+    return ("unconfined", "it has no profile") if seccomp is None else form.says(seccomp, name)
+
+
+def _not_here(call: Syscall, states: Mapping[str, str], when: str) -> str:
+    """Say why the kernel here does not call for ``call``; empty: it does, or is not asked."""
+    state = states.get(call.name, "unknown")
+    if when == "always" or call.kind != "kernel-injected" or state in WORTHWHILE[when]:
+        return ""
+    return _NOT_HERE.get(state, _NOT_HERE["unknown"]) + _HINT.get(state, "")
+
+
+def _undenied(document: Document, names: Collection[str]) -> list[Edit]:
+    """Take ``names`` out of every rule that can deny them, last place first."""
+    edits: list[Edit] = []
+    base = document.format.pointer
+    syscalls = core.rules(document.seccomp or {})
+    for index, rule in reversed(list(enumerate(syscalls))):
+        pointer = f"/syscalls/{index}"
+        action = core.action_of(rule, "action", pointer)
+        listed = document.format.names_of(rule, pointer)
+        hits = [place for place, name in enumerate(listed) if name in names]
+        if not hits or action not in core.DENYING:
+            continue
+        if document.format.applies(rule, pointer) == core.NEVER:
+            continue
+        taken = tuple(dict.fromkeys(listed[place] for place in hits))
+        reason = f"overrules the explicit deny of {', '.join(taken)}"
+        if len(hits) == len(listed):
+            edits.append(Edit("remove", base + pointer, None, taken, reason))
+            continue
+        for place in reversed(hits):
+            at = f"{base}{pointer}/names/{place}"
+            edits.append(Edit("remove", at, None, (listed[place],), reason))
+    return edits
+
+
+def _added(
+    tree: dict[str, object], form: Format, names: list[str], findings: list[Finding]
+) -> Edit:
+    """Make the one rule that allows ``names``."""
+    rule: dict[str, object] = {"names": names, "action": "SCMP_ACT_ALLOW"}
+    if form is DOCKER:
+        rule["comment"] = "Added by seccomp-shim: newer than this profile"
+        rule["includes"] = {"arches": [ARCHITECTURE]}
+    reasons = dict.fromkeys(finding.reason for finding in findings if finding.syscall in names)
+    reason = "; ".join(reasons)
+    pointer = f"{form.pointer}/syscalls"
+    syscalls = (seccomp_of(tree, form) or {}).get("syscalls")
+    if isinstance(syscalls, list):
+        # First, not last: behind the last rule the new one would put a comma on a line that is not
+        # its own. The order is free, for no rule before or behind decides these calls for good.
+        return Edit("add", f"{pointer}/0", rule, tuple(names), reason)
+    return Edit("add", pointer, [rule], tuple(names), reason)

@@ -1,0 +1,175 @@
+"""Strict JSON (RFC 8259) whose values can be found again in their text.
+
+One scanner reads the tree and finds the places, so that the two never disagree. Stricter than the
+json package: no duplicate keys, no NaN, no numbers beyond range, no deep nesting.
+"""
+
+import re
+from collections.abc import Callable
+from json import JSONDecodeError, decoder
+from typing import NamedTuple, NoReturn
+
+# A whole config.json is about ten levels deep.
+MAX_DEPTH = 64
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_scan_string: Callable[[str, int, bool], tuple[str, int]] = vars(decoder)["scanstring"]
+_WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+class NotJSON(Exception):  # noqa: N818 - it says what the text is, as StopIteration says what happens
+    """What is wrong, and at which character offset of the text."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class Item(NamedTuple):
+    """A member of an object or an element of an array: offsets of its start, value and end."""
+
+    start: int
+    value: int
+    end: int
+
+
+class Place(NamedTuple):
+    """Offsets of a value in its text, and of what it contains."""
+
+    start: int
+    end: int
+    items: tuple[Item, ...]
+
+
+def parse(text: str) -> object:
+    """Give the tree of a JSON text. NotJSON: it is none."""
+    return _Scanner(text, None).document()
+
+
+def locate(text: str, pointer: str) -> Place:
+    """Find the value that the JSON pointer (RFC 6901, no escapes) names; KeyError: none there."""
+    scanner = _Scanner(text, tuple(pointer.split("/")[1:]))
+    scanner.document()
+    if scanner.place is None:
+        raise KeyError(pointer)
+    return scanner.place
+
+
+class _Scanner:
+    """Recursive descent; ``path`` is what is left of the pointer on the way to the wanted value."""
+
+    def __init__(self, text: str, path: tuple[str, ...] | None) -> None:
+        self.text = text
+        self.path = path
+        self.place: Place | None = None
+
+    def document(self) -> object:
+        value, end = self._value(self._space(0), self.path, 0)
+        end = self._space(end)
+        if end != len(self.text):
+            self._fail("something follows the JSON document", end)
+        return value
+
+    def _value(self, at: int, path: tuple[str, ...] | None, depth: int) -> tuple[object, int]:
+        items: list[Item] = []
+        value: object
+        first = self.text[at : at + 1]
+        if first == '"':
+            value, end = self._string(at)
+        elif first in ("{", "["):
+            if depth == MAX_DEPTH:
+                self._fail(f"nested more than {MAX_DEPTH} levels deep", at)
+            read = self._object if first == "{" else self._array
+            value, end = read(at, path, depth + 1, items)
+        else:
+            value, end = self._scalar(at)
+        if path == ():
+            self.place = Place(at, end, tuple(items))
+        return value, end
+
+    def _object(
+        self, at: int, path: tuple[str, ...] | None, depth: int, items: list[Item]
+    ) -> tuple[dict[str, object], int]:
+        members: dict[str, object] = {}
+        at = self._space(at + 1)
+        while self.text[at : at + 1] != "}":
+            start = at
+            if self.text[at : at + 1] != '"':
+                self._fail("expected a key in double quotes" + (" or }" if not items else ""), at)
+            key, at = self._string(at)
+            if key in members:
+                self._fail(f"the key {key!a} appears twice in the same object", start)
+            at = self._space(at)
+            if self.text[at : at + 1] != ":":
+                self._fail("expected a colon after the key", at)
+            at = self._space(at + 1)
+            members[key], end = self._value(at, _below(path, key), depth)
+            items.append(Item(start, at, end))
+            at = self._next(end, "}")
+        return members, at + 1
+
+    def _array(
+        self, at: int, path: tuple[str, ...] | None, depth: int, items: list[Item]
+    ) -> tuple[list[object], int]:
+        elements: list[object] = []
+        at = self._space(at + 1)
+        while self.text[at : at + 1] != "]":
+            element, end = self._value(at, _below(path, str(len(elements))), depth)
+            elements.append(element)
+            items.append(Item(at, at, end))
+            at = self._next(end, "]")
+        return elements, at + 1
+
+    def _next(self, at: int, close: str) -> int:
+        """Step over a comma to the next item, or to the closing bracket."""
+        at = self._space(at)
+        sign = self.text[at : at + 1]
+        if sign == close:
+            return at
+        if sign != ",":
+            self._fail(f"expected a comma or {close}", at)
+        comma, at = at, self._space(at + 1)
+        if self.text[at : at + 1] == close:
+            self._fail(f"a comma stands before {close}", comma)
+        return at
+
+    def _string(self, at: int) -> tuple[str, int]:
+        try:
+            return _scan_string(self.text, at + 1, True)
+        except JSONDecodeError as error:
+            if error.msg.startswith("Unterminated"):
+                self._fail("the text ends inside the string that begins here", at)
+            self._fail(
+                f"in a string: {error.msg[0].lower()}{error.msg[1:].rstrip(' at')}", error.pos
+            )
+
+    def _scalar(self, at: int) -> tuple[object, int]:
+        word = _WORD.match(self.text, at)
+        if word and word[0] in _WORDS:
+            return _WORDS[word[0]], word.end()
+        number = _NUMBER.match(self.text, at)
+        if not number:
+            self._fail("expected a JSON value", at)
+        whole = not (number[1] or number[2])
+        try:
+            value = int(number[0]) if whole else float(number[0])
+        except ValueError:  # Python refuses thousands of digits
+            value = float("inf")
+        if value in (float("inf"), float("-inf")):
+            self._fail("the number is out of range", at)
+        return value, number.end()
+
+    def _space(self, at: int) -> int:
+        found = _SPACE.match(self.text, at)
+        return found.end() if found else at
+
+    def _fail(self, message: str, at: int) -> NoReturn:
+        if at >= len(self.text):
+            raise NotJSON(f"the text ends too early: {message}", len(self.text))
+        raise NotJSON(message, at)
+
+
+def _below(path: tuple[str, ...] | None, key: str) -> tuple[str, ...] | None:
+    return path[1:] if path and path[0] == key else None
