@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    Insn = tuple[int, int, int, int]
-    Insns = list[Insn]
+Insn = tuple[int, int, int, int]
+Insns = list[Insn]
 
 _SOCK_FILTER = Struct("<HBBI")
 
@@ -65,7 +65,7 @@ _ACTIONS = {
 _WITH_DATA = (abi.SECCOMP_RET_TRAP, abi.SECCOMP_RET_ERRNO, abi.SECCOMP_RET_TRACE)
 
 
-def decode(program: bytes) -> "Insns":
+def decode(program: bytes) -> Insns:
     """Take a program apart; BpfError if its length is no multiple of an instruction's 8 bytes."""
     try:
         return list(_SOCK_FILTER.iter_unpack(program))
@@ -81,7 +81,7 @@ def encode(insns: "Iterable[Insn]") -> bytes:
         raise BpfError(f"not a BPF instruction: {reason}") from None
 
 
-def check(insns: "Insns") -> None:
+def check(insns: Insns) -> None:
     """Raise BpfError exactly where the kernel would refuse the program with EINVAL.
 
     net/core/filter.c bpf_check_basics_ok(), bpf_check_classic() and check_load_and_stores(), then
@@ -115,7 +115,7 @@ def check(insns: "Insns") -> None:
     _check_memory(insns)
 
 
-def _check_memory(insns: "Insns") -> None:
+def _check_memory(insns: Insns) -> None:
     """Refuse a load of a memory word that some path has not stored, as check_load_and_stores()."""
     at_target: dict[int, int] = {}
     everything = (1 << abi.BPF_MEMWORDS) - 1

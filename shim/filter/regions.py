@@ -1,0 +1,81 @@
+"""Read the values of one 32-bit word back out of a decision diagram."""
+
+from dataclasses import dataclass
+
+from shim.filter.diagram import Diagram
+
+_WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The values ``low`` to ``high`` of a word, or those that equal ``low`` in some bits.
+
+    ``care`` is the mask of those bits, where they are not just the topmost; 0 means a plain range.
+    """
+
+    low: int
+    high: int
+    care: int = 0
+
+    @property
+    def is_range(self) -> bool:
+        """Tell whether it holds all values from ``low`` to ``high``."""
+        return not self.care
+
+    @property
+    def single(self) -> int | None:
+        """Give the one value that it holds, or None if it holds several."""
+        return self.low if self.low == self.high else None
+
+    def minus(self, offset: int) -> "Region":
+        """Give the region with ``offset``, a bit that all its values have, taken off."""
+        return Region(self.low - offset, self.high - offset, self.care & ~offset)
+
+    def condition(self, name: str) -> str:
+        """Say that ``name`` is in it; empty if all words are."""
+        if self.care:
+            return f"{name} & {self.care:#x} == {self.low:#x}"
+        if self.low == self.high:
+            return f"{name} == {self.low:#x}"
+        if self.low == 0:
+            return "" if self.high == _WORD else f"{name} <= {self.high:#x}"
+        if self.high == _WORD:
+            return f"{name} >= {self.low:#x}"
+        return f"{name} in {self.low:#x}..{self.high:#x}"
+
+    def __str__(self) -> str:
+        if self.care:
+            return f"n & {self.care:#x} == {self.low:#x}"
+        return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
+
+
+def regions(diagram: Diagram, node: int, rank: int) -> list[tuple[int, list[Region]]]:
+    """Give what ``node`` becomes for each value of the ``rank``-th word, and the values for it.
+
+    Leaves of the value None are left out. TooLarge: too many paths.
+    """
+    end = 32 * (rank + 1)
+    found: dict[int, list[Region]] = {}
+    stack = [(node, 0, 0)]
+    while stack:
+        diagram.spend()
+        node, value, care = stack.pop()
+        variable = diagram.variable[node]
+        if variable < end:
+            bit = 1 << (end - 1 - variable)
+            stack.append((diagram.high[node], value | bit, care | bit))
+            stack.append((diagram.low[node], value, care | bit))
+        elif not diagram.is_leaf(node) or diagram.value[node] is not None:
+            _add(found.setdefault(node, []), value, care)
+    return sorted(found.items(), key=lambda item: item[1][0].low)
+
+
+def _add(where: list[Region], value: int, care: int) -> None:
+    free = ~care & _WORD
+    if free & (free + 1):
+        where.append(Region(value, value | free, care))
+    elif where and where[-1].is_range and where[-1].high + 1 == value:
+        where[-1] = Region(where[-1].low, value | free)
+    else:
+        where.append(Region(value, value | free))
