@@ -83,15 +83,15 @@ def verdict(
             continue
         decided = scope == ALWAYS and not conditions
         if action in DENYING:
-            same = ", as the default does" if same_action(profile, rule) else ""
-            this = _DENIES, f"the rule {pointer} denies it by name with {action}{same}"
+            same = ", as by default" if same_action(profile, rule) else ""
+            this = _DENIES, f"denied by name in the rule {pointer} with {action}{same}"
         elif action in SUPERVISED:
-            this = _SUPERVISES, f"the rule {pointer} leaves it to {action}"
+            this = _SUPERVISES, f"left to {action} by the rule {pointer}"
         elif decided:
-            this = _ALLOWS, f"the rule {pointer} allows it"
+            this = _ALLOWS, f"allowed already by the rule {pointer}"
         else:
             limit = "for certain arguments" if conditions else "under a condition"
-            this = _CONDITIONAL, f"the rule {pointer} allows it {limit} only"
+            this = _CONDITIONAL, f"allowed {limit} only, by the rule {pointer}"
         if this[0] > rank:
             rank, reason = this
     if rank > _CONDITIONAL:
@@ -99,8 +99,8 @@ def verdict(
     if default in ALLOWING:
         return "default-allows", f"the default action {default} allows it"
     if default in SUPERVISED:
-        return "supervised", f"the default action {default} leaves it to a supervisor"
-    return _VERDICTS[rank], reason or f"only the default action {default} denies it"
+        return "supervised", f"left to the default action {default}, a supervisor's"
+    return _VERDICTS[rank], reason or f"denied by the default action {default} only"
 
 
 def same_action(profile: "dict[str, object]", rule: "dict[str, object]") -> bool:

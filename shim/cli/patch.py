@@ -1,0 +1,255 @@
+"""The verb patch: let profiles allow calls that are newer than they are."""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.catalog import Syscall
+    from shim.profile.document import Document
+    from shim.profile.edit import Edit, Finding
+
+DESCRIPTION = """\
+Add to seccomp profiles what a newer kernel makes processes call by itself
+(uretprobe, uprobe), as one more rule. Everything else stays byte for byte.
+Takes Docker profiles, OCI linux.seccomp and whole OCI config.json files.
+
+A profile is left alone where it allows the call already, denies it by name,
+leaves it to a supervisor, is not for x86-64, or filters nothing. What was
+done, or why not, is said on standard error."""
+
+EPILOG = """\
+without --in-place, --diff, --check or --json the patched profile is printed
+on standard output, unchanged if there was nothing to do.
+
+examples:
+  seccomp-shim patch --diff /etc/docker/seccomp.json
+  seccomp-shim patch --in-place /etc/containers/*.json
+  seccomp-shim patch --when always - < default.json > patched.json
+  seccomp-shim patch --check --add mseal --add map_shadow_stack app.json
+
+exit codes: 0 done or nothing to do, 1 --check found a profile that would
+change, 2 error (with several files: the others are still done).
+Changes made by --in-place are logged first; what cannot be logged is not made."""
+
+
+class Patch(NamedTuple):
+    """One file read and planned: its bytes before and after, its edits, and why."""
+
+    file: str
+    document: "Document"
+    edits: "list[Edit]"
+    findings: "list[Finding]"
+    before: bytes
+    after: bytes
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "patch",
+        help="let profiles allow calls that are newer than they are",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a profile; - is standard input")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("-i", "--in-place", action="store_true", help="replace the files atomically")
+    what.add_argument("--diff", action="store_true", help="show a unified diff, write nothing")
+    what.add_argument(
+        "--check", action="store_true", help="write nothing, exit 1 if a profile would change"
+    )
+    parser.add_argument("--json", action="store_true", help="print edits and reasons as JSON")
+    parser.add_argument(
+        "--when",
+        choices=("present", "needed", "always"),
+        default="present",
+        help="add kernel-injected calls if this kernel has them (present, the default), only if "
+        "it lets a profile deny them (needed), or without a look at it (always)",
+    )
+    parser.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also allow this call that programs make (on x86-64), whatever --when says; "
+        "may be repeated",
+    )
+    parser.add_argument(
+        "--override-deny",
+        action="store_true",
+        help="allow also what a profile denies by name: the name is taken out of that rule",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Patch every file; the exit code is the gravest of them."""
+    written = not (args.diff or args.check or args.json)
+    if written and not args.in_place and len(args.files) > 1:
+        raise ShimError(
+            "several files cannot go to one standard output",
+            hint="add --in-place, --diff or --check",
+        )
+    if args.in_place and "-" in args.files:
+        raise ShimError("standard input cannot be replaced in place", subject="-")
+    if args.files.count("-") > 1:
+        raise ShimError("standard input can be read once only", subject="-")
+    if args.json and args.diff:
+        raise ShimError("--json and --diff cannot be printed together")
+    calls = _calls(args.add)
+    states = {} if args.when == "always" else _states()
+    code = 0
+    reports: list[dict[str, object]] = []
+    for file in args.files:
+        try:
+            patch = _plan(file, calls, states, args)
+            if args.in_place and patch.edits:
+                _write(patch)
+        except (ShimError, OSError) as error:
+            line = _explain(error, file)
+            print(f"seccomp-shim patch: {line}", file=sys.stderr)
+            reports.append({"file": file, "error": line})
+            code = 2
+            continue
+        if args.check and patch.edits:
+            code = max(code, 1)
+        if args.json:
+            reports.append(_report(patch))
+        else:
+            _show(patch, args)
+    if args.json:
+        print(json.dumps({"when": args.when, "kernel": states, "files": reports}, indent=2))
+    return code
+
+
+def _calls(names: list[str]) -> "list[Syscall]":
+    """Give the kernel-injected calls and those that the admin named."""
+    from shim.catalog import kernel_injected, load
+
+    known = {
+        name: call
+        for name, call in load().items()
+        if call.kind == "program" and "x86_64" in call.numbers
+    }
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known))
+            raise ShimError("--add does not know this call", subject=name, hint=f"knows: {listed}")
+    return [*kernel_injected().values(), *(known[name] for name in dict.fromkeys(names))]
+
+
+def _states() -> dict[str, str]:
+    """Give the states of the kernel-injected calls on the kernel here."""
+    from shim.host.cache import facts
+
+    return {name: call["state"] for name, call in facts()["syscalls"].items()}
+
+
+def _plan(
+    file: str, calls: "list[Syscall]", states: Mapping[str, str], args: argparse.Namespace
+) -> Patch:
+    from shim import files
+    from shim.profile.document import MAX_BYTES, read
+    from shim.profile.edit import plan
+    from shim.profile.render import apply
+
+    if file == "-":
+        before = sys.stdin.buffer.read(MAX_BYTES + 1)
+    else:
+        before = files.read(file, MAX_BYTES)
+    document = read(before, "standard input" if file == "-" else file)
+    edits, findings = plan(document, calls, states, args.when, args.override_deny)
+    after = apply(document, edits).text.encode()
+    return Patch(file, document, edits, findings, before, after)
+
+
+def _write(patch: Patch) -> None:
+    """Replace the file, logged before it is done; ShimError: not logged, not done."""
+    from shim import files
+    from shim.audit import record
+
+    sums = {
+        "sha256_before": hashlib.sha256(patch.before).hexdigest(),
+        "sha256_after": hashlib.sha256(patch.after).hexdigest(),
+    }
+    common = {"mechanism": "profile", "profile": patch.file, **sums}
+
+    def log() -> None:
+        for finding in patch.findings:
+            if finding.changed:
+                record(
+                    "patch",
+                    syscall=finding.syscall,
+                    before=finding.verdict,
+                    after="allowed",
+                    reason=finding.reason,
+                    **common,
+                )
+
+    try:
+        files.replace(patch.file, patch.after, patch.before, log)
+    except OSError as error:
+        record("patch-failed", level="error", reason=error.strerror or str(error), **common)
+        raise
+
+
+def _show(patch: Patch, args: argparse.Namespace) -> None:
+    """Print what was asked for, and the reasons for a human."""
+    where = printable(patch.document.where)
+    if args.diff:
+        sys.stdout.buffer.write(_diff(patch))
+    elif not (args.in_place or args.check):
+        sys.stdout.buffer.write(patch.after)
+    sys.stdout.flush()
+    done = "would be allowed" if args.diff or args.check else "is now allowed"
+    for finding in patch.findings:
+        became = done if finding.changed else "is left alone"
+        print(f"{where}: {finding.syscall} {became}: {finding.reason}", file=sys.stderr)
+
+
+def _diff(patch: Patch) -> bytes:
+    """Give a unified diff that patch(1) takes (-p0)."""
+    from difflib import unified_diff
+
+    where = printable(patch.file)
+    lines = unified_diff(
+        _lines(patch.document.text), _lines(patch.after.decode()), where, where, lineterm="\n"
+    )
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    ).encode()
+
+
+def _lines(text: str) -> list[str]:
+    """Split after line feeds only, as diff(1) does."""
+    lines = [f"{line}\n" for line in text.split("\n")]
+    last = lines.pop()[:-1]
+    return [*lines, last] if last else lines
+
+
+def _report(patch: Patch) -> dict[str, object]:
+    edits = []
+    for edit in patch.edits:
+        value = {} if edit.op == "remove" else {"value": edit.value}
+        what: dict[str, object] = {"op": edit.op, "path": edit.pointer, **value}
+        edits.append({**what, "syscalls": edit.syscalls, "reason": edit.reason})
+    return {
+        "file": patch.file,
+        "format": patch.document.format.name,
+        "changed": bool(patch.edits),
+        "edits": edits,
+        "calls": [finding._asdict() for finding in patch.findings],
+    }
+
+
+def _explain(error: ShimError | OSError, file: str) -> str:
+    if isinstance(error, ShimError):
+        return str(error)
+    return printable(f"{error.filename or file}: {error.strerror or error}")

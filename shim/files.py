@@ -1,0 +1,66 @@
+"""A file read up to a limit, and replaced whole or not at all."""
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+
+from shim.errors import ShimError
+
+
+def read(path: str, limit: int) -> bytes:
+    """Give the first ``limit`` + 1 bytes: enough to see that a file is too large."""
+    with open(path, "rb") as file:
+        return file.read(limit + 1)
+
+
+def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[], None]) -> None:
+    """Put ``data`` in the place of ``expected``, the file's content as it was read.
+
+    A reader sees the old file or the new one, also after a crash. A symbolic link stays one: its
+    target is replaced. Mode, owner and extended attributes (ACLs and security labels are such) are
+    kept. ``before_rename`` is called when all is written but nothing changed yet; what it raises
+    leaves the file as it was. ShimError: no regular file, or changed since it was read.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    old = os.stat(target)
+    if not stat.S_ISREG(old.st_mode):
+        raise ShimError("is no regular file and cannot be replaced", subject=path)
+    fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            _take_after(target, old, file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
+        before_rename()
+        if read(target, len(expected)) != expected:
+            raise ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
+        os.rename(draft, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise
+    _sync_folder(folder)
+
+
+def _take_after(target: str, old: os.stat_result, fd: int) -> None:
+    """Give the open file the owner, mode and attributes of ``target``, in this order.
+
+    A new owner clears set-id bits, and a mode without write permission forbids attributes.
+    """
+    os.fchown(fd, old.st_uid, old.st_gid)
+    for name in os.listxattr(target):
+        os.setxattr(fd, name, os.getxattr(target, name))
+    os.fchmod(fd, stat.S_IMODE(old.st_mode))
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the rename itself survive a crash."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
