@@ -35,9 +35,9 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
             _take_after(target, old, file.fileno())
             file.flush()
             os.fsync(file.fileno())
-        before_rename()
         if read(target, len(expected)) != expected:
             raise ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
+        before_rename()
         os.rename(draft, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

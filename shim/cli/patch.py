@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -161,10 +162,10 @@ def _plan(
     from shim.profile.render import apply
 
     if file == "-":
-        before = sys.stdin.buffer.read(MAX_BYTES + 1)
+        before, where = sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"
     else:
-        before = files.read(file, MAX_BYTES)
-    document = read(before, "standard input" if file == "-" else file)
+        before, where = files.read(file, MAX_BYTES), file
+    document = read(before, where)
     edits, findings = plan(document, calls, states, args.when, args.override_deny)
     after = apply(document, edits).text.encode()
     return Patch(file, document, edits, findings, before, after)
@@ -179,9 +180,11 @@ def _write(patch: Patch) -> None:
         "sha256_before": hashlib.sha256(patch.before).hexdigest(),
         "sha256_after": hashlib.sha256(patch.after).hexdigest(),
     }
-    common = {"mechanism": "profile", "profile": patch.file, **sums}
+    common = {"mechanism": "profile", "profile": os.path.realpath(patch.file), **sums}
+    logged = False
 
     def log() -> None:
+        nonlocal logged
         for finding in patch.findings:
             if finding.changed:
                 record(
@@ -192,11 +195,13 @@ def _write(patch: Patch) -> None:
                     reason=finding.reason,
                     **common,
                 )
+        logged = True
 
     try:
         files.replace(patch.file, patch.after, patch.before, log)
     except OSError as error:
-        record("patch-failed", level="error", reason=error.strerror or str(error), **common)
+        if logged:  # a line must not stay uncontradicted that tells of what never happened
+            record("patch-failed", level="error", reason=error.strerror or str(error), **common)
         raise
 
 

@@ -141,9 +141,8 @@ class _Scanner:
         except JSONDecodeError as error:
             if error.msg.startswith("Unterminated"):
                 self._fail("the text ends inside the string that begins here", at)
-            self._fail(
-                f"in a string: {error.msg[0].lower()}{error.msg[1:].rstrip(' at')}", error.pos
-            )
+            what = error.msg.removesuffix(" at").rstrip(": ")
+            self._fail(f"{what[0].lower()}{what[1:]} in a string", error.pos)
 
     def _scalar(self, at: int) -> tuple[object, int]:
         word = _WORD.match(self.text, at)
