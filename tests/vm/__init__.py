@@ -1,0 +1,1 @@
+"""The laboratory: real kernels under QEMU, real runtimes, real uretprobes."""

@@ -1,0 +1,44 @@
+"""Where built kernels, trees and initramfs live: outside the work tree, keyed by their inputs."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def root() -> Path:
+    """Give the cache folder: SHIM_CACHE, or /var/cache/seccomp-shim."""
+    path = Path(os.environ.get("SHIM_CACHE") or "/var/cache/seccomp-shim")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def key(*inputs: str | bytes) -> str:
+    """Give a short digest of everything that a build depends on."""
+    digest = hashlib.sha256()
+    for part in inputs:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
+    """Give the folder ``kind/name``, after ``build`` has filled it if it was missing.
+
+    A build works in a folder beside it and is renamed when complete, so an interrupted one is
+    never taken for a result; a second run waits for the first.
+    """
+    place = root() / kind / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.parent / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.is_dir():
+            work = place.parent / f".{name}.partial"
+            if work.exists():
+                shutil.rmtree(work)
+            work.mkdir()
+            build(work)
+            work.rename(place)
+    return place

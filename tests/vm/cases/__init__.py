@@ -1,0 +1,36 @@
+"""The cases: one small file for each way in.
+
+A file has ``run(cell)``, or ``run(cell, variant)`` and ``VARIANTS``; the first line of its docstring
+stands in docs/proof.md. It is called in the guest, once for each stack, and gives an Outcome.
+Nothing else needs to know of a new file.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Give every case: ``name``, or ``name/variant`` for each of its variants."""
+    found = []
+    for name, tree in _modules():
+        variants = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VARIANTS"
+        ]
+        found += [f"{name}/{v}" for v in variants[0]] if variants else [name]
+    return found
+
+
+def described() -> dict[str, str]:
+    """Give the first docstring line of each case, by name without variant."""
+    return {name: (ast.get_docstring(tree) or "").split("\n")[0] for name, tree in _modules()}
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(HERE.glob("*.py")):
+        if path.name != "__init__.py":
+            yield path.stem.replace("_", "-"), ast.parse(path.read_text())

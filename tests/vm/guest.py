@@ -1,0 +1,75 @@
+"""Boot one kernel under QEMU's own emulation, never KVM, and wait for what it has to say."""
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm.errors import LabError
+
+MEMORY_MB = 4096
+_COMMAND_LINE = "console=ttyS0 panic=-1 mitigations=off quiet loglevel=4"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What is booted: image, initramfs, and the folder that the guest sees as /run/lab."""
+
+    bzimage: Path
+    initramfs: Path
+    lab: Path
+    cpus: int
+
+
+def command(boot: Boot) -> list[str]:
+    """Give QEMU's command line; the guest cannot write to the host's root."""
+    if shutil.which("qemu-system-x86_64") is None:
+        raise LabError("QEMU is not installed: apt-get install qemu-system-x86")
+    share = "security_model=none,multidevs=remap"
+    return [
+        "qemu-system-x86_64",
+        *("-accel", "tcg,thread=multi,tb-size=512"),
+        *("-cpu", "max,la57=off"),  # a fifth page table level only costs time
+        *("-m", str(MEMORY_MB), "-smp", str(boot.cpus)),
+        *("-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"),
+        *("-kernel", str(boot.bzimage), "-initrd", str(boot.initramfs), "-append", _COMMAND_LINE),
+        *("-virtfs", f"local,path=/,mount_tag=host,readonly=on,{share}"),
+        *("-virtfs", f"local,path={boot.lab},mount_tag=lab,{share}"),
+    ]
+
+
+def run(boot: Boot, console: Path, seconds: int) -> str:
+    """Run the guest until it powers off; give "" or, in one line, why it did not end by itself.
+
+    What it prints is kept in ``console`` whatever happens.
+    """
+    with console.open("wb") as log:
+        process = subprocess.Popen(
+            command(boot), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return f"the guest did not end within {seconds} seconds; its console: {console}"
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        return f"QEMU ended with {process.returncode}; the console: {console}"
+    return ""
+
+
+def interactive(boot: Boot) -> int:
+    """Run the guest on this terminal."""
+    os.system("stty -isig 2>/dev/null")  # noqa: S605, S607  # Ctrl-C is the guest's
+    try:
+        return subprocess.run(command(boot), check=False).returncode
+    finally:
+        os.system("stty sane 2>/dev/null")  # noqa: S605, S607
+
+
+def stamp() -> str:
+    """Give the name of a run: local time."""
+    return time.strftime("%Y%m%d-%H%M%S")

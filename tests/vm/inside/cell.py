@@ -1,0 +1,104 @@
+"""One cell of the matrix: a case on a kernel and a stack, and what a case may use."""
+
+import importlib
+import json
+import subprocess
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SECONDS = 90  # for any one program; under emulation a container takes two
+PYTHON = "/usr/bin/python3"
+TREE = "/run/lab/tree"
+LOG = "/var/log/seccomp-shim/audit.jsonl"
+ORDINARY_USER = "65534:65534"
+
+
+@dataclass
+class Outcome:
+    """What a case saw, in a word or two for the table, and all that is not as it must be."""
+
+    told: str
+    wrong: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, otherwise: str) -> "Outcome":
+        """Note ``otherwise`` as wrong unless it ``holds``; give itself."""
+        if not holds:
+            self.wrong.append(otherwise)
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a case runs."""
+
+    kernel: str
+    state: str  # of uretprobe: absent, filtered, exempt
+    stack: str
+    knows_uretprobe: bool  # the stack's libseccomp resolves the name
+    root: Path
+
+    @property
+    def kills(self) -> bool:
+        """Tell whether an unshimmed container dies here."""
+        return self.state == "filtered"
+
+    def command(self, args: list[str], user: str = "") -> list[str]:
+        """Give the command line that runs ``args`` in the stack."""
+        return ["chroot", *([f"--userspec={user}"] if user else []), str(self.root), *args]
+
+    def run(self, args: list[str], user: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run ``args`` in the stack to its end."""
+        return subprocess.run(
+            self.command(args, user),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def shim(self, *args: str) -> list[str]:
+        """Give the command line of ``seccomp-shim`` with ``args``, from the tree under test."""
+        code = f"import sys; sys.path.insert(0, {TREE!r}); from shim.cli import main; sys.exit(main())"
+        return [PYTHON, "-IS", "-c", code, *args]
+
+    def hook(self) -> str:
+        """Put the hook into the stack, as the installation would, and give its path there."""
+        text = (self.root / TREE[1:] / "hooks/seccomp-shim-hook").read_text()
+        path = self.root / "run/lab/seccomp-shim-hook"
+        path.write_text(text.replace("@PYTHON@", PYTHON).replace("@PACKAGE_DIR@", TREE))
+        path.chmod(0o755)
+        return "/run/lab/seccomp-shim-hook"
+
+    def new_log(self) -> list[dict[str, Any]]:
+        """Give the audit lines written since the last look, and start the log anew."""
+        log = self.root / LOG[1:]
+        if not log.exists():
+            return []
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        log.unlink()
+        return lines
+
+
+def run_cell(kernel: dict[str, str], stack: dict[str, Any], root: Path, case: str) -> dict[str, Any]:
+    """Run one case (``name`` or ``name/variant``); a failure of the case itself is a wrong too."""
+    cell = Cell(kernel["name"], kernel["state"], stack["name"], stack["knows_uretprobe"], root)
+    name, _, variant = case.partition("/")
+    began = time.monotonic()
+    try:
+        cell.new_log()
+        module = importlib.import_module(f"vm.cases.{name.replace('-', '_')}")
+        outcome: Outcome = module.run(cell, variant) if variant else module.run(cell)
+    except Exception as error:
+        outcome = Outcome("error", [f"{type(error).__name__}: {error}", traceback.format_exc()])
+    return {
+        "kernel": cell.kernel,
+        "stack": cell.stack,
+        "case": case,
+        "told": outcome.told,
+        "wrong": outcome.wrong,
+        "seconds": round(time.monotonic() - began, 1),
+    }

@@ -1,0 +1,110 @@
+"""The guest's second PID 1: the rest of the mounts, then the cells, then power off.
+
+Started by kernel/init as ``/usr/bin/python3 -IS``, on a throw-away layer over the host's root. The
+folder /run/lab is shared with the host: plan.json comes in, results.jsonl and what is kept go out.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+LAB = Path("/run/lab")
+TREE = Path("/run/tree")
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_RB_POWER_OFF = 0x4321FEDC
+
+
+def main() -> None:
+    """Run the plan, or a shell where the plan asks for one."""
+    os.environ.clear()
+    os.environ.update(PATH=SYSTEM_PATH, HOME="/root", LC_ALL="C.UTF-8", TERM="linux")
+    os.umask(0o022)
+    mount_kernel_filesystems()
+    shutil.copytree(LAB / "tree", TREE)  # off the share: it is read many times
+    sys.path[:0] = [str(TREE / "tests"), str(TREE)]
+    plan = json.loads((LAB / "plan.json").read_text())
+    roots = {s["name"]: prepare_stack(s["name"], s["root"]) for s in plan["stacks"]}
+    if plan["shell"]:
+        shell(roots)
+        return
+    from vm.inside.cell import run_cell
+
+    with (LAB / "results.jsonl").open("a") as results:
+        for stack in plan["stacks"]:
+            for case in plan["cases"]:
+                outcome = run_cell(plan["kernel"], stack, roots[stack["name"]], case)
+                results.write(json.dumps(outcome) + "\n")
+                results.flush()
+                print("lab:", stack["name"], case, outcome["told"], *outcome["wrong"], flush=True)
+
+
+def mount_kernel_filesystems() -> None:
+    """Mount what a container engine expects of a booted system."""
+    Path("/dev/pts").mkdir(exist_ok=True)
+    Path("/dev/shm").mkdir(exist_ok=True)
+    mounts = [
+        ("cgroup2", "/sys/fs/cgroup", ""),
+        ("tracefs", "/sys/kernel/tracing", ""),
+        ("devpts", "/dev/pts", "ptmxmode=0666"),
+        ("tmpfs", "/dev/shm", ""),
+        ("tmpfs", "/tmp", ""),
+    ]
+    for kind, place, options in mounts:
+        subprocess.run(["mount", "-t", kind, "-o", options or "rw", kind, place], check=True)
+    for link, target in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1"}.items():
+        if not Path("/dev", link).is_symlink():
+            Path("/dev", link).symlink_to(target)
+
+
+def prepare_stack(name: str, tree: str) -> Path:
+    """Mount a writable layer over the stack's tree, ready to chroot into."""
+    root, layer = Path("/run/stacks") / name, Path("/run/layer/stacks") / name
+    for folder in (root, layer / "upper", layer / "work"):
+        folder.mkdir(parents=True)
+    layers = f"lowerdir=/run/host{tree.rstrip('/')},upperdir={layer}/upper,workdir={layer}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", root], check=True)
+    for place in ("proc", "sys", "dev"):
+        subprocess.run(["mount", "--rbind", f"/{place}", root / place], check=True)
+    for place in ("run", "tmp"):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / place], check=True)
+    for place, source in {"tree": TREE, "bin": LAB / "bin"}.items():
+        (root / "run/lab" / place).mkdir(parents=True)
+        shutil.copytree(source, root / "run/lab" / place, dirs_exist_ok=True)
+    shutil.rmtree(root / "var/log/seccomp-shim", ignore_errors=True)
+    shutil.rmtree(root / "etc/seccomp-shim", ignore_errors=True)
+    (root / "var/log/seccomp-shim").mkdir(parents=True)
+    return root
+
+
+def shell(roots: dict[str, Path]) -> None:
+    """Give the terminal to a shell in the only stack, or in the guest's own root."""
+    names = list(roots)
+    where = ["chroot", str(roots[names[0]])] if len(names) == 1 else []
+    print(f"lab: the stacks are {', '.join(map(str, roots.values()))}; exit powers off", flush=True)
+    subprocess.run(["setsid", "--ctty", *where, "bash", "-l"], check=False)
+
+
+def power_off() -> None:
+    """End the machine."""
+    os.sync()
+    ctypes.CDLL(None).reboot(_RB_POWER_OFF)
+
+
+def run() -> Any:
+    """Run ``main`` and power off whatever happens."""
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        power_off()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,185 @@
+"""Run kernels x stacks x cases: build what is missing, boot, collect, print one table."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vm import cache, cases, debian, guest, initramfs, kernels, report, stacks, victim
+from vm.errors import LabError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+EPILOG = """\
+Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
+Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each
+run in its folder runs/. Packages that this machine needs: tests/vm/packages.txt.
+
+examples:
+  tests/vm/run                                        the whole matrix
+  tests/vm/run --kernel affected --case control       one row on one kernel
+  tests/vm/run --kernel affected --stack trixie --shell
+"""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that the guests need, built."""
+
+    images: dict[str, kernels.Image]
+    trees: dict[str, stacks.Tree]
+    victim: Path
+
+
+def main(argv: list[str]) -> int:
+    """Parse the command line, run, give 0 if every cell passed, 1 if not, 2 on an error."""
+    args = _parser().parse_args(argv)
+    try:
+        return _main(args)
+    except (LabError, PermissionError) as error:
+        print(f"tests/vm/run: {error}", file=sys.stderr)
+        return 2
+
+
+def _main(args: argparse.Namespace) -> int:
+    if os.geteuid():
+        raise LabError("only root can read all of this machine's files for the guests: use sudo")
+    chosen_kernels = [k for k in kernels.KERNELS if not args.kernel or k.name in args.kernel]
+    chosen_stacks = [s for s in stacks.STACKS if not args.stack or s.name in args.stack]
+    chosen_cases = [c for c in cases.names() if not args.case or _chosen(c, args.case)]
+    if not chosen_cases:
+        raise LabError(f"no such case; there are: {' '.join(cases.names())}")
+    if args.refresh:
+        for suite in ("bookworm", "trixie", "sid"):
+            debian.refresh(suite)
+    ready = _build(chosen_kernels, chosen_stacks)
+    folder = cache.root() / "runs" / guest.stamp()
+    if args.shell:
+        return _shell(chosen_kernels[0], chosen_stacks[:1], ready, folder)
+    began = time.monotonic()
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [
+            pool.submit(_boot, k, chosen_stacks, chosen_cases, ready, folder / k.name, args)
+            for k in chosen_kernels
+        ]
+        results = [row for job in jobs for row in job.result()]
+    document = {
+        "seconds": round(time.monotonic() - began),
+        "kernels": {
+            k.name: {"state": k.state, "release": "", "package": ready.images[k.name].version}
+            for k in chosen_kernels
+        },
+        "stacks": {s.name: ready.trees[s.name].versions for s in chosen_stacks},
+        "cases": chosen_cases,
+        "results": results,
+    }
+    text = json.dumps(document, indent=1) + "\n"
+    for target in filter(None, (folder / "matrix.json", args.json and Path(args.json))):
+        target.write_text(text)
+    print(report.table(document))
+    print(report.failures(document), end="")
+    print(f"{report.summary(document)}; logs and matrix.json: {folder}")
+    passed = not any(row["wrong"] for row in results)
+    if args.write_proof:
+        whole = not (args.kernel or args.stack or args.case)
+        if not (whole and passed):
+            raise LabError("docs/proof.md is written from a whole matrix that passed, only")
+        (CHECKOUT / "docs" / "proof.md").write_text(report.proof(document, cases.described()))
+    return 0 if passed else 1
+
+
+def _build(wanted: list[kernels.Kernel], lands: list[stacks.Stack]) -> Ready:
+    return Ready(
+        {k.name: kernels.ready(k) for k in wanted},
+        {s.name: stacks.ready(s) for s in lands},
+        victim.ready(),
+    )
+
+
+def _boot(
+    kernel: kernels.Kernel,
+    lands: list[stacks.Stack],
+    chosen: list[str],
+    ready: Ready,
+    folder: Path,
+    args: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Boot ``kernel`` and give a result for every cell, those too that it never came to."""
+    boot = _prepare(kernel, lands, ready, folder, {"cases": chosen, "shell": False}, args.cpus)
+    trouble = guest.run(boot, folder / "console.log", args.seconds)
+    path = folder / "lab" / "results.jsonl"
+    rows = [json.loads(li) for li in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["stack"], row["case"]) for row in rows}
+    trouble = trouble or f"the guest ended without it; its console: {folder}/console.log"
+    for stack in lands:
+        for case in chosen:
+            if (stack.name, case) not in done:
+                cell = {"kernel": kernel.name, "stack": stack.name, "case": case}
+                rows.append({**cell, "told": "no result", "wrong": [trouble], "seconds": 0})
+    return rows
+
+
+def _shell(kernel: kernels.Kernel, lands: list[stacks.Stack], ready: Ready, folder: Path) -> int:
+    boot = _prepare(kernel, lands, ready, folder, {"cases": [], "shell": True}, 2)
+    return guest.interactive(boot)
+
+
+def _prepare(
+    kernel: kernels.Kernel,
+    lands: list[stacks.Stack],
+    ready: Ready,
+    folder: Path,
+    plan: dict[str, Any],
+    cpus: int,
+) -> guest.Boot:
+    """Lay out what the guest sees: the plan, the victim, a copy of the tree under test."""
+    lab = folder / "lab"
+    for part in ("shim", "hooks", "profiles", "tests/vm"):
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / part, lab / "tree" / part, ignore=unwanted)
+    (lab / "bin").mkdir()
+    shutil.copy(ready.victim, lab / "bin" / "victim")
+    plan["kernel"] = {"name": kernel.name, "state": kernel.state}
+    plan["stacks"] = [
+        {
+            "name": s.name,
+            "root": str(ready.trees[s.name].root),
+            "knows_uretprobe": s.knows_uretprobe,
+        }
+        for s in lands
+    ]
+    (lab / "plan.json").write_text(json.dumps(plan, indent=1))
+    image = ready.images[kernel.name]
+    return guest.Boot(image.bzimage, initramfs.ready(image.modules), lab, cpus)
+
+
+def _chosen(case: str, wanted: list[str]) -> bool:
+    return case in wanted or case.partition("/")[0] in wanted
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tests/vm/run",
+        description="Put real uretprobes on real containers, on kernels that kill and that do not.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+    )
+    add = parser.add_argument
+    names = [k.name for k in kernels.KERNELS]
+    add("--kernel", action="append", choices=names, help="this kernel only; may be given again")
+    names = [s.name for s in stacks.STACKS]
+    add("--stack", action="append", choices=names, help="this user land only; may be given again")
+    add("--case", action="append", help="this case only (control, or control/runc)")
+    add("--shell", action="store_true", help="boot the first chosen kernel, give a shell in the stack")
+    add("--json", metavar="FILE", help="write the results there too")
+    add("--write-proof", action="store_true", help="write docs/proof.md from this run")
+    add("--refresh", action="store_true", help="look for newer Debian packages first")
+    add("--jobs", type=int, default=2, help="guests at a time (default: 2)")
+    add("--cpus", type=int, default=1, help="processors of a guest (default: 1)")
+    add("--seconds", type=int, default=900, help="time limit of a guest (default: 900)")
+    return parser

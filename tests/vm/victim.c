@@ -1,0 +1,93 @@
+/*
+ * The process that is probed, and the one that sweeps the system calls. Static: it is all that its
+ * container needs.
+ *
+ *   victim answer ROUNDS  say "/ready", wait for "/go", call the probed function ROUNDS times, check
+ *                         each answer; exit 42 if every one was right, 1 if not
+ *   victim sweep          make every call 0-600 with arguments all 0, then all -1, each in a child
+ *                         of its own; print "number arguments outcome" for each
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LAST_CALL 600
+#define UNREPORTED 1000000L
+
+/* The uretprobe goes on this function; what it returns is where `ret` jumps if 335 is denied. */
+__attribute__((noinline, noclone)) long answer(long n)
+{
+	asm volatile("");
+	return 3 * n + 1;
+}
+
+static int probed(long rounds)
+{
+	close(open("/ready", O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	while (access("/go", F_OK))
+		usleep(10000);
+	for (long n = 0; n < rounds; n++)
+		if (answer(n) != 3 * n + 1)
+			return 1;
+	puts("right");
+	return 42;
+}
+
+/* Inline, so that vfork's child cannot overwrite a return address of its parent's. */
+static inline __attribute__((always_inline)) long raw(long nr, long v)
+{
+	register long r10 asm("r10") = v;
+	register long r8 asm("r8") = v;
+	register long r9 asm("r9") = v;
+	asm volatile("syscall" : "+a"(nr), "+r"(r10), "+r"(r8), "+r"(r9)
+		     : "D"(v), "S"(v), "d"(v) : "rcx", "r11", "memory");
+	return nr;
+}
+
+static void one(long nr, long v, volatile long *result)
+{
+	int status;
+	*result = UNREPORTED;
+	pid_t child = fork();
+	if (child == 0) {
+		alarm(1); /* for those that wait for ever: pause, select, ppoll */
+		*result = raw(nr, v);
+		_exit(0);
+	}
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	printf("%ld %ld ", nr, v);
+	if (WIFSIGNALED(status))
+		printf("signal %d\n", WTERMSIG(status));
+	else if (*result == UNREPORTED)
+		printf("ended\n");
+	else if (*result < 0 && *result >= -4095)
+		printf("errno %ld\n", -*result);
+	else
+		printf("done\n");
+}
+
+static int sweep(void)
+{
+	long *result = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (long v = 0; v >= -1; v--)
+		for (long nr = 0; nr <= LAST_CALL; nr++)
+			one(nr, v, result);
+	return 42;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "answer"))
+		return probed(atol(argv[2]));
+	if (argc == 2 && !strcmp(argv[1], "sweep"))
+		return sweep();
+	return 2;
+}
