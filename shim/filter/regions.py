@@ -68,14 +68,33 @@ def regions(diagram: Diagram, node: int, rank: int) -> list[tuple[int, list[Regi
             stack.append((diagram.low[node], value, care | bit))
         elif not diagram.is_leaf(node) or diagram.value[node] is not None:
             _add(found.setdefault(node, []), value, care)
-    return sorted(found.items(), key=lambda item: item[1][0].low)
+    return sorted(
+        ((node, _joined(where)) for node, where in found.items()), key=lambda item: item[1][0].low
+    )
 
 
 def _add(where: list[Region], value: int, care: int) -> None:
     free = ~care & _WORD
+    gap = free & ~((care & -care) - 1) if care else 0
+    if 0 < gap.bit_count() <= 3:
+        # A few scattered ranges (the x32 twin of a number) say more than a mask.
+        bit = gap & -gap
+        for half in (value, value | bit):
+            _add(where, half, care | bit)
+        return
     if free & (free + 1):
         where.append(Region(value, value | free, care))
-    elif where and where[-1].is_range and where[-1].high + 1 == value:
-        where[-1] = Region(where[-1].low, value | free)
     else:
         where.append(Region(value, value | free))
+
+
+def _joined(where: list[Region]) -> list[Region]:
+    """Put them in order and join the ranges that touch."""
+    result: list[Region] = []
+    for region in sorted(where, key=lambda each: each.low):
+        last = result[-1] if result else None
+        if last and last.is_range and region.is_range and last.high + 1 == region.low:
+            result[-1] = Region(last.low, region.high)
+        else:
+            result.append(region)
+    return result
