@@ -10,6 +10,7 @@ from typing import Any
 
 from shim.errors import ShimError
 from shim.profile.docker import names_of
+from shim.profile.document import DOCKER, Document
 from shim.profile.says import sequence, strings, table
 
 # What a container has to which nobody added or denied any (moby daemon/pkg/oci/caps/defaults.go).
@@ -76,6 +77,19 @@ def resolve(
         if _applies(table(rule, f"/syscalls/{index}"), index, arch, capabilities, kernel)
     ]
     return flat
+
+
+def flat(
+    document: Document, *, capabilities: Collection[str], machine: str, kernel: tuple[int, int]
+) -> dict[str, Any] | None:
+    """Give the flat ``linux.seccomp`` of a profile in any format; ShimError names its file."""
+    if document.format is not DOCKER:
+        return document.seccomp
+    try:
+        return resolve(document.tree, capabilities=capabilities, machine=machine, kernel=kernel)
+    except ShimError as error:
+        where = f"{document.where} {error.subject}".strip()
+        raise ShimError(error.message, subject=where, hint=error.hint) from None
 
 
 def _architectures(profile: dict[str, Any], scmp_arch: str) -> list[str]:
