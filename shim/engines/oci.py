@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ for nr in map(int, sys.argv[1:]):
     print(nr, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
+_PTS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
 _MASK = {"masked": ["/proc/kcore", "/proc/keys"], "readonly": ["/proc/sys", "/proc/sysrq-trigger"]}
 
 
@@ -77,6 +79,7 @@ def bundle(
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": _PTS},
             *(
                 {"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]}
                 for path in sorted(shared)
@@ -140,7 +143,19 @@ def wait_ready(process: "subprocess.Popen[str]", folder: Path) -> int:
     if process.stdout is None or process.stdout.readline() != "ready\n":
         _, errors = process.communicate()
         raise ShimError("the container did not start", hint=" ".join(errors.split()))
-    return int((folder / "pid").read_text())
+    return read_pid(folder)
+
+
+def read_pid(folder: Path) -> int:
+    """Give the pid of the container that runs from ``folder``."""
+    deadline = time.monotonic() + 10
+    pid_file = folder / "pid"
+    # runc writes it when the program may already run
+    while not (pid_file.exists() and (text := pid_file.read_text())):
+        if time.monotonic() > deadline:
+            raise ShimError("the runtime wrote no pid file", subject=str(folder))
+        time.sleep(0.005)
+    return int(text)
 
 
 def outcomes(process: "subprocess.Popen[str]") -> dict[int, int]:

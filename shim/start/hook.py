@@ -64,7 +64,9 @@ class Start:
             reason = f"{reason}; and the log cannot be written: {unlogged}"
         if not self.deny:
             return _complain(f"container left as it was: {reason}", 0)
-        return _complain(f"start refused (on_error: deny): {reason}", 1)
+        message = f"start refused (on_error: deny): {reason}"
+        _tell_container(self.pid, message)  # crun shows nobody what a failing hook says
+        return _complain(message, 1)
 
     def read_state(self) -> None:
         """Read the state that the runtime gives; ShimError if it is none."""
@@ -176,11 +178,10 @@ def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
     except LeftAlone as reason:
         start.log("left-alone", reason=str(reason))
     except BaseException as error:
+        code = start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
         if start.deny:
-            _tell_container(start.pid, f"start refused (on_error: deny): {error}")
             os.kill(start.pid, 9)
-        start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
-        return 1
+        return code
     tracee.detach()
     return 0
 
@@ -202,9 +203,12 @@ def _tell_container(pid: int, message: str) -> None:
 def _runtime() -> str:
     """Give the path of the runtime that called us, or the name it goes by where it has no path."""
     parent = os.getppid()
-    path = os.readlink(f"/proc/{parent}/exe")
-    if os.path.isfile(path):
-        return path
+    try:
+        path = os.readlink(f"/proc/{parent}/exe")
+        if os.path.isfile(path):
+            return path
+    except OSError:
+        pass  # without CAP_SYS_PTRACE this is as closed to us as the init itself
     # crun runs from a sealed copy of itself that no path leads to (CVE-2019-5736).
     with open(f"/proc/{parent}/comm", encoding="utf-8", errors="replace") as file:
         return file.read().strip()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shim.engines import oci
+from shim.errors import ShimError
 from shim.filter import bpf, emulate
 from shim.host.tracee import installed_filters
 from support import need
@@ -88,8 +89,18 @@ def test_the_log_says_what_was_changed_and_that_it_was_verified(lab: Lab) -> Non
     ],
 )
 def test_filter_flags_are_passed_on(lab: Lab, flags: list[str]) -> None:
-    """A profile with SECCOMP_FILTER_FLAG_* loads with them, augmented like any other."""
-    assert run(lab, seccomp=profile(flags=flags), hooks=lab.hooks()) == LET_THROUGH
+    """A profile with SECCOMP_FILTER_FLAG_* loads with them, augmented like any other.
+
+    A runtime that refuses such profiles by itself (runc before 1.1.6) goes on refusing them.
+    """
+    refusal = "seccomp flags are not yet supported by runc"
+    with lab.container(seccomp=profile(flags=flags)) as plain:
+        _, errors = plain.process.communicate("\n")
+    if refusal in errors:
+        with pytest.raises(ShimError, match=refusal):
+            run(lab, seccomp=profile(flags=flags), hooks=lab.hooks())
+    else:
+        assert run(lab, seccomp=profile(flags=flags), hooks=lab.hooks()) == LET_THROUGH
 
 
 def test_a_container_with_a_terminal(lab: Lab, tmp_path: Path) -> None:
@@ -182,9 +193,9 @@ def test_a_log_that_cannot_be_written(lab: Lab, on_error: str) -> None:
             container.ready()
             assert container.outcomes() == DENIED
         else:
-            _, errors = container.process.communicate()
+            output, _ = container.process.communicate()
             assert container.process.returncode != 0
-            assert "ready" not in errors
+            assert output == ""
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
@@ -201,7 +212,8 @@ def test_when_ptrace_is_forbidden(lab: Lab, on_error: str) -> None:
         else:
             _, errors = container.process.communicate()
             assert container.process.returncode != 0
-            assert "start refused (on_error: deny)" in errors
+            if os.path.basename(lab.runtime) == "runc":  # crun keeps a hook's words to itself
+                assert "start refused (on_error: deny)" in errors
             assert lab.log()[-1]["event"] == "refused"
         assert "cannot trace" in lab.log()[-1]["reason"]
 

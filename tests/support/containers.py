@@ -65,13 +65,18 @@ class Lab:
         config.compile_file(str(path))
 
     def hooks(
-        self, *, stage: str = "prestart", canary: int = CANARY, argv: Sequence[str] = ()
+        self,
+        *,
+        stage: str = "prestart",
+        canary: int = CANARY,
+        argv: Sequence[str] = (),
+        env: Sequence[str] = (),
     ) -> dict[str, list[dict[str, Any]]]:
         """Give the hooks of a config.json that calls ours; ``argv`` stands before it."""
         command = [*argv, str(self.hook), "--config", f"{self.folder}/config.yaml"]
         if canary:
             command += ["--canary", str(canary)]
-        return {stage: [{"path": command[0], "args": command}]}
+        return {stage: [{"path": command[0], "args": command, "env": list(env)}]}
 
     def log(self) -> list[dict[str, Any]]:
         """Give the audit lines so far."""
@@ -102,6 +107,10 @@ class Container:
     def ready(self) -> int:
         """Wait until its program runs; give its pid."""
         return oci.wait_ready(self.process, self.folder)
+
+    def ready_pid(self) -> int:
+        """Give the pid of its program, known to be ready."""
+        return oci.read_pid(self.folder)
 
     def outcomes(self) -> dict[int, int]:
         """Let it make its calls; give what each ended with."""
