@@ -50,17 +50,21 @@ _COMPANIONS = {
 }
 
 
-def build(seccomp: dict[str, Any] | None, libseccomp_version: str = "") -> "Built":
+def build(
+    seccomp: dict[str, Any] | None, libseccomp_version: str = "", *, native_only: bool = False
+) -> "Built":
     """Compile ``linux.seccomp`` for this machine; None stands for no filter at all.
 
     Names that the local libseccomp lacks get their numbers from the catalogue. With
     ``libseccomp_version`` the names that the catalogue says that release did not know are dropped
     instead: what a runtime with that library would load (a name outside the catalogue counts as
-    known if the local library knows it). ShimError where a runtime would refuse the profile.
+    known if the local library knows it). With ``native_only`` such numbers are given on the native
+    architecture alone, so that ``front`` stays empty. ShimError where a runtime would refuse the
+    profile.
     """
     if seccomp is None or not (seccomp.get("defaultAction") or seccomp.get("syscalls")):
         return Built(None, [], 0)
-    return _Builder(seccomp, version(libseccomp_version)).built()
+    return _Builder(seccomp, version(libseccomp_version), native_only).built()
 
 
 def program(seccomp: dict[str, Any] | None, libseccomp_version: str = "") -> bytes:
@@ -126,9 +130,12 @@ class _Builder:
     numbers between architectures by way of their names (arch.c arch_syscall_translate()).
     """
 
-    def __init__(self, seccomp: dict[str, Any], release: tuple[int, ...]) -> None:
+    def __init__(
+        self, seccomp: dict[str, Any], release: tuple[int, ...], native_only: bool
+    ) -> None:
         self.seccomp = seccomp
         self.release = release
+        self.native_only = native_only
         self.default = action(seccomp, "defaultAction", "defaultErrnoRet", "")
         self.machine = _NATIVE.get(pyseccomp.system_arch(), "")
         self.architectures = dict.fromkeys(strings(seccomp, "architectures", ""))
@@ -202,7 +209,7 @@ class _Builder:
         elif call:
             if self.machine in call.numbers:
                 self.filters[0].add_rule(value, call.numbers[self.machine], *arguments)
-            for architecture in self.architectures:
+            for architecture in () if self.native_only else self.architectures:
                 arch, key, bit = _COMPANIONS.get(architecture, (0, "", 0))
                 if key in call.numbers:
                     self.front.append((arch, call.numbers[key] | bit, value, conditions))

@@ -1,0 +1,177 @@
+"""The verb exec: run a program of this host under a profile that was augmented first."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shim.cli.verify import add_container_options, container
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.filter.compile import Built
+    from shim.profile.document import Document
+    from shim.profile.edit import Finding
+
+DESCRIPTION = """\
+Load a seccomp profile with libseccomp and run a program under it. What the
+kernel makes processes call by itself (uretprobe, uprobe) is allowed where the
+profile denies it by its default only; what it denies by name stays denied. The
+addition is proven to be the only one, and logged, before it is loaded.
+
+Takes Docker profiles, OCI linux.seccomp and whole config.json files. Without
+CAP_SYS_ADMIN the program runs with no_new_privs, as the kernel demands."""
+
+EPILOG = """\
+examples:
+  seccomp-shim exec --profile /etc/docker/seccomp.json -- ls -l
+  seccomp-shim exec --profile p.json --when always --cap SYS_PTRACE -- strace ls
+
+exit codes: those of the program; 2 if it was not started."""
+
+_CAP_SYS_ADMIN = 21
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "exec",
+        help="run a program under an augmented profile",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--profile", required=True, metavar="FILE", help="the profile")
+    add_container_options(parser)
+    parser.add_argument(
+        "--when",
+        choices=("present", "needed", "always"),
+        default="present",
+        help="add kernel-injected calls if this kernel has them (present, the default), only if "
+        "it lets a profile deny them (needed), or without a look at it (always)",
+    )
+    parser.add_argument("command", nargs="+", metavar="CMD", help="the program and its arguments")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Become the program; returns only by an exception."""
+    from shim import files
+    from shim.catalog import kernel_injected
+    from shim.filter import compile as compiler
+    from shim.filter.resolve import flat
+    from shim.profile.document import MAX_BYTES, read
+    from shim.profile.edit import amended, plan
+
+    path = _program(args.command[0])
+    document = read(files.read(args.profile, MAX_BYTES), args.profile)
+    states = {} if args.when == "always" else _states()
+    edits, findings = plan(document, kernel_injected().values(), states, args.when)
+    after = document._replace(tree=amended(document.tree, edits))
+    described = container(args)
+    _refuse_notify(after, flat(after, **described))
+    built = compiler.build(flat(after, **described), native_only=True)
+    plain = compiler.build(flat(document, **described), native_only=True)
+    _prove_and_log(document, plain.program(), built.program(), findings)
+    _become(path, args.command, built)
+
+
+def _program(command: str) -> str:
+    """Find the program while nothing forbids to look for it."""
+    import shutil
+
+    path = shutil.which(command)
+    if path is None:
+        raise ShimError("no such program", subject=command)
+    return path
+
+
+def _states() -> dict[str, str]:
+    """Give the states of the kernel-injected calls on the kernel here."""
+    from shim.host.cache import facts
+
+    return {name: call["state"] for name, call in facts()["syscalls"].items()}
+
+
+def _refuse_notify(document: "Document", seccomp: dict[str, Any] | None) -> None:
+    for rule in (seccomp or {}).get("syscalls") or []:
+        if rule.get("action") == "SCMP_ACT_NOTIFY":
+            raise ShimError(
+                "has rules with SCMP_ACT_NOTIFY, and no supervisor would answer",
+                subject=document.where,
+                hint="only a container runtime can hand over the listener",
+            )
+
+
+def _prove_and_log(
+    document: "Document", before: bytes, after: bytes, findings: "list[Finding]"
+) -> None:
+    """Log every finding; ShimError: the addition is not proven the only one, or not logged."""
+    import hashlib
+
+    from shim import catalog
+    from shim.audit import record
+    from shim.filter.compile import name_of
+    from shim.filter.judge import judge
+    from shim.filter.prove import difference
+
+    found = difference(before, after)
+    judged = judge(found, catalog.load(), name_of, by_name=True)
+    allowed = {each.name for each in judged if each.accepted}
+    wrong = [each for each in judged if not each.accepted]
+    if wrong or not found.complete:
+        what = str(wrong[0].change) if wrong else found.reason
+        raise ShimError(
+            f"the addition is not proven to be the only change: {what}", subject=document.where
+        )
+    common: dict[str, Any] = {
+        "mechanism": "libseccomp",
+        "profile": os.path.realpath(document.where),
+        "proof": f"every path of both programs: {', '.join(sorted(allowed)) or 'nothing'} newly "
+        "allowed, nothing else differs",
+        "pid": os.getpid(),
+        "kernel": os.uname().release,
+        "length_before": len(before) // 8,
+        "length_after": len(after) // 8,
+        "sha256_before": hashlib.sha256(before).hexdigest(),
+        "sha256_after": hashlib.sha256(after).hexdigest(),
+    }
+    for finding in findings:
+        now = "allowed" if finding.syscall in allowed else finding.verdict
+        record(
+            "exec",
+            syscall=finding.syscall,
+            before=finding.verdict,
+            after=now,
+            reason=finding.reason,
+            **common,
+        )
+
+
+def _become(path: str, command: list[str], built: "Built") -> NoReturn:
+    """Load the filter and exec; the signals that Python ignores get their defaults back first."""
+    import signal
+
+    from shim import abi
+    from shim.host import libc
+
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if built.filter is not None:
+        if not _may_load():
+            libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
+        built.filter.load()
+    try:
+        os.execv(path, command)  # noqa: S606 - the admin named the program, no shell is wanted
+    except OSError as error:
+        reason = f"cannot be started under the profile: {error.strerror}"
+        raise ShimError(reason, subject=printable(path)) from None
+
+
+def _may_load() -> bool:
+    """Tell whether the kernel takes a filter from this process without no_new_privs."""
+    with open("/proc/self/status") as status:
+        effective = next(line.split()[1] for line in status if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
