@@ -1,0 +1,203 @@
+"""install.sh, run for real on a throwaway view of this host."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.hook import CHECKOUT
+from support.host import FOLDERS, Host, throwaway
+
+INSTALL = f"{CHECKOUT}/install.sh"
+PREFIX = "/opt/seccomp-shim"
+SOURCES = "pyproject.toml README.md LICENSE install.sh shim hooks profiles"
+HOOK = f"{PREFIX}/bin/seccomp-shim-hook"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, list[str], str]]:
+    """Give a view with seccomp-shim installed, the files before that, and what was said."""
+    with throwaway(tmp_path_factory.mktemp("base")) as view:
+        before = _listing(view)
+        said = view.run(f"umask 077; cd /tmp; {INSTALL} --no-demo").stdout
+        yield view, before, said
+
+
+@pytest.fixture
+def installed(tmp_path: Path, base: tuple[Host, list[str], str]) -> Iterator[Host]:
+    """Give a view of a host with seccomp-shim that forgets all that is done to it."""
+    with throwaway(tmp_path, base[0]) as view:
+        yield view
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Give a view of this host without seccomp-shim that forgets all that is done to it."""
+    with throwaway(tmp_path) as view:
+        yield view
+
+
+def _listing(host: Host) -> list[str]:
+    """List what stands in the folders that the installer may touch, with owner, mode and size."""
+    places = " ".join(folder for folder in FOLDERS if folder != "/run")
+    script = f"find {places} ! -type d -printf '%p %m %U:%G %s %l\\n'; find {places} -type d"
+    return sorted(host.run(script).stdout.splitlines())
+
+
+def test_installs_and_changes_nothing_when_run_again(
+    installed: Host, base: tuple[Host, list[str], str]
+) -> None:
+    """One run puts command, hook, settings and log folder in place; a second one is a no-op."""
+    _, _, said = base
+    assert "Installing seccomp-shim" in said
+    assert installed.run("/usr/local/bin/seccomp-shim --version").stdout.startswith("seccomp-shim ")
+    places = f"{PREFIX} {HOOK} /etc/seccomp-shim/config.yaml /var/log/seccomp-shim"
+    modes = installed.run(f"stat -c %a {places}").stdout
+    assert modes.split() == ["755", "755", "644", "750"]
+    assert installed.run(f"find {PREFIX} ! -user root -o -perm /022 ! -type l").stdout == ""
+    before = _listing(installed)
+    second = installed.run(f"cd / && {INSTALL} --no-demo")
+    assert "up to date" in second.stdout
+    assert _listing(installed) == before
+
+
+def test_imports_are_compiled(installed: Host) -> None:
+    """No hook has to compile a module: each has its valid bytecode beside it."""
+    script = f"cd {PREFIX}/current/lib/python3*/site-packages/shim && find . -name '*.py'"
+    sources = installed.run(script).stdout.split()
+    python = f"{PREFIX}/current/bin/python"
+    check = (
+        "import importlib.util as u, os, sys\n"
+        "for s in sys.argv[1:]:\n"
+        "    head = open(u.cache_from_source(s), 'rb').read(12)\n"
+        "    assert head[:4] == u.MAGIC_NUMBER and head[4:8] == bytes(4), s\n"
+        "    assert int.from_bytes(head[8:], 'little') == int(os.stat(s).st_mtime), s\n"
+    )
+    assert len(sources) > 20
+    folder = f"$(echo {PREFIX}/current/lib/python3*/site-packages/shim)"
+    installed.run(f"""cd {folder} && {python} -I -c "{check}" {" ".join(sources)}""")
+
+
+def test_uninstall_leaves_nothing_behind(
+    installed: Host, base: tuple[Host, list[str], str]
+) -> None:
+    """What install and probe put on the host is gone again afterwards."""
+    _, before, _ = base
+    assert _listing(installed) != before
+    installed.run("/usr/local/bin/seccomp-shim probe")
+    installed.run(f"{INSTALL} --uninstall")
+    assert _listing(installed) == before
+    assert installed.run("test -e /run/seccomp-shim", code=1).stdout == ""
+
+
+def test_uninstall_keeps_what_the_admin_made(host: Host) -> None:
+    """Edited settings and the log outlive the program until they are purged."""
+    host.run(f"{INSTALL} --no-demo --prefix /opt/elsewhere")
+    host.run("echo 'on_error: deny' >>/etc/seccomp-shim/config.yaml")
+    host.run("echo '{}' >>/var/log/seccomp-shim/audit.jsonl; touch /opt/elsewhere/note")
+    said = host.run(f"{INSTALL} --uninstall --prefix /opt/elsewhere").stdout
+    assert said.count("Kept:") == 3
+    assert host.run("ls -A /opt/elsewhere").stdout == "note\n"
+    assert host.run("tail -n 1 /etc/seccomp-shim/config.yaml").stdout == "on_error: deny\n"
+    assert host.run("cat /var/log/seccomp-shim/audit.jsonl").stdout == "{}\n"
+    host.run(f"{INSTALL} --uninstall --prefix /opt/elsewhere", code=2)
+
+
+def test_settings_and_log_can_be_purged(host: Host) -> None:
+    """An existing settings file survives the installation, and --purge takes it and the log."""
+    host.run("mkdir /etc/seccomp-shim; echo 'on_error: deny' >/etc/seccomp-shim/config.yaml")
+    host.run(f"{INSTALL} --no-demo; echo >/var/log/seccomp-shim/audit.jsonl")
+    assert host.run("cat /etc/seccomp-shim/config.yaml").stdout == "on_error: deny\n"
+    host.run(f"{INSTALL} --uninstall --purge")
+    host.run("test ! -e /etc/seccomp-shim && test ! -e /var/log/seccomp-shim")
+
+
+def test_hook_needs_no_environment(installed: Host) -> None:
+    """The hook runs under the distribution's interpreter with nothing set, not even PATH."""
+    first_line = installed.run(f"head -n 1 {HOOK}").stdout
+    assert re.fullmatch(r"#!/usr/bin/python3\.\d+ -IS\n", first_line)
+    result = installed.run(f"echo no-json | env -i {HOOK}")
+    assert "no container state on standard input" in result.stderr
+    assert "no container state" in installed.run("cat /var/log/seccomp-shim/audit.jsonl").stdout
+
+
+def test_python_of_a_version_manager_is_not_used(host: Host) -> None:
+    """A python that comes first on the caller's PATH is passed over."""
+    host.run("mkdir /opt/shims; printf '#!/bin/sh\\nexit 9\\n' >/opt/shims/python3")
+    host.run("chmod 755 /opt/shims/python3")
+    environment = {**os.environ, "PATH": f"/opt/shims:{os.environ['PATH']}"}
+    python = host.run(f"{INSTALL} --python", env=environment).stdout.strip()
+    assert re.fullmatch(r"/usr/bin/python3\.\d+", python)
+
+
+def test_failed_upgrade_leaves_the_old_version_at_work(installed: Host) -> None:
+    """When pip fails, the installed version stays as it was and no half of a new one remains."""
+    installed.run(f"mkdir /opt/newer && cd {CHECKOUT} && cp -a {SOURCES} /opt/newer")
+    installed.run("echo 'broken = [' >>/opt/newer/pyproject.toml")
+    before = _listing(installed)
+    failed = installed.run("/opt/newer/install.sh --no-demo", code=2)
+    assert "pip could not install" in failed.stderr
+    assert _listing(installed) == before
+    installed.run("/usr/local/bin/seccomp-shim --version")
+
+
+def test_upgrade_keeps_the_version_that_hooks_may_still_run(installed: Host) -> None:
+    """An upgrade switches to the new version and keeps the one before, and only that one."""
+    installed.run(f"mkdir {PREFIX}/versions/ancient")
+    first = installed.run(f"readlink {PREFIX}/current").stdout.strip()
+    installed.run(f"mkdir /opt/newer && cd {CHECKOUT} && cp -a {SOURCES} /opt/newer")
+    installed.run("echo >>/opt/newer/README.md; /opt/newer/install.sh --no-demo")
+    second = installed.run(f"readlink {PREFIX}/current").stdout.strip()
+    kept = installed.run(f"cd {PREFIX} && echo versions/*").stdout.split()
+    assert first != second
+    assert sorted(kept) == sorted([first, second])
+    assert second in installed.run(f"cat {HOOK}").stdout
+
+
+def test_uninstall_refuses_while_an_engine_names_the_hook(installed: Host) -> None:
+    """Removing a hook that an engine still calls would stop every container from starting."""
+    entry = "/etc/containers/oci/hooks.d/shim.json"
+    installed.run("mkdir -p /etc/containers/oci/hooks.d")
+    installed.run(f"""echo '{{"hook": {{"path": "{HOOK}"}}}}' >{entry}""")
+    assert entry in installed.run(f"{INSTALL} --uninstall", code=2).stderr
+    installed.run(f"test -x {HOOK} && rm {entry} && {INSTALL} --uninstall")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--prefix", "--prefix needs a folder"),
+        ("--prefix opt", "absolute path"),
+        ("--prefix /", "not a usable folder name"),
+        ("--prefix '/opt/a b'", "not a usable folder name"),
+        ("--prefix /opt/../etc", "not a usable folder name"),
+        ("--prefix /etc", "holds something else"),
+        ("--purge", "--purge goes with --uninstall"),
+        ("--uninstall", "no seccomp-shim is installed there"),
+        ("--frobnicate", "unknown option --frobnicate"),
+        ("--render-hook '/usr/bin/py thon' /opt", "letters, digits"),
+    ],
+)
+def test_unusable_arguments_change_nothing(host: Host, arguments: str, complaint: str) -> None:
+    """A wrong call is answered with one line and exit code 2, and touches no file."""
+    before = _listing(host)
+    result = host.run(f"{INSTALL} {arguments}", code=2)
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert _listing(host) == before
+
+
+def test_needs_root(host: Host) -> None:
+    """An ordinary user is told to use sudo, and may read the help."""
+    user = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+    assert "needs root" in host.run(f"{user} {INSTALL}", code=2).stderr
+    assert "--uninstall" in host.run(f"{user} {INSTALL} --help").stdout
+
+
+def test_foreign_command_of_the_same_name_is_not_replaced(host: Host) -> None:
+    """A seccomp-shim on PATH that this installer did not put there is left alone."""
+    host.run("mkdir -p /usr/local/bin; echo mine >/usr/local/bin/seccomp-shim")
+    assert "is not ours" in host.run(f"{INSTALL} --no-demo", code=2).stderr
+    assert host.run("cat /usr/local/bin/seccomp-shim").stdout == "mine\n"
