@@ -4,9 +4,9 @@ The container start path imports this module: it imports nothing but the error. 
 flat ``linux.seccomp`` of the OCI runtime spec and, with ``shim.profile.docker``, Docker's format.
 
 libseccomp keeps the first unconditional rule of a call and forgets the conditional ones beside it
-(measured with 2.5.4): so the rules are read in order, and the first one that always applies is the
-last one read. Before it, a rule that can deny outweighs one that can allow: an admin who wrote the
-call's name beside a denial meant it.
+(measured with 2.5.4): so the rules are read in order, up to the first one that always applies. A
+rule that can deny outweighs one that can allow: an admin who wrote the call's name beside a denial
+meant it.
 """
 
 from shim.errors import ShimError
@@ -68,6 +68,8 @@ def verdict(
         return "unconfined", "the profile has neither a default action nor rules"
     default = action_of(profile, "defaultAction", "")
     if architectures and X86_64 not in architectures:
+        # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 and
+        # crun 1.8.1): such a container does lack the call, but its author meant other machines.
         return "no-x86-64", f"its architectures do not include {X86_64}"
     rank, reason = 0, ""
     decided = False
@@ -81,12 +83,16 @@ def verdict(
         scope = applies(rule, pointer)
         if scope == NEVER:
             continue
-        decided = scope == ALWAYS and not conditions
+        # Runtimes leave out a rule that does what the default does: it decides nothing.
+        same = same_action(profile, rule)
+        decided = scope == ALWAYS and not conditions and not same
         if action in DENYING:
-            same = ", as by default" if same_action(profile, rule) else ""
-            this = _DENIES, f"denied by name in the rule {pointer} with {action}{same}"
+            as_default = ", as by default" if same else ""
+            this = _DENIES, f"denied by name in the rule {pointer} with {action}{as_default}"
         elif action in SUPERVISED:
             this = _SUPERVISES, f"left to {action} by the rule {pointer}"
+        elif same:
+            continue
         elif decided:
             this = _ALLOWS, f"allowed already by the rule {pointer}"
         else:
