@@ -14,7 +14,7 @@ from typing import Any
 from vm import cache, cases, debian, guest, initramfs, kernels, report, stacks, victim
 from vm.errors import LabError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).parents[2]
 EPILOG = """\
 Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
 Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each

@@ -33,7 +33,8 @@ class End:
     @property
     def signal(self) -> int:
         """Give the signal that ended the process, 0 if none did."""
-        return self.code - 128 if self.code > 128 else 0
+        number = self.code - 128
+        return number if number in iter(signal.Signals) else 0
 
     @property
     def lived(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 _NR_PERF_EVENT_OPEN = 298
 _PMU = Path("/sys/bus/event_source/devices/uprobe")
 _PERF_FLAG_FD_CLOEXEC = 8
-_EM_SECTION_SYMTAB = 2
+_SHT_SYMTAB = 2
 _PT_LOAD = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,8 +49,8 @@ class Uretprobe:
 def function_offset(path: Path, name: str) -> int:
     """Give the file offset of function ``name`` of a 64-bit ELF program with a symbol table."""
     elf = path.read_bytes()
-    (segments, sections) = struct.unpack_from("<QQ", elf, 0x20)
-    (segment_size, segment_count, section_size, section_count) = struct.unpack_from(
+    segments, sections = struct.unpack_from("<QQ", elf, 0x20)
+    segment_size, segment_count, section_size, section_count = struct.unpack_from(
         "<HHHH", elf, 0x36
     )
     address = _symbol(elf, [sections + i * section_size for i in range(section_count)], name)
@@ -64,11 +64,11 @@ def function_offset(path: Path, name: str) -> int:
 def _symbol(elf: bytes, sections: list[int], name: str) -> int:
     for at in sections:
         _, kind, _, _, offset, size, strings = struct.unpack_from("<IIQQQQI", elf, at)
-        if kind != _EM_SECTION_SYMTAB:
+        if kind != _SHT_SYMTAB:
             continue
         (names,) = struct.unpack_from("<Q", elf, sections[strings] + 0x18)
         for entry in range(offset, offset + size, 24):
-            index, _, _, value, _ = struct.unpack_from("<IBBHQ", elf, entry)
+            index, _, _, _, value = struct.unpack_from("<IBBHQ", elf, entry)
             start = names + index
             if elf[start : elf.index(b"\0", start)] == name.encode():
                 return int(value)
