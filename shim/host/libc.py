@@ -34,7 +34,7 @@ def syscall(nr: int, *args: int) -> int:
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
-    """Set or ask a property of this process, as in prctl(2); OSError carries its errno."""
+    """Set or ask a property of this process (man 2 prctl); OSError carries its errno."""
     result: int = _prctl(option, arg2, arg3, arg4, arg5)
     if result == -1:
         raise _oserror(f"prctl {option}")
@@ -42,7 +42,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 
 def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
-    """Look at or steer thread ``pid``, as in ptrace(2); OSError carries its errno."""
+    """Look at or steer thread ``pid`` (man 2 ptrace); OSError carries its errno."""
     ctypes.set_errno(0)
     result: int = _ptrace(request, pid, addr, data)
     if result == -1 and ctypes.get_errno():

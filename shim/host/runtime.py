@@ -42,7 +42,7 @@ def knows(version: "str | None", since: str) -> bool:
 
 
 def _numbers(version: str) -> "list[int]":
-    parts = version.split("-")[0].split(".")
+    parts = version.partition("-")[0].split(".")
     return [int(part) if part.isdigit() else 0 for part in parts]
 
 
