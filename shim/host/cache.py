@@ -25,7 +25,7 @@ def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]
     "prober": {"filtered"}}``.
     """
     calls = {name: call.numbers["x86_64"] for name, call in catalog.kernel_injected().items()}
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot_id = file.read().strip()
     if not fresh:
         kept = read(_NAME, directory)
