@@ -134,16 +134,23 @@ def _calls(names: list[str]) -> "list[Syscall]":
     """Give the kernel-injected calls and those that the admin named."""
     from shim.catalog import kernel_injected, load
 
+    injected = kernel_injected()
     known = {
         name: call
         for name, call in load().items()
-        if call.kind == "program" and "x86_64" in call.numbers
+        if name not in injected and "x86_64" in call.numbers
     }
     for name in names:
+        if name in injected:
+            raise ShimError(
+                "--add is for calls that programs make, not the kernel",
+                subject=name,
+                hint="this one is added anyway, --when tells on which kernels",
+            )
         if name not in known:
             listed = ", ".join(sorted(known))
             raise ShimError("--add does not know this call", subject=name, hint=f"knows: {listed}")
-    return [*kernel_injected().values(), *(known[name] for name in dict.fromkeys(names))]
+    return [*injected.values(), *(known[name] for name in dict.fromkeys(names))]
 
 
 def _states() -> dict[str, str]:

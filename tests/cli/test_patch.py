@@ -1,0 +1,356 @@
+"""The verb patch, as an admin calls it."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim.profile.document import MAX_BYTES
+from support import need
+from support.profiles import ALLOW, DOCKER, ERRNO, FORMATS, LAYOUTS, changed, ruled
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+ALWAYS = ("--when", "always")
+BEFORE = LAYOUTS["tabs"](DOCKER)
+ADDED_LINES = 13
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Give the folder that is the audit log's in what ``shim`` runs."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def shim(tmp_path: Path, log: Path) -> Run:
+    """Run the program in ``tmp_path`` as a process of its own, with a log of its own."""
+
+    def run(*args: str | Path, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "shim", "patch", *map(str, args)]
+        environment = {**os.environ, "XDG_STATE_HOME": str(log), "COLUMNS": "100"}
+        if os.geteuid() == 0:
+            # root's settings and log are the machine's: let the program see others in their place
+            script = (
+                "if [ -d /etc/seccomp-shim ]; then mount -t tmpfs none /etc/seccomp-shim; fi && "
+                "mount -t tmpfs none /var/log && mkdir /var/log/seccomp-shim && "
+                'mount --bind "$0" /var/log/seccomp-shim && exec "$@"'
+            )
+            command = ["unshare", "-m", "sh", "-c", script, str(log), *command]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, check=False, cwd=tmp_path, env=environment
+        )
+
+    return run
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """Give a Docker profile in a file."""
+    path = tmp_path / "p.json"
+    path.write_text(BEFORE)
+    return path
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """Give the lines of the audit log."""
+    return [
+        json.loads(line)
+        for path in log.rglob("audit.jsonl")
+        for line in path.open(encoding="utf-8")
+    ]
+
+
+def refused(result: "subprocess.CompletedProcess[bytes]") -> str:
+    """See that the program ended with one line of error, exit code 2; give the line."""
+    assert result.returncode == 2
+    assert result.stdout == b""
+    [line] = result.stderr.decode().splitlines()
+    assert line.startswith("seccomp-shim patch: ")
+    return line.removeprefix("seccomp-shim patch: ")
+
+
+def test_prints(shim: Run, profile: Path) -> None:
+    """The patched profile goes to standard output, the reasons to standard error."""
+    result = shim(*ALWAYS, profile.name)
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) == len(BEFORE.splitlines()) + ADDED_LINES
+    assert json.loads(result.stdout)["syscalls"][1:] == DOCKER["syscalls"]
+    assert result.stderr.decode().splitlines() == [
+        f"p.json: {name} is now allowed: denied by the default action SCMP_ACT_ERRNO only"
+        for name in ("uretprobe", "uprobe")
+    ]
+    assert profile.read_text() == BEFORE
+
+
+def test_standard_input(shim: Run) -> None:
+    """A dash reads standard input; the second run prints what it got."""
+    once = shim(*ALWAYS, "-", stdin=BEFORE.encode())
+    assert once.stdout.decode() != BEFORE
+    twice = shim(*ALWAYS, "-", stdin=once.stdout)
+    assert twice.stdout == once.stdout
+    assert b"standard input: uretprobe is left alone: allowed already by" in twice.stderr
+
+
+def test_diff(shim: Run, profile: Path, tmp_path: Path) -> None:
+    """The diff writes nothing, adds lines only, and patch(1) or git would make it."""
+    result = shim(*ALWAYS, "--diff", profile.name)
+    assert result.returncode == 0
+    lines = result.stdout.decode().splitlines()
+    assert lines[:2] == ["--- p.json", "+++ p.json"]
+    assert sum(line.startswith("@@") for line in lines) == 1
+    assert sum(line.startswith("+") for line in lines[2:]) == ADDED_LINES
+    assert not [line for line in lines[2:] if line.startswith("-")]
+    assert profile.read_text() == BEFORE
+    expected = shim(*ALWAYS, profile.name).stdout
+    git = need.program("git")
+    subprocess.run([git, "apply", "-p0"], input=result.stdout, cwd=tmp_path, check=True)
+    assert profile.read_bytes() == expected
+
+
+def test_diff_without_final_newline(shim: Run, tmp_path: Path) -> None:
+    """A file that ends without a newline gives a diff that can be applied."""
+    path = tmp_path / "p.json"
+    path.write_text(LAYOUTS["minified"](DOCKER))
+    result = shim(*ALWAYS, "--diff", path.name)
+    assert result.stdout.count(b"\n\\ No newline at end of file\n") == 2
+    expected = shim(*ALWAYS, path.name).stdout
+    git = need.program("git")
+    subprocess.run([git, "apply", "-p0"], input=result.stdout, cwd=tmp_path, check=True)
+    assert path.read_bytes() == expected
+
+
+def test_check(shim: Run, profile: Path) -> None:
+    """Check exits with 1 while something would change, with 0 afterwards, and writes nothing."""
+    result = shim(*ALWAYS, "--check", profile.name)
+    assert result.returncode == 1
+    assert result.stdout == b""
+    assert b"p.json: uretprobe would be allowed" in result.stderr
+    assert profile.read_text() == BEFORE
+    assert shim(*ALWAYS, "--in-place", profile.name).returncode == 0
+    assert shim(*ALWAYS, "--check", profile.name).returncode == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_in_place(shim: Run, tmp_path: Path, log: Path, name: str) -> None:
+    """The file is replaced, nothing else appears beside it, and each call has its line of log."""
+    path = tmp_path / "p.json"
+    path.write_text(LAYOUTS["two spaces"](FORMATS[name]))
+    before = path.read_bytes()
+    expected = shim(*ALWAYS, path.name).stdout
+    result = shim(*ALWAYS, "--in-place", path.name)
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert path.read_bytes() == expected
+    assert sorted(tmp_path.iterdir()) == [log, path]
+    lines = logged(log)
+    assert [line["syscall"] for line in lines] == ["uretprobe", "uprobe"]
+    for line in lines:
+        assert line["event"] == "patch"
+        assert line["mechanism"] == "profile"
+        assert line["profile"] == str(path)
+        assert (line["before"], line["after"]) == ("denied-by-default", "allowed")
+        assert line["sha256_before"] == hashlib.sha256(before).hexdigest()
+        assert line["sha256_after"] == hashlib.sha256(expected).hexdigest()
+
+
+def test_in_place_twice(shim: Run, profile: Path, log: Path) -> None:
+    """Where nothing is to be done the file is not even written, and nothing is logged."""
+    shim(*ALWAYS, "--in-place", profile.name)
+    before, lines = profile.stat(), logged(log)
+    assert shim(*ALWAYS, "--in-place", profile.name).returncode == 0
+    after = profile.stat()
+    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+    assert logged(log) == lines
+
+
+def test_in_place_keeps_what_the_file_is(shim: Run, profile: Path, tmp_path: Path) -> None:
+    """Mode, owner, attributes and a symbolic link survive the replacement."""
+    link = tmp_path / "link.json"
+    link.symlink_to(profile.name)
+    profile.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(profile, 12345, 54321)
+    os.setxattr(profile, "user.note", b"mine")
+    before = profile.stat()
+    assert shim(*ALWAYS, "-i", link.name).returncode == 0
+    after = profile.stat()
+    assert link.is_symlink()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    assert os.getxattr(profile, "user.note") == b"mine"
+
+
+def test_unlogged_is_undone(shim: Run, profile: Path, log: Path, tmp_path: Path) -> None:
+    """What cannot be logged is not done: exit code 2, the file untouched, nothing left behind."""
+    for path in (log / "audit.jsonl", log / "seccomp-shim"):  # root's log, and a user's folder
+        path.symlink_to("nowhere")
+    line = refused(shim(*ALWAYS, "--in-place", profile.name))
+    assert "audit.jsonl" in line or "seccomp-shim" in line
+    assert profile.read_text() == BEFORE
+    assert sorted(tmp_path.iterdir()) == [log, profile]
+
+
+def test_in_place_needs_a_file(shim: Run, tmp_path: Path) -> None:
+    """What is no regular file is not replaced."""
+    assert "standard input cannot be replaced" in refused(shim("-i", "-"))
+    os.mkfifo(tmp_path / "pipe")
+    feeder = subprocess.Popen(["sh", "-c", 'cat >"$0"', tmp_path / "pipe"], stdin=subprocess.PIPE)
+    assert feeder.stdin
+    feeder.stdin.write(BEFORE.encode())
+    feeder.stdin.close()
+    assert "pipe: is no regular file" in refused(shim(*ALWAYS, "-i", "pipe"))
+    feeder.wait()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_json(shim: Run, profile: Path, tmp_path: Path) -> None:
+    """The JSON has each file's edits and verdicts, or its error; nothing is written."""
+    (tmp_path / "bad.json").write_text("{")
+    result = shim(*ALWAYS, "--json", profile.name, "bad.json")
+    assert result.returncode == 2
+    good, bad = json.loads(result.stdout)["files"]
+    assert good["file"] == "p.json"
+    assert (good["format"], good["changed"]) == ("docker", True)
+    [edit] = good["edits"]
+    assert (edit["op"], edit["path"]) == ("add", "/syscalls/0")
+    assert edit["value"]["names"] == edit["syscalls"] == ["uretprobe", "uprobe"]
+    assert good["calls"][0] == {
+        "syscall": "uretprobe",
+        "verdict": "denied-by-default",
+        "changed": True,
+        "reason": "denied by the default action SCMP_ACT_ERRNO only",
+    }
+    assert bad["file"] == "bad.json"
+    assert bad["error"].startswith("bad.json:1:2: not valid JSON")
+    assert profile.read_text() == BEFORE
+
+
+def test_several_files(shim: Run, profile: Path, tmp_path: Path) -> None:
+    """Several files cannot be printed together; elsewhere a bad one does not stop the others."""
+    shutil.copy(profile, tmp_path / "second.json")
+    (tmp_path / "bad.json").write_text('{"defaultAction": "SCMP_ACT_MAYBE"}')
+    assert "several files" in refused(shim(*ALWAYS, "p.json", "second.json"))
+    result = shim(*ALWAYS, "--in-place", "p.json", "bad.json", "missing.json", "second.json")
+    assert result.returncode == 2
+    assert b"bad.json:1:19: /defaultAction unknown action SCMP_ACT_MAYBE\n" in result.stderr
+    assert b"missing.json: No such file or directory\n" in result.stderr
+    assert profile.read_text() != BEFORE
+    assert (tmp_path / "second.json").read_text() == profile.read_text()
+
+
+def test_explicit_deny(shim: Run, tmp_path: Path) -> None:
+    """A deny by name is respected and told, until it is overruled by option."""
+    path = tmp_path / "p.json"
+    path.write_text(LAYOUTS["two spaces"](ruled({"action": ERRNO})))
+    result = shim(*ALWAYS, path.name)
+    assert b"uretprobe is left alone: denied by name in the rule /syscalls/0" in result.stderr
+    assert b"--override-deny" in result.stderr
+    result = shim(*ALWAYS, "--override-deny", path.name)
+    assert json.loads(result.stdout)["syscalls"] == [
+        {"names": ["uretprobe", "uprobe"], "action": ALLOW},
+        {"names": ["read"], "action": ERRNO},
+    ]
+
+
+def test_add(shim: Run, profile: Path) -> None:
+    """A program's call is added by name whatever the kernel; an unknown one is an error."""
+    result = shim("--when", "needed", "--add", "mseal", profile.name)
+    assert "mseal" in json.loads(result.stdout)["syscalls"][0]["names"]
+    line = refused(shim("--add", "mkdirat\x1b", profile.name))
+    assert line.startswith("mkdirat\\x1b: --add does not know this call")
+    assert "mseal" in line
+    assert "kernel" in refused(shim("--add", "uretprobe", profile.name))
+
+
+def test_when_asks_the_kernel(shim: Run, profile: Path) -> None:
+    """Without an option the state of the kernel here decides, and is told in the JSON."""
+    result = shim("--json", profile.name)
+    assert result.returncode == 0
+    report = json.loads(result.stdout)
+    assert set(report["kernel"]) == {"uretprobe", "uprobe"}
+    for call in report["files"][0]["calls"]:
+        assert call["changed"] is (report["kernel"][call["syscall"]] in {"filtered", "exempt"})
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"not json", "p.json:1:1: not valid JSON"),
+        (BEFORE.encode()[:-20], "not valid JSON: the text ends"),
+        (
+            b'{"defaultAction": "SCMP_ACT_ALLOW",\n "defaultAction": 1}',
+            "p.json:2:2: not valid JSON",
+        ),
+        (LAYOUTS["tabs"](changed(DOCKER, "/syscalls", {})).encode(), "/syscalls must be a list"),
+        (b'{"defaultAction": "SCMP_ACT_EVIL\\u001b[2J"}', "unknown action SCMP_ACT_EVIL\\x1b[2J"),
+        (b" " * 50_000_000 + b"{}", f"p.json: is larger than {MAX_BYTES >> 20} MiB"),
+        (b"[" * 1_000_000, "p.json:1:65: not valid JSON: nested more than 64 levels deep"),
+        (b'{"syscalls":' + b"[" * 1_000_000, "nested more than 64 levels deep"),
+        (b"\xef\xbb\xbf" + BEFORE.encode(), "p.json:1:1: begins with a byte order mark"),
+        (b'{"a": "\xff"}', "p.json:1:8: not valid UTF-8"),
+        (b'{"defaultErrnoRet": NaN}', "p.json:1:21: not valid JSON"),
+        (b"", "p.json:1:1: not valid JSON: the text ends too early"),
+        (b'{"apiVersion": "v1"}', "p.json:1:1: is no profile"),
+    ],
+    ids=range(13),
+)
+def test_bad_input(shim: Run, tmp_path: Path, data: bytes, words: str) -> None:
+    """Bad input gives one line with its place, exit code 2, and stays as it was."""
+    path = tmp_path / "p.json"
+    path.write_bytes(data)
+    assert words in refused(shim("--in-place", path.name))
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("option", ["--check", "--diff", "--when=always"])
+def test_bad_standard_input(shim: Run, option: str) -> None:
+    """Standard input is named as such, whatever was to be done with it."""
+    assert refused(shim(option, "-", stdin=b"{")).startswith("standard input:1:2: not valid JSON")
+
+
+def test_bad_calls(shim: Run, profile: Path) -> None:
+    """Options that contradict each other and files that are none are told in one line."""
+    assert "missing.json: No such file" in refused(shim("missing.json"))
+    assert "Is a directory" in refused(shim("."))
+    assert "is larger than" in refused(shim("/dev/zero"))
+    assert "once only" in refused(shim("--check", "-", "-"))
+    assert "--json and --diff" in refused(shim("--json", "--diff", profile.name))
+    assert shim("--check", "--diff", profile.name).returncode == 2
+    assert shim("--when", "maybe", profile.name).returncode == 2
+
+
+def test_reader_goes_away(profile: Path) -> None:
+    """A closed pipe behind standard output is no traceback."""
+    command = f'"{sys.executable}" -m shim patch --when always {profile} 2>err | true; cat err'
+    result = subprocess.run(
+        ["sh", "-c", command], capture_output=True, check=True, cwd=profile.parent
+    )
+    assert b"Traceback" not in result.stdout
+
+
+def test_help(shim: Run) -> None:
+    """The help fits a terminal and names every option of the verb."""
+    text = shim("--help").stdout.decode()
+    assert all(len(line) <= 100 for line in text.splitlines())
+    for option in (
+        "--in-place",
+        "--diff",
+        "--check",
+        "--json",
+        "--when",
+        "--add",
+        "--override-deny",
+    ):
+        assert option in text
