@@ -1,13 +1,13 @@
-"""What the probe found, kept for this boot in /run/seccomp-shim.
+"""Facts about this machine that hold until the next boot, kept in /run/seccomp-shim.
 
-Only files that root owns and nobody else may write are believed; anything wrong with one means that
-it is not there. A verdict of ``unknown`` is never kept.
+Root writes there, everybody may read. Nothing is believed that anybody but root could have
+written, and a folder that cannot be used costs time, never an error.
 """
 
 import os
 import stat
 
-from shim import catalog
+from shim.catalog import kernel_injected
 from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
@@ -15,49 +15,54 @@ if TYPE_CHECKING:
     from typing import Any
 
 DIRECTORY = "/run/seccomp-shim"
-_NAME = "probe.json"
+_PROBE = "probe.json"
+_STATES = ("absent", "filtered", "exempt")  # unknown is not kept: the next one may find out
+_LIMIT = 1 << 16
 
 
 def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]":
-    """Give what is known of this kernel: the probe's verdict, from the cache unless ``fresh``.
+    """Give what this kernel does with every kernel-injected call of the catalogue.
 
     ``{"kernel": {"release", "machine", "boot_id"}, "syscalls": {name: {"nr", "state", "reason"?}},
-    "prober": {"filtered"}}``.
+    "prober": {"filtered"}}``. Remembered from this boot's first look, ``fresh`` looks again.
     """
-    calls = {name: call.numbers["x86_64"] for name, call in catalog.kernel_injected().items()}
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        boot_id = file.read().strip()
+    boot = _boot_id()
+    calls = {
+        name: call.numbers["x86_64"]
+        for name, call in kernel_injected().items()
+        if "x86_64" in call.numbers
+    }
     if not fresh:
-        kept = read(_NAME, directory)
-        if _is_of(kept, boot_id, calls):
-            return dict(kept)
+        known = read(_PROBE, directory)
+        if _usable(known, boot, calls):
+            return known  # type: ignore[no-any-return]  # shape just checked
     from shim.host.probe import filtered_self, probe
 
-    system = os.uname()
-    states = probe(calls)
-    found = {
-        "kernel": {"release": system.release, "machine": system.machine, "boot_id": boot_id},
-        "syscalls": states,
+    uname = os.uname()
+    found: dict[str, Any] = {
+        "kernel": {"release": uname.release, "machine": uname.machine, "boot_id": boot},
+        "syscalls": probe(calls),
         "prober": {"filtered": filtered_self()},
     }
-    if all(call["state"] != "unknown" for call in states.values()):
-        write(_NAME, found, directory)
+    if _usable(found, boot, calls):
+        write(_PROBE, found, directory)
     return found
 
 
 def read(name: str, directory: str = DIRECTORY) -> "Any":
-    """Give the document kept as ``name``, or None where there is none to be believed."""
-    path = f"{directory}/{name}"
+    """Give the document kept as ``name``; None if there is none to be believed."""
     try:
-        folder = os.stat(directory, follow_symlinks=False)
-        if not stat.S_ISDIR(folder.st_mode) or not _only_root_writes(folder):
-            return None
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        folder = _open_folder(directory)
+        try:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(name, flags, dir_fd=folder)
+        finally:
+            os.close(folder)
         try:
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or not _only_root_writes(info):
+            if not stat.S_ISREG(info.st_mode) or not _roots_own(info) or info.st_size > _LIMIT:
                 return None
-            return loads(os.read(fd, 1 << 20))
+            return loads(os.read(fd, _LIMIT))
         finally:
             os.close(fd)
     except (OSError, ValueError):
@@ -65,38 +70,81 @@ def read(name: str, directory: str = DIRECTORY) -> "Any":
 
 
 def write(name: str, document: object, directory: str = DIRECTORY) -> None:
-    """Keep ``document`` as ``name``, whole or not at all; only root keeps anything."""
+    """Keep ``document`` as ``name`` if we are root; where that is not possible nothing is kept."""
     if os.geteuid() != 0:
         return
-    draft = f"{directory}/.{name}.{os.getpid()}"
     try:
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        folder = _made_folder(directory)
+    except OSError:
+        return
+    draft = f".{name}.{os.getpid()}"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(draft, flags, 0o600, dir_fd=folder)
         try:
+            text = dumps(document).encode()
+            if os.write(fd, text) != len(text):
+                raise OSError
             os.fchmod(fd, 0o644)  # whatever the umask
-            os.write(fd, dumps(document).encode())
         finally:
             os.close(fd)
-        os.rename(draft, f"{directory}/{name}")
+        os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
-        pass  # nothing is kept, and the next start asks the kernel again
+        _forget(draft, folder)
+    finally:
+        os.close(folder)
 
 
-def _only_root_writes(info: os.stat_result) -> bool:
-    return info.st_uid == 0 and not info.st_mode & 0o022
-
-
-def _is_of(kept: "Any", boot_id: str, calls: "dict[str, int]") -> bool:
-    """Tell whether the document is a verdict of this boot on just these calls."""
+def _usable(known: "Any", boot: str, calls: "dict[str, int]") -> bool:
+    """Tell whether ``known`` is a document of this boot that decides on exactly ``calls``."""
     try:
-        return bool(
-            kept["kernel"]["boot_id"] == boot_id
-            and {"release", "machine"} <= kept["kernel"].keys()
-            and {name: call["nr"] for name, call in kept["syscalls"].items()} == calls
-            and all(
-                call["state"] in ("absent", "filtered", "exempt")
-                for call in kept["syscalls"].values()
-            )
+        kernel, found = known["kernel"], known["syscalls"]
+        return (
+            boot != ""
+            and kernel["boot_id"] == boot
+            and type(kernel["release"]) is type(kernel["machine"]) is str
+            and type(known["prober"]["filtered"]) is bool
+            and {name: call["nr"] for name, call in found.items()} == calls
+            and all(call["state"] in _STATES for call in found.values())
         )
-    except (TypeError, KeyError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return False
+
+
+def _boot_id() -> str:
+    """Give the id of this boot, empty where there is no /proc."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip()
+    except OSError:
+        return ""
+
+
+def _open_folder(directory: str) -> int:
+    """Open ``directory``; OSError if it is none that only root may write to."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    folder = os.open(directory, flags)
+    if _roots_own(os.fstat(folder)):
+        return folder
+    os.close(folder)
+    raise PermissionError
+
+
+def _made_folder(directory: str) -> int:
+    try:
+        os.mkdir(directory, 0o700)
+        os.chmod(directory, 0o755)  # noqa: S103 - everybody may read; whatever the umask
+    except FileExistsError:
+        pass
+    return _open_folder(directory)
+
+
+def _forget(draft: str, folder: int) -> None:
+    try:  # noqa: SIM105 - contextlib is too much to import here
+        os.unlink(draft, dir_fd=folder)
+    except OSError:
+        pass  # never made, or gone already
+
+
+def _roots_own(info: os.stat_result) -> bool:
+    return info.st_uid == 0 and not info.st_mode & 0o022

@@ -1,103 +1,144 @@
-"""Ask this kernel what it does with a call that it injects: not its version, its behaviour.
+"""Find out by trying what the kernel does with its injected calls under a filter.
 
-Distribution kernels backport, so a release number decides nothing. Forked children make the call
-from the wrong place, once without a filter and once under one that denies it (ERRNO(77)): what
-comes back tells ``absent``, ``filtered`` and ``exempt`` apart. No privilege is needed.
+Never by version number: distribution kernels carry the fix that lets these calls pass seccomp
+(commit cf6cb56ef244) or the calls themselves (190fec72df4a, 56101b69c919) far from their release.
 """
 
+import errno
 import os
+import sys
 
 from shim import abi
+from shim.errors import ShimError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_MARK = 77  # an errno that no kernel gives for these calls
-_ENOSYS = 38
-_SIGILL = 4
-_SECONDS = 10
-
-# What a child reports as its exit code: an errno, or that the kernel raised SIGILL in it.
-_RAISED_SIGILL = 254
-_COULD_NOT_ASK = 255
+_MARK = 77  # EBADFD: what our own filter answers, and the kernel does not answer to these calls
+_SECONDS = 5
+# What the calls say when made from elsewhere than the kernel's trampoline
+# (arch/x86/kernel/uprobes.c): uretprobe SIGILL; uprobe ENXIO, EPROTO on newer kernels.
+_OWN_ANSWERS = ("SIGILL", errno.errorcode[errno.ENXIO], errno.errorcode[errno.EPROTO])
+_ABSENT = errno.errorcode[errno.ENOSYS]
+_MARKED = errno.errorcode[_MARK]
 
 
 def probe(calls: "dict[str, int]") -> "dict[str, dict[str, object]]":
-    """Give for each of ``calls`` (name to x86-64 number) its ``nr``, ``state`` and, if any, reason.
+    """Give ``{name: {"nr", "state", "reason"?}}`` for ``calls`` (name to x86-64 number).
 
-    States: ``absent`` (the kernel has no such call), ``filtered`` (a seccomp filter decides, and
-    one that denies it kills the process), ``exempt`` (the kernel lets it pass every filter; commit
-    cf6cb56ef244), ``unknown``.
+    ``absent``: the kernel has no such call. ``filtered``: a filter decides on it. ``exempt``: no
+    filter ever sees it. ``unknown``: it cannot be told, ``reason`` says why. Needs no privilege;
+    each try is made in a forked child.
     """
-    return {name: {"nr": nr, **_state(nr)} for name, nr in calls.items()}
+    found: dict[str, dict[str, object]] = {}
+    for name, nr in calls.items():
+        state, reason = _state(nr)
+        found[name] = {"nr": nr, "state": state}
+        if reason:
+            found[name]["reason"] = reason
+    return found
 
 
 def filtered_self() -> bool:
-    """Tell whether this process runs under a seccomp filter."""
-    with open("/proc/self/status", "rb") as file:
-        return b"\nSeccomp:\t2\n" in file.read()
+    """Tell whether this thread is itself under a seccomp filter, which may answer it with lies."""
+    from shim.host import libc
+
+    try:
+        return libc.prctl(abi.PR_GET_SECCOMP) != 0
+    except OSError as error:
+        # EINVAL: a kernel without seccomp. Anything else is a filter that forbids the question.
+        return error.errno != errno.EINVAL
 
 
-def _state(nr: int) -> "dict[str, object]":
-    if os.uname().machine != "x86_64":
-        return {"state": "absent"}  # only x86-64 has the trampolines (arch/x86/kernel/uprobes.c)
-    bare = _ask(nr, under_filter=False)
-    inside = filtered_self()
-    if bare == _ENOSYS and not inside:
-        return {"state": "absent"}
-    if bare == _COULD_NOT_ASK:
-        return {"state": "unknown", "reason": "the call could not be made"}
-    if inside and bare != _RAISED_SIGILL:
-        # The answer may be our own filter's, and what it hides cannot be seen from here.
-        return {"state": "unknown", "reason": "the probe runs inside a seccomp filter itself"}
-    filtered = _ask(nr, under_filter=True)
-    if filtered == _MARK:
-        return {"state": "filtered"}
-    if filtered == bare:  # SIGILL for uretprobe, ENXIO or EPROTO for uprobe: the kernel answered
-        return {"state": "exempt"}
-    return {"state": "unknown", "reason": f"answer {bare} without a filter, {filtered} under one"}
+def _state(nr: int) -> "tuple[str, str]":
+    """Give the state of call ``nr`` and, where it is unknown, the reason."""
+    # Under the personality PER_LINUX32 an x86-64 kernel calls itself i686.
+    if os.uname().machine not in {"x86_64", "i686"}:
+        return "absent", ""
+    if sys.maxsize < 1 << 32:
+        return "unknown", "a 32-bit process cannot make 64-bit calls"
+    doubt = filtered_self()
+    try:
+        alone = _answer(nr, under_filter=False)
+        if alone == _ABSENT and not doubt:
+            return "absent", ""
+        under = _answer(nr, under_filter=True)
+    except (OSError, ShimError) as error:
+        return "unknown", str(error)
+    if under == _MARKED:
+        if not doubt or alone in _OWN_ANSWERS:
+            return "filtered", ""
+        return "unknown", f"the probe runs inside a seccomp filter itself, which answers {alone}"
+    if under == _ABSENT:  # seen by no filter and by no kernel either (CONFIG_UPROBES=n)
+        return "absent", ""
+    # Of several filters' errnos the newest filter's counts, ours: this answer is the kernel's.
+    if under in _OWN_ANSWERS or (under == alone and not doubt):
+        return "exempt", ""
+    return "unknown", f"under a filter the call ends with {under}, without one with {alone}"
 
 
-def _ask(nr: int, *, under_filter: bool) -> int:
-    """Call ``nr`` in a forked child and give the errno, or one of the codes above."""
+def _answer(nr: int, *, under_filter: bool) -> str:
+    """Make call ``nr`` in a child and give the name of the errno or signal it is answered with.
+
+    OSError, ShimError: the child could not be made ready.
+    """
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _child(nr, under_filter)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return _RAISED_SIGILL if os.WTERMSIG(status) == _SIGILL else _COULD_NOT_ASK
-    return os.WEXITSTATUS(status)
-
-
-def _child(nr: int, under_filter: bool) -> "NoReturn":
-    code = _COULD_NOT_ASK
+        _become_caller(nr, under_filter, writer)
+    os.close(writer)
     try:
-        import _signal
-
-        from shim.host import libc
-
-        _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-        _signal.alarm(_SECONDS)
-        # A pipe in core_pattern takes cores whatever RLIMIT_CORE says; this stops both kinds.
-        libc.prctl(abi.PR_SET_DUMPABLE, 0)
-        # A handler takes the kernel's force_sig(SIGILL) quietly; the call then returns.
-        raised: list[int] = []
-        _signal.signal(_signal.SIGILL, lambda number, _: raised.append(number))
-        if under_filter:
-            libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
-            libc.set_filter(_denying(nr))
-        try:
-            libc.syscall(nr)
-            code = 0
-        except OSError as error:
-            code = error.errno or 0
-        if raised:
-            code = _RAISED_SIGILL
-    except Exception:  # noqa: S110 - the exit code says it; there is nobody to read more
-        pass
+        text = os.read(reader, 200).decode()
     finally:
-        os._exit(code)
+        os.close(reader)
+        try:
+            status = os.waitpid(child, 0)[1]
+        except ChildProcessError:  # SIGCHLD is ignored: the kernel has reaped the child
+            status = 0
+    if text.startswith("answer "):
+        return text.removeprefix("answer ")
+    if os.WIFSIGNALED(status):
+        return _signal_name(os.WTERMSIG(status))
+    raise ShimError(text or "the child that makes the call gave no answer")
+
+
+def _become_caller(nr: int, under_filter: bool, writer: int) -> "NoReturn":
+    """Make the call, write how it was answered, and end this process."""
+    from shim.host import libc
+
+    try:
+        try:
+            _prepare(writer)
+            if under_filter:
+                libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
+                libc.set_filter(_denying(nr))
+        except (OSError, ValueError) as error:
+            os.write(writer, f"the probing child cannot be set up: {error}".encode())
+            os._exit(1)
+        os.write(writer, f"answer {_call(nr)}".encode())
+    finally:
+        os._exit(0)
+
+
+def _prepare(writer: int) -> None:
+    """See that this process neither stays for long nor leaves traces when it dies."""
+    import _signal
+
+    from shim.host import libc
+
+    def illegal(_number: int, _frame: object) -> None:
+        os.write(writer, b"answer SIGILL")
+        os._exit(0)
+
+    # force_sig() returns to a process that handles the signal: it does not die of it, so there is
+    # no core, no report to a piped core_pattern (which RLIMIT_CORE 0 does not stop) and no audit
+    # record of an abnormal end. Should it die all the same, an undumpable process leaves no core.
+    libc.prctl(abi.PR_SET_DUMPABLE, 0)
+    _signal.signal(_signal.SIGILL, illegal)
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGILL, _signal.SIGALRM))
+    _signal.alarm(_SECONDS)
 
 
 def _denying(nr: int) -> bytes:
@@ -115,3 +156,29 @@ def _denying(nr: int) -> bytes:
         code.to_bytes(2, "little") + bytes((jt, jf)) + k.to_bytes(4, "little")
         for code, jt, jf, k in insns
     )
+
+
+def _call(nr: int) -> str:
+    import _signal
+
+    from shim.host import libc
+
+    try:
+        libc.syscall(nr)
+        answer = "0"
+    except OSError as error:
+        number = error.errno or 0
+        answer = errno.errorcode.get(number, str(number))
+    # CPython runs the handlers of signals that have come before this function returns; where the
+    # answer was SIGILL it does not return.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    return answer
+
+
+def _signal_name(number: int) -> str:
+    import _signal
+
+    for name in ("SIGILL", "SIGSYS", "SIGKILL", "SIGALRM", "SIGSEGV"):
+        if getattr(_signal, name) == number:
+            return name
+    return f"signal {number}"
