@@ -8,7 +8,7 @@ import sys
 from shim import __version__
 from shim.errors import ShimError, printable
 
-VERBS = ("probe", "patch", "verify", "exec", "config")
+VERBS = ("probe", "patch", "verify", "exec", "config", "demo")
 
 
 def main(argv: list[str] | None = None) -> int:

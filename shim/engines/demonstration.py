@@ -1,0 +1,165 @@
+"""The main job on a tiny container: without the hook and with it, measured on the live process."""
+
+import errno
+import json
+import os
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shim import abi, config, data
+from shim.catalog import kernel_injected
+from shim.engines import hookfile, oci
+from shim.errors import ShimError
+from shim.filter import bpf, emulate, prove, resolve
+from shim.host.cache import facts
+from shim.host.tracee import installed_filters
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The call that the demonstration is about: the real one, or a canary in its place."""
+
+    name: str
+    nr: int
+    state: str
+
+    @property
+    def canary(self) -> bool:
+        """Tell whether a number that no kernel has stands in."""
+        return self.nr in abi.CANARIES
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What happened with one runtime, as lines to print."""
+
+    lines: list[str]
+    good: bool
+
+
+def choose_call() -> Subject:
+    """Take uretprobe where this kernel lets filters deny it, else a canary number."""
+    state = str(facts()["syscalls"]["uretprobe"]["state"])
+    if state == "filtered":
+        return Subject("uretprobe", kernel_injected()["uretprobe"].numbers["x86_64"], state)
+    return Subject("canary", 400, state)
+
+
+def introduction(subject: Subject) -> list[str]:
+    """Say what will be shown, and why with that number."""
+    lines = [f"Kernel {os.uname().release}: uretprobe is {subject.state}."]
+    if subject.canary:
+        lines += [
+            "This kernel does not kill containers over uretprobe, so a number that no kernel has",
+            f"stands in for it: {subject.nr}. Denied it gives EPERM, let through ENOSYS.",
+        ]
+    else:
+        lines += ["A container whose profile does not name it dies when somebody attaches one."]
+    return lines
+
+
+def demonstrate(runtime: str, subject: Subject) -> Shown:
+    """Run the container both ways under ``runtime`` and compare what is really installed."""
+    with tempfile.TemporaryDirectory(prefix="seccomp-shim-demo-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        profile = docker_default()
+        before, seen_before = _observe(runtime, folder / "without", profile, subject, {})
+        log = folder / "audit.jsonl"
+        hooks = _hooks(folder, log, subject)
+        after, seen_after = _observe(runtime, folder / "with", profile, subject, hooks)
+        entry = _last_line(log)
+    difference = prove.difference(before, after)
+    rows = [
+        ("", "without the hook", "with the hook"),
+        ("filter in the process", _length(before), _length(after)),
+        (f"verdict for {subject.nr}", _verdict(before, subject), _verdict(after, subject)),
+        (f"calling {subject.nr} gave", seen_before, seen_after),
+    ]
+    proof = [f"  {change}" for change in difference.changes]
+    good = (
+        difference.complete
+        and [(c.arch.single, c.nr.single, c.condition) for c in difference.changes]
+        == [(abi.AUDIT_ARCH_X86_64, subject.nr, "")]
+        and seen_before == "EPERM"
+        and seen_after != "EPERM"
+        and entry.get("verified") is True
+    )
+    return Shown(
+        [
+            f"{runtime}, Docker's default profile:",
+            *(f"  {first:24}{second:20}{third}" for first, second, third in rows),
+            "Proof, over every call, architecture and argument: the filters differ in"
+            if difference.complete
+            else f"Proof incomplete ({difference.reason}); found so far:",
+            *(proof or ["  nothing"]),
+            "Logged:",
+            f"  {json.dumps({key: entry[key] for key in _LOGGED if key in entry})}",
+        ],
+        good,
+    )
+
+
+_LOGGED = ("event", "syscall", "before", "after", "proof", "verified", "stops", "duration_ms")
+
+
+def docker_default() -> dict[str, Any]:
+    """Give Docker's default profile as its daemon flattens it for a container here."""
+    document = json.loads((data.directory("profiles") / "docker" / "default.json").read_text())
+    release = os.uname().release.split(".")
+    kernel = (int(release[0]), int(release[1]))
+    flat = resolve.resolve(
+        document, capabilities=resolve.DEFAULT_CAPABILITIES, machine="x86_64", kernel=kernel
+    )
+    return flat or {}
+
+
+def _hooks(folder: Path, log: Path, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+    settings = folder / "config.yaml"
+    settings.write_text(f"log: {log}\n")
+    settings.chmod(0o644)
+    config.compile_file(str(settings))
+    hook = str(hookfile.render(folder / "seccomp-shim-hook"))
+    args = [hook, "--config", str(settings)]
+    if subject.canary:
+        args += ["--canary", str(subject.nr)]
+    return {"prestart": [{"path": hook, "args": args}]}
+
+
+def _observe(
+    runtime: str,
+    folder: Path,
+    profile: dict[str, Any],
+    subject: Subject,
+    hooks: dict[str, list[dict[str, Any]]],
+) -> tuple[bytes, str]:
+    """Run the container; give the filter its process really has and what its call ended with."""
+    folder.mkdir()
+    oci.bundle(folder, profile, oci.caller([subject.nr]), hooks=hooks)
+    with oci.started(runtime, folder, f"seccomp-shim-demo-{uuid.uuid4().hex[:8]}") as process:
+        filters = installed_filters(oci.wait_ready(process, folder))
+        if len(filters) != 1:
+            raise ShimError(f"the container has {len(filters)} filters instead of one")
+        code = oci.outcomes(process)[subject.nr]
+    if code < 0:
+        return filters[0], "SIGILL: the kernel answered"
+    return filters[0], errno.errorcode.get(code, str(code))
+
+
+def _last_line(log: Path) -> dict[str, Any]:
+    if not log.exists():
+        return {}
+    entry: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
+    return entry
+
+
+def _length(program: bytes) -> str:
+    return f"{len(program) // 8} instructions"
+
+
+def _verdict(program: bytes, subject: Subject) -> str:
+    insns = bpf.decode(program)
+    return bpf.action_name(emulate.verdict(insns, subject.nr, abi.AUDIT_ARCH_X86_64))
