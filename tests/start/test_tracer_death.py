@@ -23,7 +23,7 @@ import os
 HOOK = os.getpid()
 phase, at, how, marker = os.environ["END_AT"].split(":")
 count = 0 if phase == "follow" else None
-OPS = {"waitpid", "pread", "pwrite", "open", "read", "write", "close", "flock", "fstat", "alarm"}
+OPS = {"pread", "pwrite", "open", "read", "write", "close", "flock", "fstat", "alarm"}
 def profiler(frame, event, arg):
     global count
     if os.getpid() == HOOK:
@@ -82,8 +82,8 @@ def end_at(lab: Lab, phase: str, step: int, how: str, on_error: str) -> bool:
 
 
 def follow_steps() -> Iterator[int]:
-    """Give each of the first steps, then every 160th: one stop of the following is like another."""
-    return itertools.chain(range(1, 16), range(16, 4000, 160))
+    """Give each of the first steps, then every 80th: one stop of the following is like another."""
+    return itertools.chain(range(1, 16), range(16, 1600, 80))
 
 
 @pytest.mark.parametrize("how", ["kill", "raise"])

@@ -1,0 +1,79 @@
+"""What every container start imports: the standard library, and as little of it as possible."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import shim
+from shim import config
+from shim.host.cache import facts
+
+ROOT = str(Path(shim.__file__).parent.parent)
+BARE = [os.path.realpath(sys.executable), "-I", "-S"]
+
+# For a kernel that needs nothing; json, re, typing, dataclasses, ctypes would double the cost.
+NOTHING_TO_DO = {
+    "os", "os.path", "posixpath", "genericpath", "stat", "_stat", "abc", "_abc",
+    "_collections_abc", "time", "_json", "fcntl", "gc", "errno",
+}  # fmt: skip
+# For a container that is adjusted: in addition.
+INJECTION = {
+    "ctypes", "_ctypes", "ctypes._endian", "struct", "_struct", "types", "select", "math",
+    "_signal", "_sha256", "_sha2",
+}  # fmt: skip
+
+
+def imported(code: str) -> set[str]:
+    """Give what a fresh interpreter of the start path has loaded after ``code``."""
+    program = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {ROOT!r})
+{code}
+print("[" + ", ".join('"%s"' % name for name in sorted(set(sys.modules) - before)) + "]")
+"""
+    done = subprocess.run(
+        [*BARE, "-c", program], input="{}", capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def outside(names: set[str]) -> set[str]:
+    """Leave out our own modules."""
+    return {name for name in names if name.split(".")[0] != "shim"}
+
+
+def test_a_start_that_needs_nothing(tmp_path: Path) -> None:
+    """The whole no-op path, from the state on standard input to the line in the log."""
+    settings = tmp_path / "config.yaml"
+    settings.write_text(f"log: {tmp_path}/audit.jsonl\n")
+    settings.chmod(0o644)
+    config.compile_file(str(settings))
+    facts()
+    state = json.dumps({"id": "x", "pid": 2, "bundle": "/nowhere"})
+    code = f"""
+import os
+r, w = os.pipe()
+os.write(w, {state.encode()!r})
+os.close(w)
+os.dup2(r, 0)
+from shim.start.hook import main
+main(["hook", "--config", {str(settings)!r}])
+"""
+    names = imported(code)
+    assert outside(names) <= NOTHING_TO_DO
+    kernel = facts()["syscalls"]["uretprobe"]["state"]
+    if kernel != "filtered":
+        assert "shim.profile.says" not in names
+        assert "left-alone" in (tmp_path / "audit.jsonl").read_text()
+
+
+def test_a_start_that_is_adjusted() -> None:
+    """Everything that the tracer uses besides."""
+    names = imported(
+        "import shim.start.hook, shim.start.decide, shim.start.follow, select, _signal\n"
+        "from shim.start.augment import sha256; sha256(b'')\n"
+    )
+    assert outside(names) <= NOTHING_TO_DO | INJECTION
