@@ -5,33 +5,54 @@ import os
 from shim.host import cache
 from shim.startjson import loads
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
 _NAME = "runtimes.json"
 _ANNOTATION = "io.github.seccomp.libseccomp.version"
+_LIBRARY = "libseccomp.so."
+_LOADER_CACHE = "/etc/ld.so.cache"
+_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS = 5
+_LIMIT = 1 << 20
 
 
 def libseccomp_version(runtime: str, directory: str = cache.DIRECTORY) -> "str | None":
-    """Give the libseccomp version that the binary at path ``runtime`` reports, None if it does not.
+    """Give the version of the libseccomp that ``runtime`` (a path or a name) uses, None if unknown.
 
-    It is asked once per binary: path, size, time of change and inode tell whether it is the same.
+    A runtime is asked once per state of its binary and of the installed libraries, also if it has
+    nothing to tell; one that gives no answer in time is asked again.
     """
+    path = runtime if os.path.isabs(runtime) else find(runtime)
     try:
-        info = os.stat(runtime)
+        identity = [_identity(path), _identity(_LOADER_CACHE)]
     except OSError:
         return None
-    if not os.path.isabs(runtime):
-        return None
-    identity = [info.st_size, info.st_mtime_ns, info.st_ino]
     kept = cache.read(_NAME, directory)
     if not isinstance(kept, dict):
         kept = {}
-    known = kept.get(runtime)
+    known = kept.get(path)
     if isinstance(known, dict) and known.get("identity") == identity:
         version = known.get("libseccomp")
         return version if isinstance(version, str) else None
-    version = _from_features(_run(runtime, "features")) or _from_version(_run(runtime, "--version"))
-    cache.write(_NAME, {**kept, runtime: {"identity": identity, "libseccomp": version}}, directory)
+    try:
+        version = _ask(path)
+    except OSError:
+        return None
+    cache.write(_NAME, {**kept, path: {"identity": identity, "libseccomp": version}}, directory)
     return version
+
+
+def find(name: str) -> str:
+    """Give the path of program ``name`` on PATH or in the usual folders, empty if there is none."""
+    if "/" not in name:
+        for folder in f"{os.environ.get('PATH', '')}:{_FOLDERS}".split(":"):
+            path = f"{folder}/{name}"
+            if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+                return os.path.realpath(path)
+    return ""
 
 
 def knows(version: "str | None", since: str) -> bool:
@@ -46,8 +67,30 @@ def _numbers(version: str) -> "list[int]":
     return [int(part) if part.isdigit() else 0 for part in parts]
 
 
+def _identity(path: str) -> "list[int]":
+    """Tell this content of a file from any other; ``[]`` is no loader cache (musl, static)."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        if path == _LOADER_CACHE:
+            return []
+        raise
+    return [info.st_size, info.st_mtime_ns, info.st_ino]
+
+
+def _ask(path: str) -> "str | None":
+    """Ask the runtime for its version, then the loader; OSError: they could not be asked."""
+    return (
+        _from_features(_run(path, "features", env=os.environ))
+        or _from_version(_run(path, "--version", env=os.environ))
+        or _from_loader(_run(path, "--version", env={"LD_TRACE_LOADED_OBJECTS": "1"}))
+    )
+
+
 def _from_features(output: str) -> "str | None":
     """Read the OCI features document (runc 1.1.0, crun 1.8.6)."""
+    if not output.startswith("{"):  # for what is no JSON, startjson imports the json package
+        return None
     try:
         version = loads(output)["annotations"][_ANNOTATION]
     except (ValueError, KeyError, TypeError):
@@ -63,37 +106,58 @@ def _from_version(output: str) -> "str | None":
     return None
 
 
-def _run(*argv: str) -> str:
-    """Give what a short-lived program prints; nothing if it fails or takes too long."""
+def _from_loader(output: str) -> "str | None":
+    """Read which library ld.so(8) would load; libtool puts its version into the file's name."""
+    for line in output.splitlines():
+        name, arrow, path = line.strip().partition(" => ")
+        if arrow and name.startswith(_LIBRARY):
+            file = os.path.basename(os.path.realpath(path.rpartition(" (")[0]))
+            version = file.removeprefix(_LIBRARY)
+            return version if version.count(".") == 2 else None
+    return None
+
+
+def _run(path: str, argument: str, *, env: "Mapping[str, str]") -> str:
+    """Give what a short-lived program prints; OSError: no end of it in time."""
     import select
+    import time
 
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _exec(argv, writer)
+        _become(path, argument, env, writer)
     os.close(writer)
-    output, code = b"", 1
+    deadline = time.monotonic() + _SECONDS
+    output = b""
     try:
-        while select.select([reader], [], [], _SECONDS)[0]:
+        while select.select([reader], [], [], max(0, deadline - time.monotonic()))[0]:
             part = os.read(reader, 65536)
-            if not part:
-                code = os.waitpid(child, 0)[1]
-                child = 0
+            if not part or len(output) > _LIMIT:
                 break
             output += part
+        else:
+            raise TimeoutError
     finally:
         os.close(reader)
-        if child:
+        _end(child)
+    return output.decode(errors="replace")
+
+
+def _end(child: int) -> None:
+    """See that ``child`` is no more: all that it had to say has been said."""
+    try:
+        if os.waitpid(child, os.WNOHANG)[0] == 0:
             os.kill(child, 9)
             os.waitpid(child, 0)
-    return output.decode(errors="replace") if code == 0 else ""
+    except (ChildProcessError, ProcessLookupError):
+        pass  # SIGCHLD is ignored: the kernel has reaped it
 
 
-def _exec(argv: "tuple[str, ...]", writer: int) -> None:
+def _become(path: str, argument: str, env: "Mapping[str, str]", writer: int) -> "NoReturn":
     try:
         null = os.open("/dev/null", os.O_RDWR)
         for fd, source in ((0, null), (1, writer), (2, null)):
             os.dup2(source, fd)
-        os.execv(argv[0], argv)  # noqa: S606 - no shell is the point
+        os.execve(path, (path, argument), env)  # noqa: S606 - no shell is the point
     finally:
         os._exit(127)

@@ -1,34 +1,18 @@
-"""The probe on this very kernel, and the cache of its verdict."""
+"""The probe on this very kernel."""
 
-import json
 import os
+import select
+import signal
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shim.host import cache, probe
-from shim.host.libseccomp import system_libseccomp
-from shim.host.runtime import knows, libseccomp_version
+from shim.host import probe
 from support import need
+from support.isolated import BARE, isolated
 
 CALLS = {"uretprobe": 335, "uprobe": 336}
-BARE = [os.path.realpath(sys.executable), "-I", "-S"]
-ROOT = str(Path(cache.__file__).parents[2])
-
-
-def isolated(code: str, **options: Any) -> Any:
-    """Run ``code`` in a fresh interpreter as the start path has it; give what it prints as JSON."""
-    code = f"import sys; sys.path.insert(0, {ROOT!r})\n{code}"
-    done = subprocess.run(
-        [*BARE, "-c", code], check=True, capture_output=True, text=True, cwd="/", **options
-    )
-    assert done.stderr == ""
-    return json.loads(done.stdout)
-
-
 PROBE = "import json\nfrom shim.host.probe import probe\nprint(json.dumps(probe({calls})))"
 
 
@@ -75,36 +59,107 @@ def test_an_ordinary_user_gets_the_same_verdict() -> None:
     assert isolated(code) == probe.probe(CALLS)
 
 
-@pytest.mark.parametrize("errno", [1, 38])
-def test_inside_a_filter_it_says_unknown(errno: int) -> None:
-    """Under a filter that denies the call, its answer says nothing of the kernel's."""
-    need.kernel(os.uname().machine == "x86_64", "this is not x86-64")
-    code = f"""
+# Denies 335, 336 and 400 with an errno, as a container's profile does; lets all else through.
+OUTER = """
+import json
 from shim import abi
 from shim.host import libc, probe
-program = probe._denying(400)
-insns = [program[i:i + 8] for i in range(0, 48, 8)]
-insns[4] = (6).to_bytes(4, "little") + (0x50000 | {errno}).to_bytes(4, "little")
+insns = [(0x20, 0, 0, 0)]
+insns += [(0x15, left, 0, nr) for left, nr in ((3, 335), (2, 336), (1, 400))]
+insns += [(6, 0, 0, 0x7FFF0000), (6, 0, 0, {answer})]
 libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
-libc.set_filter(b"".join(insns))
-import json
-print(json.dumps(probe.probe({{"canary": 400}})))
+libc.set_filter(b"".join(
+    code.to_bytes(2, "little") + bytes((jt, jf)) + k.to_bytes(4, "little")
+    for code, jt, jf, k in insns
+))
+print(json.dumps([probe.filtered_self(), probe.probe({{"uretprobe": 335, "canary": 400}})]))
 """
-    found = isolated(code)["canary"]
-    assert found["state"] == "unknown"
-    assert "inside a seccomp filter" in found["reason"]
+ERRNO, TRAP, KILL = 0x50000, 0x30000, 0x80000000
 
 
-def test_the_children_leave_no_core_and_no_noise(tmp_path: Path) -> None:
-    """With cores allowed and written to the working folder, none appears and nothing is printed."""
+@pytest.mark.parametrize("answer", [ERRNO | 1, ERRNO | 38, ERRNO | 6, ERRNO | 77, TRAP, KILL])
+def test_inside_a_filter_it_claims_only_what_is_certain(answer: int) -> None:
+    """An exempt call is seen through any filter; all else that the filter denies is unknown."""
+    need.kernel(os.uname().machine == "x86_64", "this is not x86-64")
+    inside, found = isolated(OUTER.format(answer=answer))
+    assert inside
+    assert found["canary"]["state"] == "unknown"
+    assert found["canary"]["reason"]
+    outside = probe.probe(CALLS)["uretprobe"]["state"]
+    assert found["uretprobe"]["state"] == ("exempt" if outside == "exempt" else "unknown")
+
+
+HOSTILE = {
+    "no open file but the one to answer on": "os.closerange(3, 1024); os.close(0); os.close(2)",
+    "SIGCHLD ignored": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "all signals blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "SIGILL and SIGALRM ignored": "[signal.signal(n, signal.SIG_IGN) for n in (4, 14)]",
+    "no file system": "os.chroot({empty!r}); os.chdir('/')",
+    "another root thread": "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_what_the_caller_is_like_does_not_matter(tmp_path: Path, how: str) -> None:
+    """Whatever the probe inherits, the verdict is the same and no child is left."""
+    need.root()
     code = f"""
+import json, os, signal, threading, time, ctypes
+from shim.host import libc
+from shim.host.probe import probe
+import _signal
+{HOSTILE[how].format(empty=str(tmp_path))}
+found = probe({CALLS})
+try:
+    os.waitpid(-1, os.WNOHANG)
+    left = True
+except ChildProcessError:
+    left = False
+print(json.dumps([found, left]), flush=True)
+"""
+    assert isolated(code) == [probe.probe(CALLS), False]
+
+
+def core_dir(folder: Path) -> str:
+    """Give code that makes ``folder`` the place for cores and allows them."""
+    return f"""
 import os, resource
-os.chdir({str(tmp_path)!r})
+os.chdir({str(folder)!r})
 highest = resource.getrlimit(resource.RLIMIT_CORE)[1]
 resource.setrlimit(resource.RLIMIT_CORE, (highest, highest))
 """
-    isolated(code + PROBE.format(calls=CALLS))
+
+
+def test_the_children_leave_no_core(tmp_path: Path) -> None:
+    """Where a child that dies of SIGILL does leave a core, the probe's children do not."""
+    crash = f"import sys\n{core_dir(tmp_path)}\nos.kill(os.getpid(), {int(signal.SIGILL)})"
+    subprocess.run([*BARE, "-c", crash], check=False, capture_output=True)
+    cores = list(tmp_path.iterdir())
+    need.kernel(bool(cores), "this host writes no core into the working folder")
+    for core in cores:
+        core.unlink()
+    isolated(core_dir(tmp_path) + PROBE.format(calls=CALLS))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kernel_log_does_not_hear_of_it() -> None:
+    """No message of the kernel names the process that probed."""
+    need.root()
+    name = f"shim{os.getpid()}"
+    log = os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.lseek(log, 0, os.SEEK_END)
+        os.write(log, f"{name} begins\n".encode())
+        isolated(f"open('/proc/self/comm', 'w').write({name!r})\n" + PROBE.format(calls=CALLS))
+        os.write(log, f"{name} ends\n".encode())
+        lines: list[str] = []
+        while not any(f"{name} ends" in line for line in lines):
+            select.select([log], [], [])
+            lines.append(os.read(log, 8192).decode().splitlines()[0])
+    finally:
+        os.close(log)
+    told = [line.partition(";")[2] for line in lines if name in line]
+    assert told == [f"{name} begins", f"{name} ends"]
 
 
 def test_another_architecture_is_absent_without_trying(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,134 +169,3 @@ def test_another_architecture_is_absent_without_trying(monkeypatch: pytest.Monke
     )
     monkeypatch.setattr(os, "fork", None)
     assert probe.probe(CALLS)["uretprobe"]["state"] == "absent"
-
-
-def test_the_verdict_is_kept_for_the_boot(tmp_path: Path) -> None:
-    """The second time nothing is asked: the same document comes from the file."""
-    need.root()
-    tmp_path.chmod(0o755)
-    first = cache.facts(directory=str(tmp_path))
-    kept = tmp_path / "probe.json"
-    document = json.loads(kept.read_text())
-    assert document == first
-    assert kept.stat().st_mode & 0o777 == 0o644
-    document["kernel"]["release"] = "from the file"
-    kept.write_text(json.dumps(document))
-    assert cache.facts(directory=str(tmp_path))["kernel"]["release"] == "from the file"
-    assert cache.facts(directory=str(tmp_path), fresh=True) == first
-
-
-def spoil(kept: Path, how: str) -> None:
-    """Make the cache file one that must not be believed."""
-    document = json.loads(kept.read_text())
-    document["kernel"]["release"] = "spoilt"
-    if how == "boot":
-        document["kernel"]["boot_id"] = "00000000-0000-0000-0000-000000000000"
-    elif how == "calls":
-        del document["syscalls"]["uprobe"]
-    elif how == "state":
-        document["syscalls"]["uprobe"]["state"] = "fine"
-    elif how == "shape":
-        document["syscalls"] = [document["syscalls"]]
-    kept.write_text(json.dumps(document))
-    if how == "truncated":
-        kept.write_text(kept.read_text()[:-5])
-    elif how == "empty":
-        kept.write_text("")
-    elif how == "owner":
-        os.chown(kept, 65534, 65534)
-    elif how == "mode":
-        kept.chmod(0o666)
-    elif how == "symlink":
-        kept.rename(kept.with_name("other.json"))
-        kept.symlink_to("other.json")
-    elif how == "fifo":
-        kept.unlink()
-        os.mkfifo(kept)
-    elif how == "folder owner":
-        os.chown(kept.parent, 65534, 65534)
-    elif how == "folder mode":
-        kept.parent.chmod(0o777)
-
-
-SPOILS = (
-    "boot", "calls", "state", "shape", "truncated", "empty", "owner", "mode", "symlink", "fifo",
-    "folder owner", "folder mode",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("how", SPOILS)
-def test_a_cache_not_to_be_believed_is_ignored(tmp_path: Path, how: str) -> None:
-    """Damaged, foreign or of another boot: the kernel is asked again."""
-    need.root()
-    tmp_path.chmod(0o755)
-    first = cache.facts(directory=str(tmp_path))
-    spoil(tmp_path / "probe.json", how)
-    assert cache.facts(directory=str(tmp_path)) == first
-
-
-def test_an_unwritable_folder_is_no_error() -> None:
-    """Where nothing can be kept the verdict is the same."""
-    assert cache.facts(directory="/proc/none")["syscalls"] == probe.probe(CALLS)
-
-
-def test_reading_the_cache_imports_next_to_nothing() -> None:
-    """What every container start imports for a kernel that needs nothing, named one by one."""
-    code = """
-before = set(sys.modules)
-from shim.host.cache import facts
-facts()
-print("[" + ", ".join('"%s"' % n for n in sorted(set(sys.modules) - before)) + "]")
-"""
-    cache.facts()
-    gained = set(isolated(code))
-    assert {name for name in gained if name.startswith("shim")} == {
-        "shim", "shim.catalog", "shim.catalog.data", "shim.host", "shim.host.cache",
-        "shim.startjson",
-    }  # fmt: skip
-    assert gained - {n for n in gained if n.startswith("shim")} <= {
-        "_json", "os", "stat", "_stat", "posixpath", "genericpath", "os.path",
-        "_collections_abc", "abc", "_abc",
-    }  # fmt: skip
-
-
-def test_libseccomp_resolves_old_names_and_no_invented_one() -> None:
-    """The system's library has a version, knows read, and does not know nonsense."""
-    version, known = system_libseccomp(["read", "no_such_call"])
-    assert [part.isdigit() for part in version.split(".")] == [True] * 3
-    assert known == {"read": True, "no_such_call": False}
-
-
-def test_runc_tells_its_libseccomp(tmp_path: Path) -> None:
-    """Runc names the version it is linked with, and is asked once while it stays the same."""
-    runc = os.path.realpath(need.program("runc"))
-    tmp_path.chmod(0o755)
-    version = libseccomp_version(runc, str(tmp_path))
-    assert version is not None
-    assert version.startswith("2.")
-    if os.geteuid() == 0:
-        kept = json.loads((tmp_path / "runtimes.json").read_text())
-        assert kept[runc]["libseccomp"] == version
-
-
-def test_a_runtime_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
-    """A program that prints no version, fails, hangs or is not there has none."""
-    for name, body in {"silent": "exit 0", "failing": "exit 1", "noisy": "echo '{]'"}.items():
-        program = tmp_path / name
-        program.write_text(f"#!/bin/sh\n{body}\n")
-        program.chmod(0o755)
-        assert libseccomp_version(str(program), str(tmp_path)) is None
-    assert libseccomp_version("/nowhere", str(tmp_path)) is None
-
-
-@pytest.mark.parametrize(
-    ("version", "since", "expected"),
-    [
-        ("2.5.4", "2.5.6", False), ("2.5.6", "2.5.6", True), ("2.6.0", "2.5.6", True),
-        ("2.10.0", "2.5.6", True), ("2.6.0-rc1", "2.5.6", True), (None, "2.5.6", False),
-        ("2.6.0", "", False), ("", "2.5.6", False), ("x.y.z", "2.5.6", False),
-    ],
-)  # fmt: skip
-def test_versions_are_compared_as_numbers(version: str | None, since: str, expected: bool) -> None:
-    """2.10 is later than 2.5, and no version knows nothing."""
-    assert knows(version, since) is expected
