@@ -82,6 +82,7 @@ class Start:
             raise ShimError(f"container state with pid {pid!r} and bundle {bundle!r}")
         self.pid = pid
         self.facts |= {"container": str(name), "bundle": bundle, "pid": pid}
+        self.facts["kernel"] = os.uname().release
 
     def decide(self, canary: int) -> int:
         """Find out whether this container needs an adjustment and, if so, have it made."""
@@ -112,7 +113,7 @@ class Start:
 
         host = facts()
         states = {name: call["state"] for name, call in host["syscalls"].items()}
-        self.facts |= {"kernel": host["kernel"]["release"], "state": states}
+        self.facts["state"] = states
         if unknown := [name for name, state in states.items() if state == "unknown"]:
             why = "; ".join(f"{n}: {host['syscalls'][n].get('reason', '')}" for n in unknown)
             raise ShimError(f"the kernel's state is unknown: {why}")

@@ -3,6 +3,8 @@
 import os
 import pty
 import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,7 @@ def test_the_log_says_what_was_changed_and_that_it_was_verified(lab: Lab) -> Non
     assert (done["container"], done["pid"]) == (container.name, pid)
     assert done["bundle"] == str(container.folder)
     assert os.path.basename(done["runtime"]) == os.path.basename(lab.runtime)
+    assert done["kernel"] == os.uname().release
     assert (done["before"], done["after"]) == ("ERRNO(1)", "ALLOW")
     assert done["length_after"] == done["length_before"] + 5
     assert done["sha256_before"] != done["sha256_after"]
@@ -231,7 +234,7 @@ def test_when_ptrace_is_forbidden(lab: Lab, on_error: str) -> None:
 
 def test_a_filter_of_full_length_is_left_as_it_is(lab: Lab) -> None:
     """Where 4096 instructions leave no room for the prefix the container keeps its own filter."""
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "names": ["kcmp"],
             "action": "SCMP_ACT_ALLOW",
@@ -241,15 +244,19 @@ def test_a_filter_of_full_length_is_left_as_it_is(lab: Lab) -> None:
     ]
     # Rules with arguments add several instructions each, plain ones one or two.
     rules = rules[: _most(lab, [], rules)]
-    plain = [{"names": [name], "action": "SCMP_ACT_ALLOW"} for name in _UNUSED]
+    plain: list[dict[str, Any]] = [
+        {"names": [name], "action": "SCMP_ACT_ALLOW"} for name in _UNUSED
+    ]
     rules += plain[: _most(lab, rules, plain)]
     assert run(lab, seccomp=_with(rules), hooks=lab.hooks()) == DENIED
     assert lab.log()[-1]["event"] == "failed"
     assert "no room" in lab.log()[-1]["reason"]
 
 
-_UNUSED = ("acct", "bpf", "chroot", "delete_module", "fanotify_init", "init_module", "kexec_load",
-           "mount", "pivot_root", "quotactl", "reboot", "setns", "swapon", "syslog", "unshare")  # fmt: skip
+_UNUSED = (
+    "acct", "bpf", "chroot", "delete_module", "fanotify_init", "init_module", "kexec_load",
+    "mount", "pivot_root", "quotactl", "reboot", "setns", "swapon", "syslog", "unshare",
+)  # fmt: skip
 
 
 def _with(rules: list[dict[str, Any]]) -> dict[str, Any]:
@@ -311,6 +318,29 @@ def test_bad_arguments_are_refused_with_the_usage(tmp_path: Path, arguments: lis
     done = subprocess.run([str(lab.hook), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage: seccomp-shim-hook" in done.stderr
+
+
+KILL_INIT = """
+import json, os, sys
+os.kill(json.load(sys.stdin)["pid"], 9)
+"""
+
+
+def test_an_init_that_dies_first(lab: Lab) -> None:
+    """When something else kills the init, the runtime fails as it would and the tracer ends."""
+    hooks = lab.hooks()
+    python = os.path.realpath(sys.executable)
+    killer = {"path": python, "args": [python, "-c", KILL_INIT]}
+    with lab.container(hooks={"prestart": [*hooks["prestart"], killer]}) as container:
+        output, _ = container.process.communicate()
+        assert output == ""
+        assert container.process.returncode != 0
+    deadline = time.monotonic() + 10
+    while not lab.log() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (line,) = lab.log()
+    assert line["event"] == "failed"
+    assert "ended before it loaded a filter" in line["reason"]
 
 
 def test_the_thread_is_not_left_traced(lab: Lab) -> None:
