@@ -1,0 +1,73 @@
+"""The benchmark runs and says what it should; what it measures is nobody's promise."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import stops, timing
+from shim.errors import ShimError
+from shim.host import tracee
+from support import need
+from support.containers import supported
+
+RUN = Path(__file__).with_name("run")
+
+
+def test_one_round_of_everything(tmp_path: Path) -> None:
+    """Both sides of every comparison are in the figures and in the text, with their ratios."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    runtimes = [os.path.basename(need.program(name)) for name in ("runc", "crun")]
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [RUN, "--rounds", "1", "--json", figures], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(figures.read_text())
+    assert [row["name"] for row in result["processes"]][:1] == ["python3 -I -S -c pass"]
+    assert [(one["runtime"], one["no_new_privileges"]) for one in result["starts"]] == [
+        (runtime, nnp) for runtime in runtimes for nnp in (True, False)
+    ]
+    for one in result["starts"]:
+        assert [row["name"] for row in one["rows"]] == ["bare", "hook, no-op", "hook, injection"]
+        assert one["tracer"]["stops"] > 1
+        assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
+    for rows in (result["processes"], *(one["rows"] for one in result["starts"])):
+        assert rows[0]["ratio"] == 1
+        assert all(row["least_ms"] <= row["median_ms"] for row in rows)
+        for row in rows:
+            assert row["ratio"] == pytest.approx(
+                row["median_ms"] / rows[0]["median_ms"], abs=0.02, rel=0.02
+            )
+
+
+def test_every_round_runs_each_case_in_turn(tmp_path: Path) -> None:
+    """A B, A B, after one round that is not counted: drift of the machine meets all cases alike."""
+    trace = tmp_path / "trace"
+    cases = [timing.Case(name, ["sh", "-c", f"printf {name} >>{trace}"]) for name in ("A", "B")]
+    timed = timing.interleaved(cases, 3, tmp_path)
+    assert trace.read_text() == "ABABABAB"
+    assert [(one.name, len(one.times)) for one in timed] == [("A", 3), ("B", 3)]
+
+
+def test_a_case_that_fails_ends_the_measurement(tmp_path: Path) -> None:
+    """What did not do its work has no time; the error says what it printed."""
+    case = timing.Case("broken", ["sh", "-c", "echo no such thing >&2; exit 3"])
+    with pytest.raises(ShimError, match="broken: ended with 3: no such thing"):
+        timing.once(case, tmp_path)
+
+
+def test_rounds_must_be_a_positive_number() -> None:
+    """Zero rounds have no median: refused with the usage."""
+    done = subprocess.run([RUN, "--rounds", "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "usage: tests/bench/run" in done.stderr) == (2, True)
+
+
+def test_a_stop_costs_something() -> None:
+    """Both ways of waiting give a figure, and the knob that tells them apart is put back."""
+    before = tracee._SPINS
+    figures = stops.measure(1, calls=50)
+    assert set(figures) == {"looking_us", "sleeping_us"}
+    assert tracee._SPINS == before > 0

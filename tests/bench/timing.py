@@ -1,0 +1,75 @@
+"""Time processes against each other: every round runs each of them once, in turn."""
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shim.errors import ShimError
+
+_ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command to time; ``stdin`` is a file, ``code`` the exit code that it must end with."""
+
+    name: str
+    command: list[str]
+    stdin: str = os.devnull
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The wall-clock times of one case in milliseconds, round by round."""
+
+    name: str
+    times: list[float]
+
+    @property
+    def median(self) -> float:
+        """Give the median time."""
+        return statistics.median(self.times)
+
+    def row(self, base: "Timed") -> dict[str, object]:
+        """Give what the report says of it; ``ratio`` is that of the medians to ``base``'s."""
+        return {
+            "name": self.name,
+            "median_ms": round(self.median, 2),
+            "least_ms": round(min(self.times), 2),
+            "ratio": round(self.median / base.median, 2),
+            "least_ratio": round(min(self.times) / min(base.times), 2),
+        }
+
+
+def interleaved(cases: Sequence[Case], rounds: int, folder: Path) -> list[Timed]:
+    """Run all of ``cases`` once in each of ``rounds`` rounds, after one that does not count."""
+    times: dict[str, list[float]] = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        for case in cases:
+            taken = once(case, folder)
+            if number:
+                times[case.name].append(taken)
+    return [Timed(name, taken) for name, taken in times.items()]
+
+
+def once(case: Case, folder: Path) -> float:
+    """Run ``case`` and give its milliseconds from spawn to end; ShimError if it went wrong."""
+    output = folder / "output"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, case.stdin, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    started = time.perf_counter_ns()
+    pid = os.posix_spawnp(case.command[0], case.command, _ENV, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    taken = time.perf_counter_ns() - started
+    if (code := os.waitstatus_to_exitcode(status)) != case.code:
+        said = " ".join(output.read_text(errors="replace").split())
+        raise ShimError(f"ended with {code}: {said}", subject=case.name)
+    return taken / 1e6
