@@ -55,7 +55,7 @@ def versions(suite: str, packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def check_valid_until() -> str:
-    """Say whether the machine's apt minds an expired Release file: not where its mirror is frozen."""
+    """Say whether this machine's apt minds an expired Release file (a frozen mirror's is)."""
     shell = ["apt-config", "shell", "V", "Acquire::Check-Valid-Until/b"]
     said = subprocess.run(shell, capture_output=True, text=True, check=False).stdout
     return "false" if "false" in said else "true"
@@ -70,7 +70,8 @@ def kernel_packages(suite: str) -> dict[str, str]:
         found.update(versions(suite, (package,)))
         depends = _apt("apt-cache", suite, "depends", package).stdout
         # Since 7.x the image is split into linux-binary-* and linux-modules-*.
-        wanted += re.findall(r"^  Depends: (linux-(?:image|binary|modules)-\d\S+)$", depends, re.M)
+        parts = r"^  Depends: (linux-(?:image|binary|modules)-\d\S+)$"
+        wanted += re.findall(parts, depends, re.MULTILINE)
     return found
 
 
@@ -91,7 +92,9 @@ def _state(suite: str) -> Path:
     return cache.root() / "apt" / suite
 
 
-def _apt(tool: str, suite: str, *args: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def _apt(
+    tool: str, suite: str, *args: str, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     state = _state(suite)
     (state / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     (state / "sources.list").write_text(sources(suite))

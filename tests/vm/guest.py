@@ -1,6 +1,5 @@
 """Boot one kernel under QEMU's own emulation, never KVM, and wait for what it has to say."""
 
-import os
 import shutil
 import subprocess
 import time
@@ -33,7 +32,7 @@ def command(boot: Boot) -> list[str]:
         *("-accel", "tcg,thread=multi,tb-size=512"),
         *("-cpu", "max,la57=off"),  # a fifth page table level only costs time
         *("-m", str(MEMORY_MB), "-smp", str(boot.cpus)),
-        *("-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"),
+        *("-nodefaults", "-nographic", "-no-reboot"),
         *("-kernel", str(boot.bzimage), "-initrd", str(boot.initramfs), "-append", _COMMAND_LINE),
         *("-virtfs", f"local,path=/,mount_tag=host,readonly=on,{share}"),
         *("-virtfs", f"local,path={boot.lab},mount_tag=lab,{share}"),
@@ -47,7 +46,10 @@ def run(boot: Boot, console: Path, seconds: int) -> str:
     """
     with console.open("wb") as log:
         process = subprocess.Popen(
-            command(boot), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            [*command(boot), "-serial", "stdio"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             process.wait(seconds)
@@ -62,12 +64,8 @@ def run(boot: Boot, console: Path, seconds: int) -> str:
 
 
 def interactive(boot: Boot) -> int:
-    """Run the guest on this terminal."""
-    os.system("stty -isig 2>/dev/null")  # noqa: S605, S607  # Ctrl-C is the guest's
-    try:
-        return subprocess.run(command(boot), check=False).returncode
-    finally:
-        os.system("stty sane 2>/dev/null")  # noqa: S605, S607
+    """Run the guest on this terminal; Ctrl-A X ends it, Ctrl-C is the guest's."""
+    return subprocess.run([*command(boot), "-serial", "mon:stdio"], check=False).returncode
 
 
 def stamp() -> str:

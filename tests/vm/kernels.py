@@ -14,17 +14,18 @@ from vm.errors import LabError
 
 HERE = Path(__file__).parent
 SOURCE = "linux-source-6.12"
-# What a stock kernel must load before it can mount the shared root: 9p, overlay and their transport.
+# What a stock kernel must load to mount the shared root: 9p, its transport, overlay.
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel of the matrix: its name, its Debian suite, the state of uretprobe that it must have."""
+    """A kernel of the matrix; ``state`` is what ``seccomp-shim probe`` must say of uretprobe."""
 
     name: str
     suite: str
     state: str
+    told: str
     ours: bool = False
 
 
@@ -38,10 +39,10 @@ class Image:
 
 
 KERNELS = (
-    Kernel("affected", "bookworm", "filtered", ours=True),
-    Kernel("absent", "bookworm", "absent"),
-    Kernel("exempt", "trixie", "exempt"),
-    Kernel("newest", "sid", "exempt"),
+    Kernel("affected", "bookworm", "filtered", "6.12 without the fix, built by the lab", ours=True),
+    Kernel("absent", "bookworm", "absent", "Debian 12's own"),
+    Kernel("exempt", "trixie", "exempt", "Debian 13's own"),
+    Kernel("newest", "sid", "exempt", "Debian sid's own"),
 )
 
 
@@ -60,9 +61,7 @@ def _affected() -> Image:
     def build(work: Path) -> None:
         print(f"lab: building the affected kernel from {SOURCE} {version}: minutes", flush=True)
         (deb,) = debian.download("bookworm", packages, work / "deb")
-        _shell(
-            f"dpkg-deb --fsys-tarfile {deb} | tar -xO ./usr/src/{SOURCE}.tar.xz | tar -xJ", work
-        )
+        _shell(f"dpkg-deb --fsys-tarfile {deb} | tar -xO ./usr/src/{SOURCE}.tar.xz | tar -xJ", work)
         tree = work / SOURCE
         _shell(f"patch -p1 < {patch}", tree)
         _shell(
@@ -151,7 +150,11 @@ def _shell(script: str, folder: Path) -> None:
     with log.open("ab") as out:
         # Our own script with our own paths: S602 warns of a user's input in it.
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=folder, stdout=out, stderr=out, check=False
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=folder,
+            stdout=out,
+            stderr=out,
+            check=False,
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

@@ -14,7 +14,7 @@ from typing import Any
 from vm import cache, cases, debian, guest, initramfs, kernels, report, stacks, victim
 from vm.errors import LabError
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 EPILOG = """\
 Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
 Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each
@@ -69,9 +69,15 @@ def _main(args: argparse.Namespace) -> int:
         ]
         results = [row for job in jobs for row in job.result()]
     document = {
+        "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began),
         "kernels": {
-            k.name: {"state": k.state, "release": "", "package": ready.images[k.name].version}
+            k.name: {
+                "told": k.told,
+                "state": k.state,
+                "release": _release(folder / k.name),
+                "package": ready.images[k.name].version,
+            }
             for k in chosen_kernels
         },
         "stacks": {s.name: ready.trees[s.name].versions for s in chosen_stacks},
@@ -122,6 +128,12 @@ def _boot(
                 cell = {"kernel": kernel.name, "stack": stack.name, "case": case}
                 rows.append({**cell, "told": "no result", "wrong": [trouble], "seconds": 0})
     return rows
+
+
+def _release(folder: Path) -> str:
+    """Give the release that the guest said it runs."""
+    path = folder / "lab" / "release"
+    return path.read_text() if path.exists() else ""
 
 
 def _shell(kernel: kernels.Kernel, lands: list[stacks.Stack], ready: Ready, folder: Path) -> int:
@@ -175,7 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     names = [s.name for s in stacks.STACKS]
     add("--stack", action="append", choices=names, help="this user land only; may be given again")
     add("--case", action="append", help="this case only (control, or control/runc)")
-    add("--shell", action="store_true", help="boot the first chosen kernel, give a shell in the stack")
+    add(
+        "--shell",
+        action="store_true",
+        help="boot the first chosen kernel, give a shell in the stack",
+    )
     add("--json", metavar="FILE", help="write the results there too")
     add("--write-proof", action="store_true", help="write docs/proof.md from this run")
     add("--refresh", action="store_true", help="look for newer Debian packages first")

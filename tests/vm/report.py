@@ -1,6 +1,9 @@
 """The matrix as a table, as a list of what failed, and as docs/proof.md."""
 
+from pathlib import Path
 from typing import Any
+
+TEMPLATE = Path(__file__).parent / "proof.md.in"
 
 
 def table(document: dict[str, Any]) -> str:
@@ -20,8 +23,9 @@ def failures(document: dict[str, Any]) -> str:
 def summary(document: dict[str, Any]) -> str:
     """Give the count of cells in one line."""
     failed = sum(bool(row["wrong"]) for row in document["results"])
-    cells = len(document["results"])
-    return f"{cells - failed} of {cells} cells as they must be, {document['seconds']} s"
+    total = len(document["results"])
+    minutes, seconds = divmod(document["seconds"], 60)
+    return f"{total - failed} of {total} cells as they must be, {minutes} min {seconds} s"
 
 
 def rows(document: dict[str, Any]) -> list[list[str]]:
@@ -40,24 +44,35 @@ def rows(document: dict[str, Any]) -> list[list[str]]:
 
 
 def _sized(document: dict[str, Any]) -> list[list[tuple[str, int]]]:
-    cells = rows(document)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [list(zip(row, widths, strict=True)) for row in cells]
+    whole = rows(document)
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    return [list(zip(row, widths, strict=True)) for row in whole]
+
+
+def cells(text: str) -> list[list[str]]:
+    """Read the last table of a Markdown page back: its rows as lists of cells, header first."""
+    last = text[text.rindex("\n\n|") :].strip().split("\n\n")[0].splitlines()
+    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in last]
+    return [found[0], *found[2:]]
 
 
 def proof(document: dict[str, Any], described: dict[str, str]) -> str:
-    """Give docs/proof.md."""
+    """Give docs/proof.md for a matrix; ``described`` gives each case's own words."""
     kernels = [
-        ["kernel", "package version", "state of uretprobe"],
-        *([n, k["package"], k["state"]] for n, k in document["kernels"].items()),
+        ["kernel", "what it is", "release", "package", "uretprobe"],
+        *(
+            [name, k["told"], k["release"], k["package"], k["state"]]
+            for name, k in document["kernels"].items()
+        ),
     ]
-    told = sorted({p for versions in document["stacks"].values() for p in versions})
+    packages = list(next(iter(document["stacks"].values())))
     lands = [
-        ["stack", *told],
-        *([name, *(v.get(p, "") for p in told)] for name, v in document["stacks"].items()),
+        ["stack", *packages],
+        *([name, *versions.values()] for name, versions in document["stacks"].items()),
     ]
-    return _PROOF.format(
+    return TEMPLATE.read_text().format(
         summary=summary(document),
+        date=document["date"],
         kernels=_markdown(kernels),
         stacks=_markdown(lands),
         cases="\n".join(f"- **{name}**: {line}" for name, line in described.items()),
@@ -65,14 +80,7 @@ def proof(document: dict[str, Any], described: dict[str, str]) -> str:
     )
 
 
-def _markdown(cells: list[list[str]]) -> str:
-    head, *body = cells
+def _markdown(table_rows: list[list[str]]) -> str:
+    head, *body = table_rows
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-_PROOF = """\
-# Proof on the kernels that kill
-
-This page is written by `tests/vm/run --write-proof`; a test compares its table with the cases.
-"""

@@ -53,7 +53,10 @@ def _tree(suite: str) -> Path:
         command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"]
         command += ["--aptopt=Apt::Install-Recommends false", "--aptopt=Acquire::Retries 3"]
         command += [f"--aptopt=Acquire::Check-Valid-Until {debian.check_valid_until()}"]
-        command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
+        command += [
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+        ]
         command += [f"--include={','.join(PACKAGES)}", suite, str(work / "root"), "-"]
         done = subprocess.run(
             command, input=debian.sources(suite), capture_output=True, text=True, check=False
@@ -67,7 +70,13 @@ def _tree(suite: str) -> Path:
 
 def _versions(root: Path) -> dict[str, str]:
     done = subprocess.run(
-        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f=${Package} ${Version}\n", *TOLD],
+        [
+            "dpkg-query",
+            f"--admindir={root}/var/lib/dpkg",
+            "-W",
+            "-f=${Package} ${Version}\n",
+            *TOLD,
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ def ready() -> Path:
     """Give the static program made of victim.c."""
 
     def build(work: Path) -> None:
-        command = ["gcc", "-static", "-no-pie", "-O2", "-o", work / "victim", SOURCE]
+        command = ["gcc", "-static", "-no-pie", "-O2", "-o", f"{work}/victim", str(SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"cannot compile {SOURCE}: {done.stderr.strip()[-400:]}")

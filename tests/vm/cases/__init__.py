@@ -1,8 +1,8 @@
 """The cases: one small file for each way in.
 
-A file has ``run(cell)``, or ``run(cell, variant)`` and ``VARIANTS``; the first line of its docstring
-stands in docs/proof.md. It is called in the guest, once for each stack, and gives an Outcome.
-Nothing else needs to know of a new file.
+A file has ``run(cell)``, or ``run(cell, variant)`` and ``VARIANTS``; the first line of its
+docstring stands in docs/proof.md. It is called in the guest, once for each stack, and gives an
+Outcome. Nothing else needs to know of a new file.
 """
 
 import ast

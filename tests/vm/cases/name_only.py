@@ -1,4 +1,4 @@
-"""The profile names uretprobe, no shim: helps only where the runtime's libseccomp knows the name."""
+"""The profile names uretprobe, no shim: helps only where the runtime's libseccomp knows it."""
 
 from vm.inside.cell import Cell, Outcome
 from vm.inside.container import default_profile, judge, probed, with_rule

@@ -21,7 +21,9 @@ class _Perf:
     def __init__(self, cell: Cell, pid: int, victim: Path) -> None:
         self.cell = cell
         path = f"/{victim.relative_to(cell.root)}"
-        done = cell.run(["perf", "probe", "-x", path, f"{EVENT.removesuffix('__return')}=answer%return"])
+        done = cell.run(
+            ["perf", "probe", "-x", path, f"{EVENT.removesuffix('__return')}=answer%return"]
+        )
         if done.returncode:
             raise RuntimeError(f"perf probe: {done.stderr}")
         control, acknowledge = (cell.root / "run" / name for name in ("control", "acknowledge"))

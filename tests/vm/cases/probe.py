@@ -1,4 +1,4 @@
-"""``seccomp-shim probe`` tells the kernel's state as root and as a user, and doubts in a container."""
+"""``seccomp-shim probe`` tells the kernel's state to root and users; in a container, doubts."""
 
 import json
 

@@ -62,7 +62,9 @@ class Cell:
 
     def shim(self, *args: str) -> list[str]:
         """Give the command line of ``seccomp-shim`` with ``args``, from the tree under test."""
-        code = f"import sys; sys.path.insert(0, {TREE!r}); from shim.cli import main; sys.exit(main())"
+        code = (
+            f"import sys; sys.path.insert(0, {TREE!r}); from shim.cli import main; sys.exit(main())"
+        )
         return [PYTHON, "-IS", "-c", code, *args]
 
     def hook(self) -> str:
@@ -83,7 +85,9 @@ class Cell:
         return lines
 
 
-def run_cell(kernel: dict[str, str], stack: dict[str, Any], root: Path, case: str) -> dict[str, Any]:
+def run_cell(
+    kernel: dict[str, str], stack: dict[str, Any], root: Path, case: str
+) -> dict[str, Any]:
     """Run one case (``name`` or ``name/variant``); a failure of the case itself is a wrong too."""
     cell = Cell(kernel["name"], kernel["state"], stack["name"], stack["knows_uretprobe"], root)
     name, _, variant = case.partition("/")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vm.inside.cell import PYTHON, SECONDS, TREE, Cell, Outcome
+from vm.inside.cell import SECONDS, TREE, Cell, Outcome
 from vm.inside.uprobe import Uretprobe, function_offset
 
 RUNTIMES = ("runc", "crun")
@@ -34,7 +34,7 @@ class End:
     def signal(self) -> int:
         """Give the signal that ended the process, 0 if none did."""
         number = self.code - 128
-        return number if number in iter(signal.Signals) else 0
+        return number if number in set(map(int, signal.Signals)) else 0
 
     @property
     def lived(self) -> bool:
@@ -99,7 +99,9 @@ def probed(
             probe.close()
 
 
-def unprobed(cell: Cell, runtime: str, profile: dict[str, Any], *args: str, hook: bool = False) -> End:
+def unprobed(
+    cell: Cell, runtime: str, profile: dict[str, Any], *args: str, hook: bool = False
+) -> End:
     """Run the victim, or ``args`` with the stack's /usr, with no probe anywhere."""
     command = list(args) or ["/victim", "answer", str(ROUNDS)]
     with _Running(cell, runtime, profile, command, hook) as container:
@@ -229,5 +231,3 @@ def _config(args: Sequence[str], profile: dict[str, Any], hook: str) -> dict[str
             "seccomp": profile,
         },
     }
-
-

@@ -26,6 +26,7 @@ def main() -> None:
     os.environ.update(PATH=SYSTEM_PATH, HOME="/root", LC_ALL="C.UTF-8", TERM="linux")
     os.umask(0o022)
     mount_kernel_filesystems()
+    (LAB / "release").write_text(os.uname().release)
     shutil.copytree(LAB / "tree", TREE)  # off the share: it is read many times
     sys.path[:0] = [str(TREE / "tests"), str(TREE)]
     plan = json.loads((LAB / "plan.json").read_text())

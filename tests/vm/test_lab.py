@@ -1,0 +1,196 @@
+"""The laboratory's own parts, without a guest."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import need
+from vm import cache, cases, initramfs, kernels, matrix, report, stacks
+from vm import victim as victim_program
+from vm.errors import LabError
+from vm.inside.cell import Outcome
+from vm.inside.container import RIGHT, ROUNDS, End, judge
+from vm.inside.uprobe import Uretprobe, function_offset
+
+PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the probed program."""
+    need.program("gcc")
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIM_CACHE", str(folder))
+        return victim_program.ready()
+
+
+@contextmanager
+def waiting(program: Path, root: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run it in a root of its own, up to where it waits to be let go."""
+    shutil.copy(program, root / "victim")
+    process = subprocess.Popen(
+        ["chroot", root, "/victim", "answer", str(ROUNDS)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        while not (root / "ready").exists():
+            assert process.poll() is None
+            os.sched_yield()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def test_proof_and_cases_agree() -> None:
+    """docs/proof.md has a row for each case and stack, a column for each kernel, no failure."""
+    head, *body = report.cells(PROOF.read_text())
+    assert head == ["case", "stack", *(k.name for k in kernels.KERNELS)]
+    wanted = [(case, stack.name) for case in cases.names() for stack in stacks.STACKS]
+    assert [(row[0], row[1]) for row in body] == wanted
+    assert not [row for row in body if any(not c or c.startswith("!") for c in row)]
+
+
+def test_proof_shows_the_crash() -> None:
+    """In docs/proof.md, on the affected kernel, controls died and hooked containers lived."""
+    head, *body = report.cells(PROOF.read_text())
+    column = head.index("affected")
+    told = {(row[0], row[1]): row[column] for row in body}
+    assert {v for (case, _), v in told.items() if case.startswith("control/")} == {"SIGSEGV"}
+    hooked = {v for (case, _), v in told.items() if case.startswith("prestart-hook/")}
+    assert hooked == {f"lives, {ROUNDS} hits"}
+
+
+def test_every_case_says_what_it_is() -> None:
+    """Each case's docstring begins with one whole sentence for the reader of docs/proof.md."""
+    assert all(line.endswith(".") and len(line) > 20 for line in cases.described().values())
+
+
+def test_life_without_hits_is_no_pass() -> None:
+    """A process that lived but in which not all hits were counted fails its cell."""
+    assert judge(End(RIGHT, "right\n", "", ROUNDS), lives=True).wrong == []
+    for hits in (None, 0, ROUNDS - 1):
+        assert judge(End(RIGHT, "right\n", "", hits), lives=True).wrong
+
+
+@pytest.mark.parametrize("end", [(139, ""), (0, "right\n"), (RIGHT, ""), (1, ""), (137, "")])
+def test_only_the_right_answer_is_a_life(end: tuple[int, str]) -> None:
+    """Neither a wrong answer nor a foreign exit code nor a signal counts as having lived."""
+    assert judge(End(*end, "", ROUNDS), lives=True).wrong
+
+
+@pytest.mark.parametrize("end", [(RIGHT, "right\n"), (137, ""), (159, ""), (1, ""), (255, "")])
+def test_only_sigsegv_is_the_crash(end: tuple[int, str]) -> None:
+    """A control that lives, or dies of something else, proves nothing and fails."""
+    assert judge(End(*end, "", 0), lives=False).wrong
+
+
+def test_a_failed_cell_is_shown() -> None:
+    """The table marks a cell that is not as it must be, and the reasons follow."""
+    document: dict[str, Any] = {
+        "kernels": {"affected": {}},
+        "stacks": {"sid": {}},
+        "cases": ["control/runc"],
+        "seconds": 61,
+        "results": [
+            {
+                "kernel": "affected",
+                "stack": "sid",
+                "case": "control/runc",
+                "told": "lives",
+                "wrong": Outcome("lives").expect(False, "must die").wrong,
+            }
+        ],
+    }
+    assert report.rows(document)[1] == ["control/runc", "sid", "! lives"]
+    assert report.failures(document) == "FAILED affected x sid x control/runc: must die\n"
+    assert report.summary(document) == "0 of 1 cells as they must be, 1 min 1 s"
+
+
+def test_uretprobe_counts_every_return(victim: Path, tmp_path: Path) -> None:
+    """The probe tool counts each return of the probed function in this very process."""
+    need.root()
+    need.kernel(Path("/sys/bus/event_source/devices/uprobe").is_dir(), "no uprobes here")
+    with waiting(victim, tmp_path) as process:
+        path = tmp_path / "victim"
+        probe = Uretprobe(path, function_offset(path, "answer"), process.pid)
+        (tmp_path / "go").touch()
+        output, _ = process.communicate()
+        assert (process.returncode, output, probe.hits()) == (RIGHT, "right\n", ROUNDS)
+        probe.close()
+
+
+def test_uretprobe_elsewhere_counts_nothing(victim: Path, tmp_path: Path) -> None:
+    """A probe on another process of the same program sees nothing of this one."""
+    need.root()
+    need.kernel(Path("/sys/bus/event_source/devices/uprobe").is_dir(), "no uprobes here")
+    with waiting(victim, tmp_path) as process:
+        path = tmp_path / "victim"
+        probe = Uretprobe(path, function_offset(path, "answer"), os.getpid())
+        (tmp_path / "go").touch()
+        process.communicate()
+        assert probe.hits() == 0
+        probe.close()
+
+
+def test_no_such_function(victim: Path) -> None:
+    """A function that the program does not have is said to be missing."""
+    with pytest.raises(LookupError, match="no_such_function"):
+        function_offset(victim, "no_such_function")
+
+
+def test_initramfs_is_an_archive(tmp_path: Path) -> None:
+    """What is written as newc, an independent reader takes apart again."""
+    busybox = need.program("busybox")
+    data = initramfs.archive({"init": b"#!/bin/sh\n", "modules/a.ko": b"\x7fELF" * 3, "bin/b": b""})
+    listed = subprocess.run([busybox, "cpio", "-t"], input=data, capture_output=True, check=True)
+    names = {"bin", "modules", "dev", "dev/console", "init", "modules/a.ko", "bin/b"}
+    assert set(listed.stdout.decode().split()) == names
+    extract = [busybox, "cpio", "-i", "-d", "init", "modules/a.ko"]
+    subprocess.run(extract, cwd=tmp_path, input=data, capture_output=True, check=True)
+    assert (tmp_path / "init").read_bytes() == b"#!/bin/sh\n"
+    assert (tmp_path / "modules/a.ko").read_bytes() == b"\x7fELF" * 3
+
+
+def test_an_interrupted_build_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that failed half way is made again; a finished one never."""
+    monkeypatch.setenv("SHIM_CACHE", str(tmp_path))
+    built = []
+
+    def half(work: Path) -> None:
+        (work / "half").touch()
+        raise LabError("interrupted")
+
+    def whole(work: Path) -> None:
+        assert not list(work.iterdir())
+        built.append(work)
+        (work / "whole").touch()
+
+    with pytest.raises(LabError):
+        cache.built("things", "one", half)
+    for _ in range(2):
+        place = cache.built("things", "one", whole)
+    assert [p.name for p in place.iterdir()] == ["whole"]
+    assert len(built) == 1
+
+
+def test_keys_tell_inputs_apart() -> None:
+    """Inputs cut at another place give another key."""
+    assert cache.key("ab", "c") != cache.key("a", "bc")
+
+
+def test_unknown_case_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A case that does not exist ends the run with code 2 and one line that names all cases."""
+    need.root()
+    assert matrix.main(["--case", "no-such-case"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "prestart-hook/crun" in error
