@@ -214,9 +214,12 @@ def _write(patch: Patch) -> None:
 
 def _show(patch: Patch, args: argparse.Namespace) -> None:
     """Print what was asked for, and the reasons for a human."""
+    from shim.profile.diff import unified
+
     where = printable(patch.document.where)
     if args.diff:
-        sys.stdout.buffer.write(_diff(patch))
+        diff = unified(patch.document.text, patch.after.decode(), printable(patch.file))
+        sys.stdout.buffer.write(diff.encode())
     elif not (args.in_place or args.check):
         sys.stdout.buffer.write(patch.after)
     sys.stdout.flush()
@@ -224,26 +227,6 @@ def _show(patch: Patch, args: argparse.Namespace) -> None:
     for finding in patch.findings:
         became = done if finding.changed else "is left alone"
         print(f"{where}: {finding.syscall} {became}: {finding.reason}", file=sys.stderr)
-
-
-def _diff(patch: Patch) -> bytes:
-    """Give a unified diff that patch(1) takes (-p0)."""
-    from difflib import unified_diff
-
-    where = printable(patch.file)
-    lines = unified_diff(
-        _lines(patch.document.text), _lines(patch.after.decode()), where, where, lineterm="\n"
-    )
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
-    ).encode()
-
-
-def _lines(text: str) -> list[str]:
-    """Split after line feeds only, as diff(1) does."""
-    lines = [f"{line}\n" for line in text.split("\n")]
-    last = lines.pop()[:-1]
-    return [*lines, last] if last else lines
 
 
 def _report(patch: Patch) -> dict[str, object]:

@@ -21,7 +21,7 @@ from shim.profile import check, docker, scan
 from shim.profile import says as core
 
 # The largest known profile is under 100 kB, a config.json with a long environment a few hundred.
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 
 _DOCKER_ONLY = {"name", "comment", "includes", "excludes"}
 _PROFILE = {"defaultAction", "syscalls", "architectures"}
@@ -124,12 +124,11 @@ def _decode(data: bytes, where: str) -> str:
 def _placed(error: ShimError, prefix: str, text: str, where: str) -> ShimError:
     """Turn an error on a JSON pointer into one on file, line and column."""
     pointer = error.subject if error.subject.startswith("/") else ""
-    place = None
-    while place is None:
-        try:
-            place = scan.locate(text, prefix + pointer)
-        except KeyError:  # a key that is missing: show the object that lacks it
-            pointer = pointer.rpartition("/")[0]
+    places = scan.locate(text, [prefix + pointer])
+    while not places:  # a key that is missing: show the object that lacks it
+        pointer = pointer.rpartition("/")[0]
+        places = scan.locate(text, [prefix + pointer])
+    [place] = places.values()
     message = f"{error.subject} {error.message}" if error.subject else error.message
     return ShimError(message, subject=_at(where, text, place.start), hint=error.hint)
 

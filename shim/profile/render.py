@@ -16,12 +16,10 @@ from shim.profile.scan import Item, Place, locate
 
 def apply(document: Document, edits: Sequence[Edit]) -> Document:
     """Make ``edits`` and read the result back; ShimError: it is not what the edits said."""
-    text = document.text
+    text = _without(document.text, [edit.pointer for edit in edits if edit.op == "remove"])
     for edit in edits:
-        if edit.op == "remove":
-            text = _remove(text, edit.pointer)
-        else:
-            text = _add(text, edit.pointer, edit.value)
+        if edit.op == "add":
+            text = _with(text, edit.pointer, edit.value)
     patched = read(text.encode(), document.where)
     if patched.tree != amended(document.tree, edits):
         # What is written was proven first; the layouts that people invent have no end.
@@ -45,34 +43,47 @@ class Style(NamedTuple):
     lists: bool
 
 
-def _remove(text: str, pointer: str) -> str:
-    """Take one element out of an array, with its comma."""
-    array, _, last = pointer.rpartition("/")
-    items = locate(text, array).items
-    index = int(last)
-    if index:
-        return text[: items[index - 1].end] + text[items[index].end :]
-    if len(items) > 1:
-        return text[: items[0].start] + text[items[1].start :]
-    place = locate(text, array)
-    return text[: place.start + 1] + text[place.end - 1 :]
+def _without(text: str, pointers: list[str]) -> str:
+    """Take elements out of their arrays, each with its comma."""
+    gone: dict[str, set[int]] = {}
+    for pointer in pointers:
+        array, _, index = pointer.rpartition("/")
+        gone.setdefault(array, set()).add(int(index))
+    cuts = []
+    for array, place in locate(text, gone).items():
+        cuts += _cuts(place, gone[array])
+    kept, end = [], 0
+    for cut in sorted(cuts):
+        kept.append(text[end : cut[0]])
+        end = cut[1]
+    return "".join([*kept, text[end:]])
 
 
-def _add(text: str, pointer: str, value: object) -> str:
+def _cuts(array: Place, gone: set[int]) -> list[tuple[int, int]]:
+    """Give the stretches of text to take out: an element and what parts it from its neighbour."""
+    items = array.items
+    first = next((index for index in range(len(items)) if index not in gone), None)
+    if first is None:
+        return [(array.start + 1, array.end - 1)]
+    leading = [(items[0].start, items[first].start)]
+    return leading + [(items[i - 1].end, items[i].end) for i in gone if i > first]
+
+
+def _with(text: str, pointer: str, value: object) -> str:
     """Put a rule first in the array of rules, or the array of rules first in the profile."""
     profile = pointer.partition("/syscalls")[0]
-    style = _style(text, profile)
-    if pointer.endswith("/0"):
-        place = locate(text, f"{profile}/syscalls")
-        if not place.items:
-            return text[: place.start] + _array(value, style) + text[place.end :]
-        return _insert(text, place, _lay_out(value, style))
-    array = _array(value[0] if isinstance(value, list) else value, style)
-    try:
-        place = locate(text, pointer)
-    except KeyError:
-        return _insert(text, locate(text, profile), f'"syscalls"{style.colon}{array}')
-    return text[: place.start] + array + text[place.end :]
+    array = f"{profile}/syscalls"
+    keys = (array, f"{array}/0", f"{array}/0/names")
+    places = locate(text, [profile, *keys])
+    around = places[profile]
+    rules, rule, names = (places.get(key) for key in keys)
+    style = _style(text, around, rule, names)
+    if rules and rules.items:
+        return _insert(text, rules, _lay_out(value, style))
+    first = _array(value[0] if isinstance(value, list) else value, style)
+    if rules:
+        return text[: rules.start] + first + text[rules.end :]
+    return _insert(text, around, f'"syscalls"{style.colon}{first}')
 
 
 def _insert(text: str, place: Place, item: str) -> str:
@@ -116,26 +127,15 @@ def _bracket(start: str, items: list[str], end: str, style: Style, depth: int, l
     return start + closing + style.unit + f",{closing}{style.unit}".join(items) + closing + end
 
 
-def _style(text: str, profile: str) -> Style:
+def _style(text: str, profile: Place, rule: Place | None, names: Place | None) -> Style:
     """Read the layout off the first rule; without rules, off the profile around them."""
-    try:
-        rule = locate(text, f"{profile}/syscalls/0")
-    except KeyError:
-        return _style_without_rules(text, locate(text, profile))
-    if not rule.items:
-        return _style_without_rules(text, locate(text, profile))
+    if not rule or not rule.items:
+        style = _style_of(text, profile)
+        return style._replace(outer=style.outer + style.unit * 2)
     style = _style_of(text, rule)
-    try:
-        names = locate(text, f"{profile}/syscalls/0/names")
-    except KeyError:
+    if not names or not names.items:
         return style
-    inner = text[names.start : names.items[0].start] if names.items else style.newline
-    return style._replace(lists=bool(style.newline) and "\n" in inner)
-
-
-def _style_without_rules(text: str, profile: Place) -> Style:
-    style = _style_of(text, profile)
-    return style._replace(outer=style.outer + style.unit * 2)
+    return style._replace(lists="\n" in text[names.start : names.items[0].start])
 
 
 def _style_of(text: str, place: Place) -> Style:

@@ -5,13 +5,14 @@ json package: no duplicate keys, no NaN, no numbers beyond range, no deep nestin
 """
 
 import re
-from collections.abc import Callable
-from json import JSONDecodeError, decoder
+from collections.abc import Callable, Iterable, Iterator
+from json import JSONDecodeError, JSONDecoder, decoder
 from typing import NamedTuple, NoReturn
 
 # A whole config.json is about ten levels deep.
 MAX_DEPTH = 64
 
+_DECODER = JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _scan_string: Callable[[str, int, bool], tuple[str, int]] = vars(decoder)["scanstring"]
@@ -48,31 +49,35 @@ def parse(text: str) -> object:
     return _Scanner(text, None).document()
 
 
-def locate(text: str, pointer: str) -> Place:
-    """Find the value that the JSON pointer (RFC 6901, no escapes) names; KeyError: none there."""
-    scanner = _Scanner(text, tuple(pointer.split("/")[1:]))
+def locate(text: str, pointers: Iterable[str]) -> dict[str, Place]:
+    """Find the values that the JSON pointers (RFC 6901, no escapes) name, those that are there.
+
+    ``text`` must have been parsed before: what no pointer leads into is passed over unread.
+    """
+    scanner = _Scanner(text, frozenset(pointers))
     scanner.document()
-    if scanner.place is None:
-        raise KeyError(pointer)
-    return scanner.place
+    return scanner.places
 
 
 class _Scanner:
-    """Recursive descent; ``path`` is what is left of the pointer on the way to the wanted value."""
+    """Recursive descent over a text; ``wanted`` are the pointers to note, None reads all of it."""
 
-    def __init__(self, text: str, path: tuple[str, ...] | None) -> None:
+    def __init__(self, text: str, wanted: frozenset[str] | None) -> None:
         self.text = text
-        self.path = path
-        self.place: Place | None = None
+        self.wanted = wanted
+        self.ways = {way for each in wanted or () for way in _prefixes(each)}
+        self.places: dict[str, Place] = {}
 
     def document(self) -> object:
-        value, end = self._value(self._space(0), self.path, 0)
+        value, end = self._value(self._space(0), "", 0)
         end = self._space(end)
         if end != len(self.text):
             self._fail("something follows the JSON document", end)
         return value
 
-    def _value(self, at: int, path: tuple[str, ...] | None, depth: int) -> tuple[object, int]:
+    def _value(self, at: int, pointer: str, depth: int) -> tuple[object, int]:
+        if self.wanted is not None and pointer not in self.ways:
+            return _DECODER.raw_decode(self.text, at)
         items: list[Item] = []
         value: object
         first = self.text[at : at + 1]
@@ -82,15 +87,15 @@ class _Scanner:
             if depth == MAX_DEPTH:
                 self._fail(f"nested more than {MAX_DEPTH} levels deep", at)
             read = self._object if first == "{" else self._array
-            value, end = read(at, path, depth + 1, items)
+            value, end = read(at, pointer, depth + 1, items)
         else:
             value, end = self._scalar(at)
-        if path == ():
-            self.place = Place(at, end, tuple(items))
+        if self.wanted and pointer in self.wanted:
+            self.places[pointer] = Place(at, end, tuple(items))
         return value, end
 
     def _object(
-        self, at: int, path: tuple[str, ...] | None, depth: int, items: list[Item]
+        self, at: int, pointer: str, depth: int, items: list[Item]
     ) -> tuple[dict[str, object], int]:
         members: dict[str, object] = {}
         at = self._space(at + 1)
@@ -105,18 +110,18 @@ class _Scanner:
             if self.text[at : at + 1] != ":":
                 self._fail("expected a colon after the key", at)
             at = self._space(at + 1)
-            members[key], end = self._value(at, _below(path, key), depth)
+            members[key], end = self._value(at, f"{pointer}/{key}", depth)
             items.append(Item(start, at, end))
             at = self._next(end, "}")
         return members, at + 1
 
     def _array(
-        self, at: int, path: tuple[str, ...] | None, depth: int, items: list[Item]
+        self, at: int, pointer: str, depth: int, items: list[Item]
     ) -> tuple[list[object], int]:
         elements: list[object] = []
         at = self._space(at + 1)
         while self.text[at : at + 1] != "]":
-            element, end = self._value(at, _below(path, str(len(elements))), depth)
+            element, end = self._value(at, f"{pointer}/{len(elements)}", depth)
             elements.append(element)
             items.append(Item(at, at, end))
             at = self._next(end, "]")
@@ -170,5 +175,9 @@ class _Scanner:
         raise NotJSON(message, at)
 
 
-def _below(path: tuple[str, ...] | None, key: str) -> tuple[str, ...] | None:
-    return path[1:] if path and path[0] == key else None
+def _prefixes(pointer: str) -> Iterator[str]:
+    """Give the pointers to all that contains the value, and its own."""
+    while pointer:
+        yield pointer
+        pointer = pointer.rpartition("/")[0]
+    yield ""

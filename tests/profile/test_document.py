@@ -61,7 +61,7 @@ def test_tells_small_ones_apart(tree: dict[str, Any], name: str) -> None:
         (b'{"a":\n "\xff"}', "p.json:2:3: not valid UTF-8"),
         (b'{"\xc3\xa9": "\xc3"}', "p.json:1:8: not valid UTF-8"),
         ("{}".encode("utf-16"), "p.json:1:1: not valid UTF-8"),
-        (b" " * (MAX_BYTES + 1), "p.json: is larger than 4 MiB: no profile is"),
+        (b" " * (MAX_BYTES + 1), "p.json: is larger than 2 MiB: no profile is"),
         (b"[]", "p.json:1:1: the profile must be an object"),
         (b"\n  3", "p.json:2:3: the profile must be an object"),
         (b'{"a": 1}', "p.json:1:1: is no profile: has none of defaultAction"),

@@ -75,13 +75,13 @@ def test_finds_every_value(tree: dict[str, list[Any]], layout: str) -> None:
     """The place of a value holds the text of just that value, and so do its items'."""
     text = LAYOUTS[layout](tree)
     for key, values in tree.items():
-        place = scan.locate(text, f"/{key}")
+        place = scan.locate(text, [f"/{key}"])[f"/{key}"]
         assert json.loads(text[place.start : place.end]) == values
         assert [json.loads(text[item.value : item.end]) for item in place.items] == values
         for index, value in enumerate(values):
-            inner = scan.locate(text, f"/{key}/{index}")
+            inner = scan.locate(text, [f"/{key}", f"/{key}/{index}"])[f"/{key}/{index}"]
             assert json.loads(text[inner.start : inner.end]) == value
-    whole = scan.locate(text, "")
+    whole = scan.locate(text, [""])[""]
     assert text[whole.start : whole.end] == text.strip()
     assert [json.loads("{" + text[i.start : i.end] + "}") for i in whole.items] == [
         {key: values} for key, values in tree.items()
@@ -89,9 +89,9 @@ def test_finds_every_value(tree: dict[str, list[Any]], layout: str) -> None:
 
 
 def test_no_such_place() -> None:
-    """A pointer to nothing is a KeyError."""
-    with pytest.raises(KeyError):
-        scan.locate('{"a": [1]}', "/a/1")
+    """A pointer to nothing finds nothing, beside one that does."""
+    assert scan.locate('{"a": [1]}', ["/a/1", "/b", "/a/0/c"]) == {}
+    assert list(scan.locate('{"a": [1]}', ["/a/1", "/a"])) == ["/a"]
 
 
 @pytest.mark.parametrize(
