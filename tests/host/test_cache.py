@@ -186,11 +186,12 @@ PROBING = {
 ASKING = {"select", "time"}
 
 
-def test_reading_the_cache_imports_next_to_nothing() -> None:
+def test_reading_the_cache_imports_next_to_nothing(tmp_path: Path) -> None:
     """What every container start imports for a kernel that needs nothing, named one by one."""
     need.root()
-    cache.facts()
-    code = "from shim.host.cache import facts\nfacts()"
+    tmp_path.chmod(0o755)
+    cache.facts(directory=str(tmp_path))
+    code = f"from shim.host.cache import facts\nfacts(directory={str(tmp_path)!r})"
     assert gained(code) <= START | BASE | {"shim.host.cache"}
 
 
