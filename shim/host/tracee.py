@@ -12,7 +12,8 @@ from shim.errors import ShimError
 from shim.host.libc import ptrace
 
 _WALL = 0x40000000
-_SPINS = 400
+# Looks before sleeping. With one processor to run on, looking would keep the thread from it.
+_SPINS = 400 if len(os.sched_getaffinity(0)) > 1 else 0
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 
 # struct ptrace_syscall_info (include/uapi/linux/ptrace.h) as 64-bit words: op and arch, ip, sp,

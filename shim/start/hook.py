@@ -146,6 +146,7 @@ def _become_tracer(start: Start, calls: "dict[str, int]", writer: int) -> "NoRet
     try:
         # The runtime waits for end of file on the hook's output, and kills its process group.
         os.setsid()
+        os.chdir("/")
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -194,7 +195,8 @@ def _too_late(_number: int, _frame: object) -> None:
 def _tell_container(pid: int, message: str) -> None:
     """Write ``message`` to the container's standard error: the hook's own is closed by now."""
     try:
-        fd = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
+        fd = os.open(f"/proc/{pid}/fd/2", flags)
         os.write(fd, f"seccomp-shim: {message}\n".encode())
         os.close(fd)
     except OSError:

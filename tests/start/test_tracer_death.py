@@ -86,6 +86,7 @@ def follow_steps() -> Iterator[int]:
     return itertools.chain(range(1, 16), range(16, 1600, 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "raise"])
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
 def test_ended_while_it_follows(lab: Lab, how: str, on_error: str) -> None:
@@ -94,6 +95,11 @@ def test_ended_while_it_follows(lab: Lab, how: str, on_error: str) -> None:
     reached = [end_at(lab, "follow", step, how, on_error) for step in follow_steps()]
     assert reached[:10] == [True] * 10
     assert not reached[-1]
+
+
+def test_ended_as_soon_as_it_holds_the_thread(lab: Lab) -> None:
+    """The first steps of all, killed: the container starts as it was."""
+    assert [end_at(lab, "follow", step, "kill", "allow") for step in (1, 2, 3)] == [True] * 3
 
 
 @pytest.mark.slow
