@@ -28,7 +28,10 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
     old = os.stat(target)
     if not stat.S_ISREG(old.st_mode):
         raise ShimError("is no regular file and cannot be replaced", subject=path)
-    fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
+    try:
+        fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
+    except OSError as error:
+        raise _about(folder, error) from None
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -38,7 +41,10 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
         if read(target, len(expected)) != expected:
             raise ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
         before_rename()
-        os.rename(draft, target)
+        try:
+            os.rename(draft, target)
+        except OSError as error:
+            raise _about(path, error) from None
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
@@ -55,6 +61,11 @@ def _take_after(target: str, old: os.stat_result, fd: int) -> None:
     for name in os.listxattr(target):
         os.setxattr(fd, name, os.getxattr(target, name))
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
+
+
+def _about(path: str, error: OSError) -> OSError:
+    """Give the same error with a name that the user knows, not the draft's."""
+    return OSError(error.errno, error.strerror, path)
 
 
 def _sync_folder(folder: str) -> None:

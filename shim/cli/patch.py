@@ -223,10 +223,10 @@ def _show(patch: Patch, args: argparse.Namespace) -> None:
     elif not (args.in_place or args.check):
         sys.stdout.buffer.write(patch.after)
     sys.stdout.flush()
-    done = "would be allowed" if args.diff or args.check else "is now allowed"
+    done = "would be allowed, is" if args.diff or args.check else "is now allowed, was"
     for finding in patch.findings:
-        became = done if finding.changed else "is left alone"
-        print(f"{where}: {finding.syscall} {became}: {finding.reason}", file=sys.stderr)
+        became = done if finding.changed else "is left alone:"
+        print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
 
 
 def _report(patch: Patch) -> dict[str, object]:

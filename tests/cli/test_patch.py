@@ -34,7 +34,9 @@ def log(tmp_path: Path) -> Path:
 def shim(tmp_path: Path, log: Path) -> Run:
     """Run the program in ``tmp_path`` as a process of its own, with a log of its own."""
 
-    def run(*args: str | Path, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    def run(
+        *args: str | Path, stdin: bytes = b"", prepare: str = "true"
+    ) -> "subprocess.CompletedProcess[bytes]":
         command = [sys.executable, "-m", "shim", "patch", *map(str, args)]
         environment = {**os.environ, "XDG_STATE_HOME": str(log), "COLUMNS": "100"}
         if os.geteuid() == 0:
@@ -42,7 +44,7 @@ def shim(tmp_path: Path, log: Path) -> Run:
             script = (
                 "if [ -d /etc/seccomp-shim ]; then mount -t tmpfs none /etc/seccomp-shim; fi && "
                 "mount -t tmpfs none /var/log && mkdir /var/log/seccomp-shim && "
-                'mount --bind "$0" /var/log/seccomp-shim && exec "$@"'
+                f'mount --bind "$0" /var/log/seccomp-shim && {prepare} && exec "$@"'
             )
             command = ["unshare", "-m", "sh", "-c", script, str(log), *command]
         return subprocess.run(
@@ -85,7 +87,7 @@ def test_prints(shim: Run, profile: Path) -> None:
     assert len(result.stdout.splitlines()) == len(BEFORE.splitlines()) + ADDED_LINES
     assert json.loads(result.stdout)["syscalls"][1:] == DOCKER["syscalls"]
     assert result.stderr.decode().splitlines() == [
-        f"p.json: {name} is now allowed: denied by the default action SCMP_ACT_ERRNO only"
+        f"p.json: {name} is now allowed, was denied by the default action SCMP_ACT_ERRNO only"
         for name in ("uretprobe", "uprobe")
     ]
     assert profile.read_text() == BEFORE
@@ -133,7 +135,7 @@ def test_check(shim: Run, profile: Path) -> None:
     result = shim(*ALWAYS, "--check", profile.name)
     assert result.returncode == 1
     assert result.stdout == b""
-    assert b"p.json: uretprobe would be allowed" in result.stderr
+    assert b"p.json: uretprobe would be allowed, is denied" in result.stderr
     assert profile.read_text() == BEFORE
     assert shim(*ALWAYS, "--in-place", profile.name).returncode == 0
     assert shim(*ALWAYS, "--check", profile.name).returncode == 0
@@ -200,6 +202,17 @@ def test_unlogged_is_undone(shim: Run, profile: Path, log: Path, tmp_path: Path)
     assert "audit.jsonl" in line or "seccomp-shim" in line
     assert profile.read_text() == BEFORE
     assert sorted(tmp_path.iterdir()) == [log, profile]
+
+
+def test_failure_after_the_log(shim: Run, profile: Path, log: Path, tmp_path: Path) -> None:
+    """A replacement that fails once it is logged gets a second line that says so."""
+    need.root()
+    # The kernel refuses to rename over a mount point.
+    result = shim(*ALWAYS, "-i", "p.json", prepare="mount --bind p.json p.json")
+    assert "p.json: Device or resource busy" in refused(result)
+    assert profile.read_text() == BEFORE
+    assert sorted(tmp_path.iterdir()) == [log, profile]
+    assert [line["event"] for line in logged(log)] == ["patch", "patch", "patch-failed"]
 
 
 def test_in_place_needs_a_file(shim: Run, tmp_path: Path) -> None:
