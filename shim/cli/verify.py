@@ -23,8 +23,9 @@ files or raw BPF programs, told apart by content."""
 
 EPILOG = """\
 Profiles are read as they are written: a call whose name the libseccomp here
-does not know gets its number from the catalogue. With --for-libseccomp such
-names are dropped as a runtime with that release would drop them.
+does not know gets its number from the catalogue. With --for-libseccomp names
+are dropped as a runtime with that upstream release would drop them; some
+distributions teach theirs a few more (Debian 12's 2.5.4 knows those of 2.5.5).
 The ENOSYS answers that runc adds for calls newer than the whole profile are in
 raw BPF read from a container, but not in what is made here from a profile.
 

@@ -57,10 +57,10 @@ def build(
 
     Names that the local libseccomp lacks get their numbers from the catalogue. With
     ``libseccomp_version`` the names that the catalogue says that release did not know are dropped
-    instead: what a runtime with that library would load (a name outside the catalogue counts as
-    known if the local library knows it). With ``native_only`` such numbers are given on the native
-    architecture alone, so that ``front`` stays empty. ShimError where a runtime would refuse the
-    profile.
+    instead: what a runtime with that upstream library would load, which distributions may have
+    taught more names (one outside the catalogue counts as known if the local library knows it).
+    With ``native_only`` the catalogue's numbers are given on the native architecture alone, so that
+    ``front`` stays empty. ShimError where a runtime would refuse the profile.
     """
     if seccomp is None or not (seccomp.get("defaultAction") or seccomp.get("syscalls")):
         return Built(None, [], 0)

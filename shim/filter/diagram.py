@@ -78,9 +78,9 @@ class Diagram:
             return self.high[node], self.low[node]
         return node, node
 
-    def spend(self) -> None:
-        """Count one step of work."""
-        self._left -= 1
+    def spend(self, steps: int = 1) -> None:
+        """Count some steps of work."""
+        self._left -= steps
         if self._left < 0:
             raise TooLarge
 

@@ -66,7 +66,7 @@ def value_of(diagram: Diagram, word: Word, translate: Callable[[int], int]) -> i
     def expand(bits: Word) -> int:
         result = memo.get(bits)
         if result is None:
-            diagram.spend()
+            diagram.spend(len(bits))
             top = min(bits, key=diagram.variable.__getitem__)
             if diagram.is_leaf(top):
                 result = diagram.leaf(translate(int("".join(map(str, bits)), 2)))

@@ -4,11 +4,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
 from shim import abi
+from shim.data import directory
 from shim.filter.bpf import (
     JA,
     LD_ABS,
@@ -60,6 +62,7 @@ def bodies(draw: st.DrawFn, *, division: bool = True, max_size: int = 20) -> Ins
     return body + [draw(_instruction(size - place - 1, division)) for place in range(size)]
 
 
+@cache
 def _instruction(left: int, division: bool) -> "st.SearchStrategy[Insn]":
     """Draw one instruction with ``left`` more behind it."""
     operations = [abi.BPF_ADD, abi.BPF_SUB, abi.BPF_MUL, abi.BPF_AND, abi.BPF_OR, abi.BPF_XOR]
@@ -154,6 +157,13 @@ def ask(program: bytes, nr: int, args: "list[int] | tuple[int, ...]" = ()) -> in
         return 0
 
     return int(in_child(call))
+
+
+def shipped() -> dict[str, Any]:
+    """Give the Docker profile that comes with the project."""
+    text = (directory("profiles") / "docker" / "default.json").read_text()
+    profile: dict[str, Any] = json.loads(text)
+    return profile
 
 
 def load(program: bytes) -> None:
