@@ -141,7 +141,9 @@ def test_a_flipped_bit_anywhere_is_caught(data: st.DataObject) -> None:
     except bpf.BpfError:
         assume(False)
     found = difference(bpf.encode(before), bpf.encode(after))
-    assert found.complete
+    if not found.complete:  # another word is loaded, and every class of calls differs
+        assert not found.equal
+        return
     if code == JEQ and field == 3:
         assert found.changes
     near = [value & 0xFFFFFFFF for edge in (k, k ^ bit) for value in (edge - 1, edge, edge + 1)]
