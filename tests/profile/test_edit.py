@@ -148,7 +148,7 @@ def test_override_takes_the_name_out() -> None:
             {"names": ["read", "uretprobe", "write", "uretprobe"], "action": ERRNO, "errnoRet": 5},
             {"names": ["uretprobe"], "action": ERRNO},
             {"names": ["uretprobe"], "action": ERRNO, "includes": {"arches": ["arm64"]}},
-            {"names": ["mkdir"], "action": ERRNO},
+            {"names": ["uretprobe"], "action": ALLOW, "includes": {"caps": ["CAP_SYS_ADMIN"]}},
             {"name": "uretprobe", "action": "SCMP_ACT_KILL", "includes": {"caps": ["CAP_BPF"]}},
         ],
     )
