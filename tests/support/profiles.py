@@ -127,8 +127,6 @@ _docker = st.fixed_dictionaries(
 trees = st.one_of(
     _oci,
     _docker,
-    st.builds(
-        lambda profile: {"ociVersion": "1", "linux": {"seccomp": profile}}, _oci | st.none()
-    ),
+    st.builds(lambda profile: {"ociVersion": "1", "linux": {"seccomp": profile}}, _oci | st.none()),
 )
 texts = st.builds(lambda tree, layout: layout(tree), trees, st.sampled_from(list(LAYOUTS.values())))
