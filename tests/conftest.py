@@ -1,6 +1,11 @@
 """Options of the test run; ``tests/run`` passes its arguments on to here."""
 
+import hypothesis
 import pytest
+
+# A busy machine, which the tests themselves make, is no finding.
+hypothesis.settings.register_profile("shim", deadline=None)
+hypothesis.settings.load_profile("shim")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -42,7 +42,9 @@ def denied_by_default(
     denied, named, reasons = {}, {}, []
     for name, nr in calls.items():
         verdict, reason = says(linux.get("seccomp"), name)
-        if verdict == "denied-by-default":
+        # Runtimes add the profile's architectures to the native one, which a filter always has:
+        # a profile for others alone denies all of x86-64 by its default.
+        if verdict in ("denied-by-default", "no-x86-64"):
             denied[name] = nr
         elif verdict == "allows":
             named[name] = nr

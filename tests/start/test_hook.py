@@ -158,6 +158,13 @@ def test_a_profile_that_allows_by_default_is_left_alone(lab: Lab) -> None:
     assert (line["event"], "default-allows" in line["reason"]) == ("left-alone", True)
 
 
+def test_a_profile_for_other_architectures_filters_this_one_too(lab: Lab) -> None:
+    """Runtimes always filter the native architecture: the filter decides, not the list."""
+    foreign = profile(architectures=["SCMP_ARCH_AARCH64"])
+    assert run(lab, seccomp=foreign) == DENIED
+    assert run(lab, seccomp=foreign, hooks=lab.hooks()) == LET_THROUGH
+
+
 def test_a_denial_by_name_is_respected(lab: Lab) -> None:
     """Where the profile's author denies the call, it stays denied, and the log says so."""
     body = profile()
