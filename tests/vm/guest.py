@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +65,3 @@ def run(boot: Boot, console: Path, seconds: int) -> str:
 def interactive(boot: Boot) -> int:
     """Run the guest on this terminal; Ctrl-A X ends it, Ctrl-C is the guest's."""
     return subprocess.run([*command(boot), "-serial", "mon:stdio"], check=False).returncode
-
-
-def stamp() -> str:
-    """Give the name of a run: local time."""
-    return time.strftime("%Y%m%d-%H%M%S")

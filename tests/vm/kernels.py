@@ -89,7 +89,8 @@ def _demand(wanted: str, got: str) -> None:
 
 def _stock(kernel: Kernel) -> Image:
     packages = debian.kernel_packages(kernel.suite)
-    name = f"{kernel.name}-{cache.key(*sorted(f'{n}={v}' for n, v in packages.items()))}"
+    inputs = (*MODULES, *sorted(f"{n}={v}" for n, v in packages.items()))
+    name = f"{kernel.name}-{cache.key(*inputs)}"
 
     def build(work: Path) -> None:
         print(f"lab: downloading Debian {kernel.suite}'s kernel", flush=True)

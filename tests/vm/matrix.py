@@ -18,7 +18,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 EPILOG = """\
 Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
 Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each
-run in its folder runs/. Packages that this machine needs: tests/vm/packages.txt.
+run in its folder runs/. Packages that this machine needs: tests/vm/packages.txt. Another archive
+than deb.debian.org is named by SHIM_MIRROR and SHIM_MIRROR_SECURITY.
+
+exit codes: 0 every cell as it must be, 1 not, 2 error
 
 examples:
   tests/vm/run                                        the whole matrix
@@ -58,16 +61,25 @@ def _main(args: argparse.Namespace) -> int:
         for suite in ("bookworm", "trixie", "sid"):
             debian.refresh(suite)
     ready = _build(chosen_kernels, chosen_stacks)
-    folder = cache.root() / "runs" / guest.stamp()
+    folder = cache.root() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     if args.shell:
-        return _shell(chosen_kernels[0], chosen_stacks[:1], ready, folder)
+        kernel = chosen_kernels[0]
+        return guest.interactive(
+            _prepare(kernel, chosen_stacks[:1], ready, folder / kernel.name, [], args)
+        )
     began = time.monotonic()
+    boots = [
+        # All at once, before any of them runs: one run tests one state of the tree.
+        _prepare(k, chosen_stacks, ready, folder / k.name, chosen_cases, args)
+        for k in chosen_kernels
+    ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [
-            pool.submit(_boot, k, chosen_stacks, chosen_cases, ready, folder / k.name, args)
-            for k in chosen_kernels
+        ends = pool.map(lambda b: guest.run(b, b.lab.parent / "console.log", args.seconds), boots)
+        results = [
+            row
+            for kernel, boot, trouble in zip(chosen_kernels, boots, ends, strict=True)
+            for row in _results(kernel, chosen_stacks, chosen_cases, boot.lab, trouble)
         ]
-        results = [row for job in jobs for row in job.result()]
     document = {
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began),
@@ -107,27 +119,23 @@ def _build(wanted: list[kernels.Kernel], lands: list[stacks.Stack]) -> Ready:
     )
 
 
-def _boot(
-    kernel: kernels.Kernel,
-    lands: list[stacks.Stack],
-    chosen: list[str],
-    ready: Ready,
-    folder: Path,
-    args: argparse.Namespace,
+def _results(
+    kernel: kernels.Kernel, lands: list[stacks.Stack], chosen: list[str], lab: Path, trouble: str
 ) -> list[dict[str, Any]]:
-    """Boot ``kernel`` and give a result for every cell, those too that it never came to."""
-    boot = _prepare(kernel, lands, ready, folder, {"cases": chosen, "shell": False}, args.cpus)
-    trouble = guest.run(boot, folder / "console.log", args.seconds)
-    path = folder / "lab" / "results.jsonl"
-    rows = [json.loads(li) for li in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["stack"], row["case"]) for row in rows}
-    trouble = trouble or f"the guest ended without it; its console: {folder}/console.log"
-    for stack in lands:
-        for case in chosen:
-            if (stack.name, case) not in done:
-                cell = {"kernel": kernel.name, "stack": stack.name, "case": case}
-                rows.append({**cell, "told": "no result", "wrong": [trouble], "seconds": 0})
-    return rows
+    """Give a result for every cell of ``kernel``, those too that the guest never came to."""
+    path = lab / "results.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = {(row["stack"], row["case"]): row for row in map(json.loads, lines)}
+    trouble = trouble or f"the guest ended without it; its console: {lab.parent}/console.log"
+    missing = {"told": "no result", "wrong": [trouble], "seconds": 0}
+    return [
+        found.get(
+            (stack.name, case),
+            {"kernel": kernel.name, "stack": stack.name, "case": case, **missing},
+        )
+        for stack in lands
+        for case in chosen
+    ]
 
 
 def _release(folder: Path) -> str:
@@ -136,18 +144,13 @@ def _release(folder: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _shell(kernel: kernels.Kernel, lands: list[stacks.Stack], ready: Ready, folder: Path) -> int:
-    boot = _prepare(kernel, lands, ready, folder, {"cases": [], "shell": True}, 2)
-    return guest.interactive(boot)
-
-
 def _prepare(
     kernel: kernels.Kernel,
     lands: list[stacks.Stack],
     ready: Ready,
     folder: Path,
-    plan: dict[str, Any],
-    cpus: int,
+    chosen: list[str],
+    args: argparse.Namespace,
 ) -> guest.Boot:
     """Lay out what the guest sees: the plan, the victim, a copy of the tree under test."""
     lab = folder / "lab"
@@ -156,18 +159,22 @@ def _prepare(
         shutil.copytree(CHECKOUT / part, lab / "tree" / part, ignore=unwanted)
     (lab / "bin").mkdir()
     shutil.copy(ready.victim, lab / "bin" / "victim")
-    plan["kernel"] = {"name": kernel.name, "state": kernel.state}
-    plan["stacks"] = [
-        {
-            "name": s.name,
-            "root": str(ready.trees[s.name].root),
-            "knows_uretprobe": s.knows_uretprobe,
-        }
-        for s in lands
-    ]
+    plan = {
+        "kernel": {"name": kernel.name, "state": kernel.state},
+        "stacks": [
+            {
+                "name": s.name,
+                "root": str(ready.trees[s.name].root),
+                "knows_uretprobe": s.knows_uretprobe,
+            }
+            for s in lands
+        ],
+        "cases": chosen,
+        "shell": args.shell,
+    }
     (lab / "plan.json").write_text(json.dumps(plan, indent=1))
     image = ready.images[kernel.name]
-    return guest.Boot(image.bzimage, initramfs.ready(image.modules), lab, cpus)
+    return guest.Boot(image.bzimage, initramfs.ready(image.modules), lab, args.cpus)
 
 
 def _chosen(case: str, wanted: list[str]) -> bool:
