@@ -10,14 +10,19 @@ but one of them with a filter read from a runc container does not.
 import os
 from typing import Any
 
-import pyseccomp
-
 from shim import abi, catalog
 from shim.errors import ShimError
 from shim.filter.bpf import LD_ABS, LD_IMM, RET_K, Insns, check, decode, encode
 from shim.filter.flat import Condition, action, alternatives, version
 from shim.filter.front import Rule, front
 from shim.profile.says import names_of, sequence, strings, table
+
+try:
+    import pyseccomp
+except RuntimeError:  # what pyseccomp raises where it finds no library
+    raise ShimError(
+        "there is no libseccomp", hint="install the package libseccomp2 (libseccomp)"
+    ) from None
 
 _OPERATORS = {
     "SCMP_CMP_NE": pyseccomp.NE,

@@ -125,12 +125,14 @@ def test_differences_are_those_of_brute_force(
         _agrees(found, before, after, (nr, X86_64, [high << 32 | low, low, 0, 0, 0, 0]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_caught(data: st.DataObject) -> None:
     """A real profile's program with one bit flipped differs exactly where it is listed to."""
     before = bpf.decode(_shipped())
-    place = data.draw(st.integers(0, len(before) - 1))
+    # Not the loads: with another word loaded, thousands of classes differ.
+    places = [place for place, insn in enumerate(before) if insn[0] != LD_ABS]
+    place = data.draw(st.sampled_from(places))
     code, jt, jf, k = before[place]
     field = data.draw(st.integers(1, 3) if code in BRANCHES else st.just(3))
     bit = 1 << data.draw(st.integers(0, 31 if field == 3 else 7))
@@ -141,9 +143,7 @@ def test_a_flipped_bit_anywhere_is_caught(data: st.DataObject) -> None:
     except bpf.BpfError:
         assume(False)
     found = difference(bpf.encode(before), bpf.encode(after))
-    if not found.complete:  # another word is loaded, and every class of calls differs
-        assert not found.equal
-        return
+    assert found.complete
     if code == JEQ and field == 3:
         assert found.changes
     near = [value & 0xFFFFFFFF for edge in (k, k ^ bit) for value in (edge - 1, edge, edge + 1)]
