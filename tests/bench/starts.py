@@ -90,7 +90,7 @@ def _where_the_runtime_runs(runtime: str, work: Callable[[], list[Timed]]) -> li
                 ["-t", "cgroup2", "none", "/sys/fs/cgroup"],
             ):
                 subprocess.run(["mount", *arguments], check=True)
-            found = [[one.name, one.times] for one in work()]
+            found = [[one.name, one.times, one.work] for one in work()]
             with open(writer, "w") as pipe:
                 json.dump(found, pipe)
             code = 0
@@ -104,4 +104,4 @@ def _where_the_runtime_runs(runtime: str, work: Callable[[], list[Timed]]) -> li
     _, status = os.waitpid(child, 0)
     if status:
         raise ShimError("the measurement in a mount namespace of its own failed", subject=runtime)
-    return [Timed(name, times) for name, times in json.loads(text)]
+    return [Timed(*fields) for fields in json.loads(text)]

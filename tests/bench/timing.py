@@ -24,10 +24,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Timed:
-    """The wall-clock times of one case in milliseconds, round by round."""
+    """What one case took in milliseconds, round by round.
+
+    ``times`` is by the clock, ``work`` the processor time of the process and of those it waited
+    for: on a busy machine the steadier of the two.
+    """
 
     name: str
     times: list[float]
+    work: list[float]
 
     @property
     def median(self) -> float:
@@ -41,23 +46,25 @@ class Timed:
             "median_ms": round(self.median, 2),
             "least_ms": round(min(self.times), 2),
             "ratio": round(self.median / base.median, 2),
-            "least_ratio": round(min(self.times) / min(base.times), 2),
+            "work_ms": round(min(self.work), 2),
+            "work_ratio": round(min(self.work) / min(base.work), 2),
         }
 
 
 def interleaved(cases: Sequence[Case], rounds: int, folder: Path) -> list[Timed]:
     """Run all of ``cases`` once in each of ``rounds`` rounds, after one that does not count."""
-    times: dict[str, list[float]] = {case.name: [] for case in cases}
+    timed = [Timed(case.name, [], []) for case in cases]
     for number in range(rounds + 1):
-        for case in cases:
-            taken = once(case, folder)
+        for case, one in zip(cases, timed, strict=True):
+            taken, work = once(case, folder)
             if number:
-                times[case.name].append(taken)
-    return [Timed(name, taken) for name, taken in times.items()]
+                one.times.append(taken)
+                one.work.append(work)
+    return timed
 
 
-def once(case: Case, folder: Path) -> float:
-    """Run ``case`` and give its milliseconds from spawn to end; ShimError if it went wrong."""
+def once(case: Case, folder: Path) -> tuple[float, float]:
+    """Run ``case``: milliseconds by the clock and of processor time; ShimError if it went wrong."""
     output = folder / "output"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [
@@ -67,9 +74,9 @@ def once(case: Case, folder: Path) -> float:
     ]
     started = time.perf_counter_ns()
     pid = os.posix_spawnp(case.command[0], case.command, _ENV, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
+    _, status, usage = os.wait4(pid, 0)
     taken = time.perf_counter_ns() - started
     if (code := os.waitstatus_to_exitcode(status)) != case.code:
         said = " ".join(output.read_text(errors="replace").split())
         raise ShimError(f"ended with {code}: {said}", subject=case.name)
-    return taken / 1e6
+    return taken / 1e6, (usage.ru_utime + usage.ru_stime) * 1e3
