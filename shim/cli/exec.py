@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shim.cli.verify import add_container_options, container
+from shim.cli.container import add_container_options, container
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:

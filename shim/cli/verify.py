@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shim.cli.container import add_container_options, container
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ examples:
   seccomp-shim verify --for-libseccomp 2.5.4 default.json patched.json
   seccomp-shim verify --cap SYS_ADMIN --kernel 6.12 default.json patched.json"""
 
-_ALL = "ALL"
-
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
@@ -72,23 +70,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="also accept a call on this architecture where it is newly allowed on x86-64",
     )
     parser.set_defaults(run=run)
-
-
-def add_container_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a Docker profile's conditions ask about."""
-    parser.add_argument(
-        "--cap",
-        action="append",
-        default=[],
-        metavar="CAP",
-        help="a capability that the container has beside Docker's default ones (SYS_ADMIN; ALL)",
-    )
-    parser.add_argument(
-        "--kernel",
-        metavar="X.Y",
-        default="",
-        help="the kernel that minKernel is compared with (default: the one here)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,36 +118,6 @@ def read(file: str) -> "Document | bytes":
     except BpfError as error:
         raise ShimError(error.message, subject=where, hint="neither JSON nor valid BPF") from None
     return data
-
-
-def container(args: argparse.Namespace) -> dict[str, Any]:
-    """Give the container that the options describe, as ``resolve.flat`` takes it."""
-    from shim.filter.resolve import DEFAULT_CAPABILITIES
-
-    here = os.uname()
-    names = {name.upper() for name in args.cap}
-    caps = {name if name.startswith("CAP_") else f"CAP_{name}" for name in names - {_ALL}}
-    return {
-        "capabilities": Everything() if _ALL in names else caps | DEFAULT_CAPABILITIES,
-        "machine": here.machine,
-        "kernel": _kernel(args.kernel or here.release, strict=bool(args.kernel)),
-    }
-
-
-class Everything(frozenset[str]):
-    """The capabilities of a container that has all of them."""
-
-    def __contains__(self, _name: object) -> bool:
-        return True
-
-
-def _kernel(text: str, *, strict: bool) -> tuple[int, int]:
-    import re
-
-    match = re.match(r"(\d+)\.(\d+)" + (r"$" if strict else ""), text, re.ASCII)
-    if match is None:
-        raise ShimError("is no kernel version", subject=text, hint="write it as 6.12")
-    return int(match[1]), int(match[2])
 
 
 def _program(source: "Document | bytes", args: argparse.Namespace, release: str) -> bytes:
