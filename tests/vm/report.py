@@ -75,7 +75,9 @@ def proof(document: dict[str, Any], described: dict[str, str]) -> str:
         date=document["date"],
         kernels=_markdown(kernels),
         stacks=_markdown(lands),
-        cases="\n".join(f"- **{name}**: {line}" for name, line in described.items()),
+        cases="\n".join(
+            f"- **{name}**: {line.replace('``', '`')}" for name, line in described.items()
+        ),
         table=_markdown(rows(document)),
     )
 

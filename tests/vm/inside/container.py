@@ -1,6 +1,7 @@
 """A container of the matrix: a bundle, a runtime, the victim in it, a uretprobe on the victim."""
 
 import copy
+import itertools
 import json
 import os
 import shutil
@@ -129,14 +130,13 @@ def _own_probe(_cell: Cell, pid: int, victim: Path) -> Uretprobe:
 class _Running:
     """A container from its start to its removal."""
 
-    serial = 0
+    serial = itertools.count(1)
 
     def __init__(
         self, cell: Cell, runtime: str, profile: dict[str, Any], args: Sequence[str], hook: bool
     ) -> None:
-        _Running.serial += 1
         self.cell, self.runtime = cell, runtime
-        self.name = f"lab{_Running.serial}"
+        self.name = f"lab{next(_Running.serial)}"
         self.folder = cell.root / "run/bundles" / self.name
         self.rootfs = self.folder / "rootfs"
         self.inside = f"/run/bundles/{self.name}"
