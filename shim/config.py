@@ -32,25 +32,20 @@ def load(path: str = PATH) -> tuple[dict[str, str], str]:
     With a broken YAML file the last good settings stay in force: an admin who asked for
     ``on_error: deny`` keeps it through a typing error.
     """
+    compiled = _read_compiled(_compiled_path(path))
     try:
-        source = _identity(path)
+        if compiled.get("source") == _identity(path):
+            return {**DEFAULTS, **compiled["settings"]}, ""
+        return compile_file(path), ""
     except FileNotFoundError:
         return dict(DEFAULTS), ""
-    except (OSError, ShimError) as error:
-        return dict(DEFAULTS), f"{error}; the defaults are used"
-    compiled = _read_compiled(_compiled_path(path))
-    if compiled.get("source") == source:
-        return {**DEFAULTS, **compiled["settings"]}, ""
-    try:
-        return compile_file(path), ""
     except (OSError, ShimError, ImportError) as error:
-        if compiled:
-            return {**DEFAULTS, **compiled["settings"]}, f"{error}; the last good settings are used"
-        return dict(DEFAULTS), f"{error}; the defaults are used"
+        used = "last good settings" if compiled else "defaults"
+        return {**DEFAULTS, **compiled.get("settings", {})}, f"{error}; the {used} are used"
 
 
 def compile_file(path: str = PATH) -> dict[str, str]:
-    """Read and check the YAML file and keep it compiled beside itself; ShimError says what is wrong.
+    """Read and check the YAML file and keep it compiled beside itself; ShimError: what is wrong.
 
     Where the compiled file cannot be written the settings hold all the same.
     """

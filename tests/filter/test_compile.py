@@ -213,6 +213,8 @@ def test_conditions_on_several_arguments_must_all_hold() -> None:
 # Calls of which neither libseccomp nor the kernel's older ABIs make anything special.
 _KNOWN = {"personality": (136, 135), "umask": (60, 95), "getpgid": (132, 121)}
 
+# One rule a call: with several, libseccomp 2.5.4 answers some calls of i386 wrongly, such as
+# getpgid(1, 0) under "arg0 < 1" and "arg0 != 0 and arg1 != 0", which neither allows.
 rules = st.lists(
     st.tuples(
         st.sampled_from(sorted(_KNOWN)),
@@ -220,7 +222,8 @@ rules = st.lists(
             st.integers(0, 5), st.tuples(st.sampled_from(OPERATORS), words, words), max_size=2
         ),
     ),
-    max_size=4,
+    max_size=3,
+    unique_by=lambda rule: rule[0],
 )
 
 
