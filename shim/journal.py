@@ -14,6 +14,9 @@ from shim.startjson import dumps
 DEFAULT = "/var/log/seccomp-shim/audit.jsonl"
 
 
+_LOCK_SECONDS = 2
+
+
 def timestamp() -> str:
     """Give the time now: RFC 3339, UTC, microseconds."""
     now = time.time_ns()
@@ -31,12 +34,13 @@ def append(line: bytes, path: str) -> None:
 
     The folder must be there: making it is the installation's work, and a missing one is a doubt.
     O_APPEND alone keeps writers apart, but a full disk cuts a write short: the lock lets that
-    half line be taken back before anybody writes behind it.
+    half line be taken back before anybody writes behind it. Whoever may read the log can hold that
+    lock, and a container's init may be waiting for us: it is waited for a moment only.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(path, flags, 0o640)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, path)
         size = os.fstat(fd).st_size
         try:
             written = os.write(fd, line)
@@ -47,3 +51,16 @@ def append(line: bytes, path: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, path: str) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                reason = f"locked by another process for {_LOCK_SECONDS} seconds"
+                raise OSError(errno.EWOULDBLOCK, reason, path) from None
+            time.sleep(0.001)

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from shim.host.tracee import Tracee
+
 USAGE = "usage: seccomp-shim-hook [--config FILE] [--canary NR] < state.json"
 _SEIZE_SECONDS = 10
 _FOLLOW_SECONDS = 120
@@ -180,12 +182,21 @@ def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
     except LeftAlone as reason:
         start.log("left-alone", reason=str(reason))
     except BaseException as error:
+        if not start.deny:
+            _let_go(tracee)  # before anything else: the container waits
         code = start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
         if start.deny:
             os.kill(start.pid, 9)
         return code
     tracee.detach()
     return 0
+
+
+def _let_go(tracee: "Tracee") -> None:
+    try:  # noqa: SIM105 - contextlib is an import that every container would pay for
+        tracee.detach()
+    except OSError:
+        pass  # running, or gone: nothing holds it
 
 
 def _too_late(_number: int, _frame: object) -> None:

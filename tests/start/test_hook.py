@@ -1,5 +1,6 @@
 """The hook on real runtimes: a canary number stands in for the call that the kernel exempts."""
 
+import fcntl
 import os
 import pty
 import subprocess
@@ -223,6 +224,22 @@ def test_a_log_that_cannot_be_written(lab: Lab, on_error: str) -> None:
             output, _ = container.process.communicate()
             assert container.process.returncode != 0
             assert output == ""
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_a_log_that_somebody_keeps_locked(lab: Lab, on_error: str) -> None:
+    """Whoever can read the log can lock it: no container hangs on that."""
+    lab.configure(on_error)
+    with lab.log_path.open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with lab.container(hooks=lab.hooks()) as container:
+            if on_error == "allow":
+                container.ready()
+                assert container.outcomes() == DENIED
+            else:
+                output, _ = container.process.communicate()
+                assert container.process.returncode != 0
+                assert output == ""
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
