@@ -39,7 +39,7 @@ def load(path: str = PATH) -> tuple[dict[str, str], str]:
         return compile_file(path), ""
     except FileNotFoundError:
         return dict(DEFAULTS), ""
-    except (OSError, ShimError, ImportError) as error:
+    except (OSError, ShimError, ImportError, RecursionError) as error:
         used = "last good settings" if compiled else "defaults"
         return {**DEFAULTS, **compiled.get("settings", {})}, f"{error}; the {used} are used"
 

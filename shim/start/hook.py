@@ -38,7 +38,7 @@ def main(argv: "list[str]") -> int:
             start.log("config", level="error", reason=doubt)
         start.read_state()
         return start.decide(canary)
-    except (ShimError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a fault of ours must not be what stops a container
         return start.fail(error)
 
 
