@@ -43,9 +43,8 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
     """Look at or steer thread ``pid`` (man 2 ptrace); OSError carries its errno."""
-    ctypes.set_errno(0)
     result: int = _ptrace(request, pid, addr, data)
-    if result == -1 and ctypes.get_errno():
+    if result == -1:  # for the requests used here never a value, as a PEEK's could be
         raise _oserror(f"ptrace {request:#x} of {pid}")
     return result
 

@@ -12,6 +12,8 @@ from shim.errors import ShimError
 from shim.host.libc import ptrace
 
 _WALL = 0x40000000
+_AT_ONCE = os.WNOHANG | _WALL
+_STOPPED = 0x7F  # WIFSTOPPED() of wait.h
 # Looks before sleeping. With one processor to run on, looking would keep the thread from it.
 _SPINS = 400 if len(os.sched_getaffinity(0)) > 1 else 0
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
@@ -45,16 +47,16 @@ class Tracee:
             signal = 0 if status >> 16 else status >> 8 & 0xFF
             ptrace(abi.PTRACE_CONT, pid, 0, signal)
 
-    def next_call(self) -> tuple[int, int, tuple[int, ...]]:
-        """Run on to the entry of the thread's next system call: (arch, nr, args)."""
+    def next_call(self, numbers: "tuple[int, ...]") -> "tuple[int, int, tuple[int, ...]]":
+        """Run on to the thread's next entry of a call in ``numbers``: (arch, nr, args)."""
         while True:
             self._resume_to_call()
             if self.entered:  # the exit of the call seen before: nothing to learn
                 self.entered = False
-                continue
-            if self._info_op() == abi.PTRACE_SYSCALL_INFO_ENTRY:
+            elif self._info_op() == abi.PTRACE_SYSCALL_INFO_ENTRY:
                 self.entered = True
-                return _info[0] >> 32, _info[3], tuple(_info[4:10])
+                if _info[3] in numbers:
+                    return _info[0] >> 32, _info[3], tuple(_info[4:10])
 
     def result(self) -> int:
         """Run the entered call to its exit and give its result, errors negative."""
@@ -133,13 +135,14 @@ class Tracee:
         Looking a few hundred times before sleeping makes a stop about five times cheaper: what
         costs is to wake a processor that went idle (docs/injection.md has the figures).
         """
+        wait, pid, at_once = os.waitpid, self.pid, _AT_ONCE
         for _ in range(_SPINS):
-            pid, status = os.waitpid(self.pid, os.WNOHANG | _WALL)
-            if pid:
+            found, status = wait(pid, at_once)
+            if found:
                 break
         else:
-            _, status = os.waitpid(self.pid, _WALL)
-        if not os.WIFSTOPPED(status):
+            _, status = wait(pid, _WALL)
+        if status & 0xFF != _STOPPED:
             raise GoneError("the process ended before it loaded a filter")
         self.stops += 1
         return status

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Log = Callable[..., None]
 
 
+_LOADERS = (abi.NR_SECCOMP, abi.NR_PRCTL)
+
+
 def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
     """Run ``tracee`` to the call that loads its filter and let ``calls`` through there.
 
@@ -61,7 +64,7 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
 def _next_load(tracee: Tracee) -> "tuple[int, int, int]":
     """Run to the entry of a call that loads a filter: its number, flags, sock_fprog address."""
     while True:
-        arch, nr, args = tracee.next_call()
+        arch, nr, args = tracee.next_call(_LOADERS)
         if nr == abi.NR_SECCOMP and args[0] == abi.SECCOMP_SET_MODE_FILTER:
             flags = args[1]
         elif nr == abi.NR_PRCTL and args[:2] == (abi.PR_SET_SECCOMP, abi.SECCOMP_MODE_FILTER):

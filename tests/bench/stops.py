@@ -58,6 +58,6 @@ def _follow(traced: Tracee, start: int, calls: int) -> None:
     os.write(start, b"g")
     seen = 0
     while seen < calls:
-        seen += traced.next_call()[1] == _NR_GETPPID
+        seen += traced.next_call((_NR_GETPPID,))[1] == _NR_GETPPID
     traced.result()
     traced.detach()
