@@ -10,7 +10,7 @@ import sys
 
 from shim import abi, config, journal
 from shim.errors import ShimError
-from shim.startjson import loads
+from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ class Start:
         needed, reason = self._needed_calls(canary)
         if not needed:
             return self._leave(reason)
+        # Its imports are half of what an injection adds: it begins with them while we decide.
+        tracer = Tracer(self)
+        denied, reason = self._denied(needed)
+        if not denied:
+            return self._leave(reason)
+        tracer.seize({"calls": denied, "runtime": self.facts["runtime"]})
+        return 0
+
+    def _denied(self, needed: "dict[str, int]") -> "tuple[dict[str, int], str]":
+        """Give those of ``needed`` that the container's filter denies by default, or why none."""
         from shim.start.decide import denied_by_default, read_config
 
         bundle = str(self.facts["bundle"])
@@ -101,10 +111,7 @@ class Start:
                 reason += f"; {name}: allowed by name, which {runtime} knows"
             else:
                 denied[name] = nr
-        if not denied:
-            return self._leave(reason.lstrip("; "))
-        self._start_tracer(denied)
-        return 0
+        return denied, reason.lstrip("; ")
 
     def _needed_calls(self, canary: int) -> "tuple[dict[str, int], str]":
         """Give the calls that this kernel lets filters deny, or why there are none."""
@@ -126,23 +133,35 @@ class Start:
         self.log("left-alone", reason=reason)
         return 0
 
-    def _start_tracer(self, calls: "dict[str, int]") -> None:
-        """Fork the tracer and return once it holds the init thread; ShimError if it does not."""
+
+class Tracer:
+    """The process that will follow the init; without an order it ends when we do."""
+
+    __slots__ = ("answer", "order", "pid")
+
+    def __init__(self, start: Start) -> None:
+        self.answer, writer = os.pipe()
+        reader, self.order = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become_tracer(start, reader, writer)
+        os.close(reader)
+        os.close(writer)
+
+    def seize(self, order: "dict[str, object]") -> None:
+        """Hand the order over and return once the init is held; ShimError if it is not."""
         import select
 
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _become_tracer(self, calls, writer)
-        os.close(writer)
-        ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
-        answer = os.read(reader, 4096) if ready else b""
+        os.write(self.order, dumps(order).encode())
+        os.close(self.order)
+        ready, _, _ = select.select([self.answer], [], [], _SEIZE_SECONDS)
+        answer = os.read(self.answer, 4096) if ready else b""
         if answer != b"seized":
-            os.kill(child, 9)  # what it seized runs on; in deny mode it dies with the tracer
+            os.kill(self.pid, 9)  # what it seized runs on; in deny mode it dies with the tracer
             raise ShimError(answer.decode() or "the tracer did not answer")
 
 
-def _become_tracer(start: Start, calls: "dict[str, int]", writer: int) -> "NoReturn":
+def _become_tracer(start: Start, order: int, answer: int) -> "NoReturn":
     """Be the tracer until the filter is loaded, then end this process."""
     code = 1
     try:
@@ -152,18 +171,25 @@ def _become_tracer(start: Start, calls: "dict[str, int]", writer: int) -> "NoRet
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        os.dup2(writer, 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        code = _trace(start, calls, 3)
+        low, high = sorted((order, answer))
+        os.closerange(3, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+        code = _trace(start, order, answer)
     finally:
         os._exit(code)
 
 
-def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
+def _trace(start: Start, order: int, answer: int) -> int:
     import _signal
 
     from shim.host.tracee import Tracee
 
+    text = os.read(order, 65536)
+    if not text:
+        return 0  # nothing is to be done, or the hook has failed
+    document = loads(text)
+    start.facts["runtime"] = document["runtime"]
     try:
         tracee = Tracee(start.pid, abi.PTRACE_O_EXITKILL if start.deny else 0)
     except (OSError, ShimError) as error:
@@ -178,7 +204,7 @@ def _trace(start: Start, calls: "dict[str, int]", answer: int) -> int:
     from shim.start.follow import follow
 
     try:
-        follow(tracee, calls, start.log)
+        follow(tracee, document["calls"], start.log)
     except LeftAlone as reason:
         start.log("left-alone", reason=str(reason))
     except BaseException as error:
