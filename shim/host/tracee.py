@@ -16,6 +16,7 @@ _AT_ONCE = os.WNOHANG | _WALL
 _STOPPED = 0x7F  # WIFSTOPPED() of wait.h
 # Looks before sleeping. With one processor to run on, looking would keep the thread from it.
 _SPINS = 400 if len(os.sched_getaffinity(0)) > 1 else 0
+_EXECED = "the process started its program without loading a filter"
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 
 # struct ptrace_syscall_info (include/uapi/linux/ptrace.h) as 64-bit words: op and arch, ip, sp,
@@ -32,20 +33,20 @@ class GoneError(ShimError):
 class Tracee:
     """One seized thread; ``stops`` counts how often it was stopped."""
 
-    __slots__ = ("entered", "pid", "stops")
+    __slots__ = ("entered", "pid", "signal", "stops")
 
     def __init__(self, pid: int, options: int = 0) -> None:
         self.pid = pid
         self.stops = 0
         self.entered = False
-        ptrace(
-            abi.PTRACE_SEIZE, pid, 0, abi.PTRACE_O_TRACESYSGOOD | abi.PTRACE_O_TRACEEXEC | options
-        )
+        ptrace(abi.PTRACE_SEIZE, pid, 0, abi.PTRACE_O_TRACESYSGOOD | options)
         ptrace(abi.PTRACE_INTERRUPT, pid)
-        while (status := self._wait()) >> 16 != abi.PTRACE_EVENT_STOP:
-            # A signal or an exec came first: hand it on and wait for our own stop.
-            signal = 0 if status >> 16 else status >> 8 & 0xFF
-            ptrace(abi.PTRACE_CONT, pid, 0, signal)
+        # Another stop may come first and be the only one: any trap takes the interrupt's with it
+        # (kernel/signal.c, ptrace_stop). A signal that it was for is handed on when we resume.
+        status = self._wait()
+        if status >> 16 == abi.PTRACE_EVENT_EXEC:
+            raise GoneError(_EXECED)
+        self.signal = 0 if status >> 16 else status >> 8 & 0xFF
 
     def next_call(self, numbers: "tuple[int, ...]") -> "tuple[int, int, tuple[int, ...]]":
         """Run on to the thread's next entry of a call in ``numbers``: (arch, nr, args)."""
@@ -105,14 +106,14 @@ class Tracee:
 
     def detach(self) -> None:
         """Let the stopped thread go on, untraced."""
-        ptrace(abi.PTRACE_DETACH, self.pid)
+        ptrace(abi.PTRACE_DETACH, self.pid, 0, self.signal)
 
     def _info_op(self) -> int:
         ptrace(abi.PTRACE_GET_SYSCALL_INFO, self.pid, len(_info_buffer), _info_address)
         return _info[0] & 0xFF
 
     def _resume_to_call(self) -> None:
-        signal = 0
+        signal, self.signal = self.signal, 0
         request = abi.PTRACE_SYSCALL
         while True:
             ptrace(request, self.pid, 0, signal)
@@ -122,7 +123,7 @@ class Tracee:
             if signal == 5 | 0x80:  # SIGTRAP | PTRACE_O_TRACESYSGOOD's mark
                 return
             if event == abi.PTRACE_EVENT_EXEC:
-                raise GoneError("the process started its program without loading a filter")
+                raise GoneError(_EXECED)
             if event == abi.PTRACE_EVENT_STOP:
                 # A job-control stop must stay one until its SIGCONT (ptrace(2), PTRACE_LISTEN).
                 if signal in _STOP_SIGNALS:

@@ -191,7 +191,8 @@ def _trace(start: Start, order: int, answer: int) -> int:
     document = loads(text)
     start.facts["runtime"] = document["runtime"]
     try:
-        tracee = Tracee(start.pid, abi.PTRACE_O_EXITKILL if start.deny else 0)
+        fate = abi.PTRACE_O_EXITKILL if start.deny else 0
+        tracee = Tracee(start.pid, abi.PTRACE_O_TRACEEXEC | fate)
     except (OSError, ShimError) as error:
         os.write(answer, f"cannot trace the container's init: {error}".encode())
         return 1
