@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import need
-from support.hook import CHECKOUT
+from support.checkout import CHECKOUT
 
 # What names the package mirrors of this machine; a bare machine has its own.
 _FROM_HOST = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")

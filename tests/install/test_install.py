@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hook import CHECKOUT
+from support.checkout import CHECKOUT
 from support.host import FOLDERS, Host, throwaway
 
 INSTALL = f"{CHECKOUT}/install.sh"

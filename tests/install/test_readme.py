@@ -16,7 +16,7 @@ import pytest
 
 from shim.host.probe import probe
 from support import need
-from support.hook import CHECKOUT
+from support.checkout import CHECKOUT
 from support.host import Host, throwaway
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)

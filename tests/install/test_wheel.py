@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shim import __version__
-from support.hook import CHECKOUT
+from support.checkout import CHECKOUT
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support import need
-from support.hook import CHECKOUT
+from support.checkout import CHECKOUT
 
 _SHEBANGS = {b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash"}
 _BIN = Path(sys.executable).parent

@@ -1,0 +1,5 @@
+"""Where the tree under test is."""
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
