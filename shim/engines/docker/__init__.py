@@ -1,0 +1,1 @@
+"""Docker's ways in: the SDK's clients, the command line and compose, container by container."""

@@ -1,0 +1,194 @@
+"""Decide what one container of a Docker daemon needs: the registered runtime, a profile, nothing.
+
+Pure: it is told all that is known of the daemon and all that the user asked for. It never guesses:
+where a fact is missing, the container stays as it was asked for, and the reason says which.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from shim import catalog
+from shim.errors import ShimError
+from shim.host.runtime import knows
+from shim.profile.document import Document, read
+from shim.profile.edit import WORTHWHILE, Finding, amended, plan
+
+RUNTIME = "seccomp-shim"
+_INSTALL = "`seccomp-shim install docker` on its host covers it"
+
+When = Literal["needed", "present", "always"]
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What is known of a Docker daemon; see ``shim.engines.docker.daemon`` for how it is found.
+
+    ``states`` holds, for each call that may need help, what the daemon's kernel does with it
+    (absent, filtered, exempt, unknown); ``libseccomp`` is the release that the default runtime
+    uses, None if that cannot be told from here. ``builtin`` is the profile that this version has
+    built in, ``configured`` what its setting ``seccomp-profile`` names; both None where unknown,
+    and then the reasons say why. ``confines`` is false where containers get no filter by default.
+    """
+
+    version: str
+    states: Mapping[str, str]
+    machine: str = "x86_64"
+    seccomp: bool = True
+    confines: bool = True
+    runtimes: frozenset[str] = frozenset({"runc"})
+    default_runtime: str = "runc"
+    libseccomp: str | None = None
+    builtin: Document | None = None
+    builtin_reason: str = ""
+    configured: str = ""
+    configured_profile: Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked of a container.
+
+    ``security_opt`` are the options as the daemon's API takes them, in order: the value of
+    ``seccomp=`` is ``unconfined``, ``builtin`` or a profile's text, never a path. ``runtime`` is
+    empty where the user named none.
+    """
+
+    security_opt: Sequence[str] = ()
+    privileged: bool = False
+    runtime: str = ""
+    profile_name: str = field(default="the profile asked for")
+
+
+class Choice(NamedTuple):
+    """What to add to a container, and one line that says why.
+
+    ``action`` ``runtime``: name ``value`` as its runtime. ``profile``: give ``seccomp=`` with
+    ``value``, a profile's text, as its last security option. ``nothing``: leave it as it is;
+    ``uncovered`` tells whether its processes can be killed then.
+    """
+
+    action: Literal["runtime", "profile", "nothing"]
+    value: str
+    reason: str
+    calls: tuple[str, ...] = ()
+    uncovered: bool = False
+
+
+def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
+    """Decide for one container. ``when`` is that of ``seccomp-shim patch``."""
+    if reason := _unfiltered(daemon, request):
+        return Choice("nothing", "", reason)
+    if request.runtime:
+        asked = f"the runtime {request.runtime} was asked for by name"
+        return Choice("nothing", "", asked, uncovered=request.runtime != RUNTIME)
+    if daemon.default_runtime == RUNTIME:
+        return Choice("nothing", "", f"the daemon's default runtime is {RUNTIME} already")
+    registered = RUNTIME in daemon.runtimes
+    calls, reason = _wanted(daemon.states, when, its_own_look=registered)
+    if not calls:
+        return Choice("nothing", "", reason)
+    try:
+        document, unknown = _profile(daemon, request)
+    except ShimError as error:
+        return Choice("nothing", "", f"{error}; the daemon will say so")
+    if document is None and not registered:
+        return Choice("nothing", "", f"{unknown}; {_INSTALL}", calls, uncovered=True)
+    if document is None:
+        return Choice("runtime", RUNTIME, f"the daemon has it registered; {unknown}", calls)
+    return _with_profile(daemon, document, calls, registered=registered)
+
+
+def seccomp_option(security_opt: Sequence[str]) -> str | None:
+    """Give the value of the seccomp option that counts, the last one; None: there is none."""
+    value = None
+    for option in security_opt:
+        # The colon is the daemon's deprecated spelling: daemon_unix.go parseSecurityOpt().
+        separator = "=" if "=" in option.partition(":")[0] or ":" not in option else ":"
+        key, _, rest = option.partition(separator)
+        if key == "seccomp":
+            value = rest
+    return value
+
+
+def _unfiltered(daemon: Daemon, request: Request) -> str:
+    """Say why no filter will be there, or none that we know of; empty: there will be one."""
+    asked = seccomp_option(request.security_opt)
+    if daemon.machine != "x86_64":
+        return f"the daemon runs on {daemon.machine}: these calls are x86-64's"
+    if not daemon.seccomp:
+        return "the daemon runs without seccomp"
+    if asked == "unconfined":
+        return "seccomp=unconfined: it has no filter"
+    if request.privileged and not asked:
+        return "privileged: it has no filter"
+    if not asked and not daemon.confines:
+        return "the daemon's default is seccomp=unconfined"
+    return ""
+
+
+def _wanted(
+    states: Mapping[str, str], when: When, *, its_own_look: bool
+) -> tuple[tuple[str, ...], str]:
+    """Give the calls that are worth allowing, or why there are none.
+
+    A registered runtime looks at its own kernel: there, ``unknown`` is for it to find out.
+    """
+    worthwhile = WORTHWHILE.get(when, tuple(set(states.values())))
+    if its_own_look:
+        worthwhile = (*worthwhile, "unknown")
+    calls = tuple(name for name, state in states.items() if state in worthwhile)
+    if calls:
+        return calls, ""
+    if "unknown" in states.values():
+        return (), "what the daemon's kernel does cannot be told from here (--when always adds it)"
+    found = ", ".join(f"{name} {state}" for name, state in states.items())
+    return (), f"the daemon's kernel does not call for it: {found}"
+
+
+def _profile(daemon: Daemon, request: Request) -> tuple[Document | None, str]:
+    """Give the profile that the container would get, or why that is unknown."""
+    asked = seccomp_option(request.security_opt)
+    if asked and asked != "builtin":
+        return read(asked.encode(), request.profile_name), ""
+    if not asked and daemon.configured:
+        reason = f"the daemon's own profile {daemon.configured} cannot be read from here"
+        return daemon.configured_profile, reason
+    return daemon.builtin, daemon.builtin_reason
+
+
+def _with_profile(
+    daemon: Daemon, document: Document, calls: tuple[str, ...], *, registered: bool
+) -> Choice:
+    known = catalog.load()
+    named = [known[name] for name in calls if name in known]
+    nameless = tuple(name for name in calls if name not in known)
+    edits, findings = plan(document, named, {}, "always")
+    settled = [f for f in findings if not f.changed and f.verdict != "allows"]
+    unheard = tuple(
+        finding.syscall
+        for finding in findings
+        if (finding.changed or finding.verdict == "allows")
+        and not knows(daemon.libseccomp, known[finding.syscall].libseccomp)
+    )
+    lacking = (*nameless, *(f.syscall for f in findings if f.changed), *unheard)
+    lacking = tuple(dict.fromkeys(lacking))
+    if not lacking:
+        return Choice("nothing", "", _settled(settled, findings))
+    if registered:
+        return Choice("runtime", RUNTIME, f"for {', '.join(lacking)}", lacking)
+    helped = tuple(f.syscall for f in findings if f.changed and f.syscall not in unheard)
+    if helped:
+        text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
+        return Choice("profile", text, f"{', '.join(helped)} allowed by name", helped)
+    release = (
+        f"libseccomp {daemon.libseccomp}" if daemon.libseccomp else "a libseccomp unknown here"
+    )
+    reason = f"the daemon's runtime has {release}, to which the name {lacking[0]} means nothing"
+    return Choice("nothing", "", f"{reason}; {_INSTALL}", lacking, uncovered=True)
+
+
+def _settled(settled: list[Finding], findings: list[Finding]) -> str:
+    told = settled or findings
+    return "; ".join(dict.fromkeys(f"{f.syscall} is {f.reason}" for f in told))
