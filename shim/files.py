@@ -1,4 +1,4 @@
-"""A file read up to a limit, and replaced whole or not at all."""
+"""A file read up to a limit; made, replaced and removed whole or not at all."""
 
 import contextlib
 import os
@@ -24,22 +24,13 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
     leaves the file as it was. ShimError: no regular file, or changed since it was read.
     """
     target = os.path.realpath(path)
-    folder = os.path.dirname(target)
     old = os.stat(target)
     if not stat.S_ISREG(old.st_mode):
         raise ShimError("is no regular file and cannot be replaced", subject=path)
+    draft = _draft(target, data, lambda fd: _take_after(target, old, fd))
     try:
-        fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
-    except OSError as error:
-        raise _about(folder, error) from None
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            _take_after(target, old, file.fileno())
-            file.flush()
-            os.fsync(file.fileno())
         if read(target, len(expected)) != expected:
-            raise ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
+            raise _changed(path)
         before_rename()
         try:
             os.rename(draft, target)
@@ -49,7 +40,66 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
         raise
-    _sync_folder(folder)
+    _sync_folder(os.path.dirname(target))
+
+
+def create(path: str, data: bytes, mode: int, before_link: Callable[[], None]) -> None:
+    """Put ``data`` where no file is, whole or not at all.
+
+    A dangling symbolic link stays one: its target is made. ``before_link`` is called as
+    ``before_rename`` is in ``replace``. ShimError: by now there is a file.
+    """
+    target = os.path.realpath(path)
+    draft = _draft(target, data, lambda fd: os.fchmod(fd, mode))
+    try:
+        if os.path.lexists(target):
+            raise _changed(path)
+        before_link()
+        try:
+            os.link(draft, target)
+        except FileExistsError:
+            raise _changed(path) from None
+        except OSError as error:
+            raise _about(path, error) from None
+    finally:
+        os.unlink(draft)
+    _sync_folder(os.path.dirname(target))
+
+
+def remove(path: str, expected: bytes, before_unlink: Callable[[], None]) -> None:
+    """Remove the file whose content is ``expected``; of a symbolic link, its target.
+
+    ``before_unlink`` is called as ``before_rename`` is in ``replace``. ShimError: changed since.
+    """
+    target = os.path.realpath(path)
+    if read(target, len(expected)) != expected:
+        raise _changed(path)
+    before_unlink()
+    os.unlink(target)
+    _sync_folder(os.path.dirname(target))
+
+
+def _draft(target: str, data: bytes, finish: Callable[[int], None]) -> str:
+    """Write ``data`` to a file beside ``target`` and give its path; ``finish`` gets its fd."""
+    folder = os.path.dirname(target)
+    try:
+        fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
+    except OSError as error:
+        raise _about(folder, error) from None
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            finish(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(draft)
+        raise
+    return draft
+
+
+def _changed(path: str) -> ShimError:
+    return ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
 
 
 def _take_after(target: str, old: os.stat_result, fd: int) -> None:

@@ -1,0 +1,107 @@
+"""Where each engine is told of the wrapper and the hooks: one module an engine.
+
+A module of ``ENGINES`` is an ``Engine``; the verbs install, uninstall and status know no more.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+from shim import audit
+from shim.engines.changes import Edit
+
+ENGINES = {
+    "docker": "shim.engines.registration.docker",
+}
+
+_BIN = "/opt/seccomp-shim/bin"
+_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Host(NamedTuple):
+    """Where to look and to write; tests have a root folder of their own.
+
+    ``root`` stands before every path of the system, ``bin`` is the folder with our executables as
+    engines are to name them, ``home`` that of the user for engines without root, ``state`` where
+    changes are recorded, ``log`` the audit log and ``search`` a PATH to find engines' programs on.
+    """
+
+    root: Path
+    bin: Path
+    home: Path
+    state: Path
+    log: str
+    search: str
+
+    def path(self, absolute: str) -> Path:
+        """Give the place of a system's path below ``root``."""
+        return self.root / absolute.lstrip("/")
+
+    def program(self, name: str) -> str | None:
+        """Give the path of an engine's program; None: it is not installed."""
+        return shutil.which(name, path=self.search)
+
+    def executable(self, name: str) -> Path:
+        """Give the path of one of our executables, as engines are to name it."""
+        return self.bin / name
+
+
+class Plan(NamedTuple):
+    """What is to be done: the edits, what was found and decided, and what is left to the admin."""
+
+    edits: list[Edit]
+    notes: list[str]
+    next_steps: list[str]
+
+
+class Engine(Protocol):
+    """One engine's module.
+
+    ``install_options`` and ``uninstall_options`` add to the verb's parser what only this engine
+    has (uninstall's must also do for status). ``plan`` reads files and asks programs, but changes
+    nothing. ``places`` are the files in which our entries may be, also those of no record;
+    ``without`` is that of ``shim.engines.changes``. ``removal_notes`` says what an uninstall will
+    mean, and raises ShimError where it must not be. ``activate`` is called after files were changed
+    and makes the running engine read them where that harms nobody; it gives lines to be shown.
+
+    ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
+    "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
+    could not be told, more keys as the engine likes. Any problem makes the exit code 1.
+    """
+
+    def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
+    def uninstall_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
+    def plan(self, options: argparse.Namespace, host: Host) -> Plan: ...  # noqa: D102
+    def places(self, options: argparse.Namespace, host: Host) -> list[Path]: ...  # noqa: D102
+    def without(  # noqa: D102
+        self, path: Path, now: bytes, original: bytes | None
+    ) -> bytes | None: ...
+    def removal_notes(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
+    def activate(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
+    def status(self, options: argparse.Namespace, host: Host) -> dict[str, Any]: ...  # noqa: D102
+
+
+def load(name: str) -> Engine:
+    """Give the module of engine ``name``."""
+    return cast("Engine", importlib.import_module(ENGINES[name]))
+
+
+def this_host() -> Host:
+    """Give the host as it is, for root or for the user who runs us."""
+    home = Path(os.path.expanduser("~"))
+    log = audit.path()
+    state = Path("/var/lib/seccomp-shim/engines")
+    if os.geteuid() != 0:
+        state = Path(log).parent / "engines"
+    search = f"{os.environ.get('PATH', '')}:{_FOLDERS}"
+    return Host(Path("/"), _installed_bin(), home, state, log, search)
+
+
+def _installed_bin() -> Path:
+    """Give bin of the prefix that install.sh made: an upgrade moves ``sys.prefix``, not this."""
+    versions = Path(sys.prefix).parent
+    return versions.parent / "bin" if versions.name == "versions" else Path(_BIN)
