@@ -105,8 +105,7 @@ def seccomp_option(security_opt: Sequence[str]) -> str | None:
     value = None
     for option in security_opt:
         # The colon is the daemon's deprecated spelling: daemon_unix.go parseSecurityOpt().
-        separator = "=" if "=" in option.partition(":")[0] or ":" not in option else ":"
-        key, _, rest = option.partition(separator)
+        key, _, rest = option.partition("=" if "=" in option else ":")
         if key == "seccomp":
             value = rest
     return value

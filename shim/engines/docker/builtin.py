@@ -1,0 +1,20 @@
+"""The built-in profile of a Docker daemon, from the data that is shipped with us."""
+
+from pathlib import Path
+
+from shim import data
+from shim.profile.document import DOCKER, Document
+from shim.profile.versions import builtin
+
+
+def profile(version: str) -> tuple[Document | None, str]:
+    """Give the profile that a daemon of ``version`` has built in, or None and why it is unknown."""
+    tree, reason = builtin(version, _text("default.json"), _text("versions.json"))
+    if tree is None:
+        return None, reason
+    return Document(f"the profile built into Docker {version}", "", tree, DOCKER), ""
+
+
+def _text(name: str) -> str:
+    folder: Path = data.directory("profiles") / "docker"
+    return (folder / name).read_text(encoding="utf-8")
