@@ -1,12 +1,15 @@
 """A throwaway view of this host: writes to its system folders vanish with it."""
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from support import need
 
+_OWN_PIDS = ("--pid", "--fork", "--kill-child", "--mount-proc")
 FOLDERS = ("/etc", "/opt", "/run", "/usr/local", "/var/log")
 _OURS = (
     "/opt/seccomp-shim /usr/local/bin/seccomp-shim /etc/seccomp-shim /var/log/seccomp-shim "
@@ -14,6 +17,7 @@ _OURS = (
 )
 _ENTER = """
 set -eu
+trap exit TERM
 mount -t tmpfs none "$1"
 scratch=$1
 shift
@@ -24,15 +28,19 @@ for folder; do
         -o "lowerdir=$folder,upperdir=$layer/upper,workdir=$layer/work" "$folder"
 done
 echo ready
-exec sleep infinity
+# As PID 1 of a namespace it must reap what is left to it, as the shell's wait does.
+[ $$ = 1 ] || exec sleep infinity
+sleep infinity &
+wait
 """
 
 
 class Host:
     """The view; ``run`` runs shell text in it."""
 
-    def __init__(self, pid: int) -> None:
-        self.enter = ["nsenter", "--mount", "--target", str(pid)]
+    def __init__(self, pid: int, *, pids: bool = False) -> None:
+        namespaces = ["--mount", "--pid"] if pids else ["--mount"]
+        self.enter = ["nsenter", *namespaces, "--target", str(pid)]
 
     def run(
         self, script: str, *, code: int | None = 0, env: dict[str, str] | None = None
@@ -47,29 +55,39 @@ class Host:
 
 
 @contextlib.contextmanager
-def throwaway(scratch: Path, base: Host | None = None) -> Iterator[Host]:
+def throwaway(scratch: Path, base: Host | None = None, *, pids: bool = False) -> Iterator[Host]:
     """Give a view of ``base``, or of this host without seccomp-shim.
 
-    ``scratch`` is an empty folder to mount on.
+    ``scratch`` is an empty folder to mount on. With ``pids`` its processes have a PID namespace of
+    their own and end with it, however far they have gone into the background.
     """
     need.root()
     need.kernel("\toverlay\n" in Path("/proc/filesystems").read_text(), "no overlay file system")
     keeper = subprocess.Popen(
         [
             *(base.enter if base else ()),
-            *("unshare", "--mount", "sh", "-c", _ENTER, "sh", str(scratch), *FOLDERS),
+            *("unshare", "--mount", *(_OWN_PIDS if pids else ())),
+            *("sh", "-c", _ENTER, "sh", str(scratch), *FOLDERS),
         ],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert keeper.stdout is not None
+    inner = keeper.pid
     try:
         assert keeper.stdout.readline() == "ready\n"
-        host = Host(keeper.pid)
+        if pids:
+            inner = _only_child(keeper.pid)
+        host = Host(inner, pids=pids)
         if base is None:
             host.run(f"rm -rf {_OURS}")
         yield host
     finally:
-        keeper.kill()
+        # A namespace's PID 1 is gone when all the others in it are.
+        os.kill(inner, signal.SIGTERM)
         keeper.wait()
         keeper.stdout.close()
+
+
+def _only_child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())

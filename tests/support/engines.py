@@ -1,0 +1,289 @@
+"""Real engines for the tests: dockerd, podman and containerd, each in a host view of its own.
+
+Everything of an engine is in one temporary folder, a mount namespace that shows throw-away layers
+over /etc, /opt, /run, /usr/local and /var/log, and a PID namespace: what it has started and
+mounted ends with it, even if the test is interrupted.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support import image, need
+from support.host import Host, throwaway
+
+DOCKERD, DOCKER = "/usr/sbin/dockerd", "/usr/bin/docker"
+DAEMON_JSON = "/etc/docker/daemon.json"
+USER = 7000  # of rootless podman; known in its own view of the host only
+_START_SECONDS = 60
+# crun refuses cgroup v1 beside v2.
+CGROUP2_ALONE = (
+    "[ -e /sys/fs/cgroup/cgroup.controllers ] || "
+    "{ umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; }"
+)
+# No limit is raised (that takes CAP_SYS_RESOURCE) and none is set in cgroups.
+_CONTAINERS_CONF = """\
+[containers]
+default_ulimits = []
+netns = "none"
+pids_limit = 0
+seccomp_profile = "{profile}"
+{containers}
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime_supports_nocgroups = ["crun", "seccomp-shim", "seccomp-shim-crun", "seccomp-shim-runtime"]
+{engine}
+"""
+
+
+@dataclass
+class Engine:
+    """What all engines have: a folder, a view of the host, and the image's files."""
+
+    folder: Path
+    host: Host
+    rootfs: Path
+    client: list[str] = field(default_factory=list)
+
+    def command(self, *args: str) -> list[str]:
+        """Give the command line of the engine's client with ``args``."""
+        return [*self.client, *args]
+
+    def __call__(
+        self, *args: str, code: int | None = 0, data: bytes | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the client; an exit code other than ``code`` fails the test (None: any is right)."""
+        command = self.command(*args)
+        done = subprocess.run(command, input=data or b"", capture_output=True, check=False)
+        text = done.stdout.decode(), done.stderr.decode()
+        assert code in {None, done.returncode}, f"{command}: {done.returncode}\n{text[0]}{text[1]}"
+        return subprocess.CompletedProcess(command, done.returncode, *text)
+
+    def calls(self, *args: str) -> dict[int, int]:
+        """Run the client and give the outcomes that the image's caller printed."""
+        return image.outcomes(self(*args).stdout)
+
+    def calls_at_terminal(self, *args: str) -> dict[int, int]:
+        """Do the same at a terminal."""
+        code, text = image.at_terminal(self.command(*args))
+        assert code == 0, text
+        return image.outcomes(text)
+
+    def logged(self, container: str, count: int) -> dict[int, int]:
+        """Wait until the log of ``container`` has ``count`` lines; give the last outcomes."""
+        deadline = time.monotonic() + _START_SECONDS
+        while (text := self("logs", container).stdout).count("\n") < count:
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        return image.outcomes(text)
+
+
+@dataclass
+class Docker(Engine):
+    """A dockerd; ``socket`` is its address as a path."""
+
+    socket: Path = Path()
+    flags: Sequence[str] = ()
+    daemon: "subprocess.Popen[bytes] | None" = None
+
+    def configure(self, document: dict[str, Any]) -> None:
+        """Write daemon.json; it holds from the next ``start`` or ``reload`` on."""
+        text = json.dumps(document)
+        self.host.run(f"mkdir -p /etc/docker; cat >{DAEMON_JSON} <<'END'\n{text}\nEND")
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        folder = self.folder
+        command = [*self.host.enter, DOCKERD, "--host", f"unix://{self.socket}"]
+        command += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+        command += ["--pidfile", f"{folder}/pid", "--storage-driver", "vfs", "--bridge=none"]
+        command += ["--iptables=false", "--ip6tables=false", "--shutdown-timeout=1"]
+        command += ["--cgroup-parent", f"/{folder.name}", *self.flags]
+        with (folder / "log").open("ab") as log:
+            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        _wait_for(self, self.daemon, "version")
+
+    def reload(self) -> None:
+        """Have the daemon read daemon.json again, and wait until it has."""
+        log = self.folder / "log"
+        seen = len(log.read_bytes())
+        self.host.run(f"kill -HUP $(cat {self.folder}/pid)")
+        deadline = time.monotonic() + _START_SECONDS
+        while b"eloaded configuration" not in log.read_bytes()[seen:]:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the daemon; the containers go with it."""
+        if self.daemon and self.daemon.poll() is None:
+            self.host.run(f"kill $(cat {self.folder}/pid)", code=None)
+            self.daemon.wait(_START_SECONDS)
+
+
+@contextlib.contextmanager
+def dockerd(config: dict[str, Any] | None = None, *flags: str) -> Iterator[Docker]:
+    """Start a dockerd with ``config`` as its daemon.json (none: there is no file) and ``flags``."""
+    for path in (DOCKERD, DOCKER):
+        need.kernel(os.path.exists(path), f"{path} is not installed")
+    with _place() as (folder, host, root):
+        socket = folder / "docker.sock"
+        # A client without plugins, contexts or settings of whoever runs the tests.
+        client = ["env", "-u", "DOCKER_CONTEXT", f"DOCKER_CONFIG={folder}/client", DOCKER]
+        client += ["--host", f"unix://{socket}"]
+        engine = Docker(folder, host, root, client, socket, flags)
+        host.run(f"rm -rf {DAEMON_JSON}")
+        if config is not None:
+            engine.configure(config)
+        try:
+            engine.start()
+            engine("import", "-", image.NAME, data=image.archive(root))
+            yield engine
+        finally:
+            if engine.daemon:
+                engine.daemon.kill()
+                engine.daemon.wait()
+
+
+@dataclass
+class Podman(Engine):
+    """A podman with storage of its own; ``conf`` is its containers.conf."""
+
+    conf: Path = Path()
+    disables_cgroups: bool = False
+
+    def run_args(self, *args: str) -> list[str]:
+        """Give ``args`` of run or create with the options that containers need here."""
+        verb, *rest = args
+        ours = f"--cgroup-parent=/{self.folder.name}"
+        return [
+            *(verb, "--ulimit", "host"),
+            "--cgroups=disabled" if self.disables_cgroups else ours,
+            *rest,
+        ]
+
+
+@contextlib.contextmanager
+def podman(
+    runtime: str = "runc",
+    *flags: str,
+    rootless: bool = False,
+    containers: str = "",
+    engine_conf: str = "",
+) -> Iterator[Podman]:
+    """Give a podman that runs ``runtime`` (a name or path), with global ``flags``.
+
+    ``containers`` and ``engine_conf`` are lines for these tables of its containers.conf. Its
+    default profile denies with EPERM, like Docker's: as shipped it answers ENOSYS, which a canary
+    that is let through answers, too. runc runs with cgroups, rootful only; anything else without.
+    """
+    program = need.program("podman")
+    profile = Path("/usr/share/containers/seccomp.json")
+    need.kernel(profile.is_file(), "podman's default profile is not installed")
+    with _place() as (folder, host, root):
+        denying = json.loads(profile.read_text()) | {"defaultErrnoRet": 1}
+        denying.pop("defaultErrno", None)
+        (folder / "seccomp.json").write_text(json.dumps(denying))
+        conf = folder / "containers.conf"
+        conf.write_text(
+            _CONTAINERS_CONF.format(
+                profile=folder / "seccomp.json", containers=containers, engine=engine_conf
+            )
+        )
+        plain_cgroups = os.path.basename(runtime).endswith("runc") and not rootless
+        if not plain_cgroups:
+            host.run(CGROUP2_ALONE)
+        (folder / "home").mkdir()
+        client = [*host.enter, "env", "-i", f"PATH={os.environ['PATH']}", f"HOME={folder}/home"]
+        client += [f"CONTAINERS_CONF={conf}", f"XDG_RUNTIME_DIR={folder}/xdg"]
+        if rootless:
+            _make_user(folder, host)
+            client[len(host.enter) : len(host.enter)] = [
+                *("setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"),
+            ]
+        (folder / "xdg").mkdir(mode=0o700)
+        if rootless:
+            os.chown(folder / "xdg", USER, USER)
+        client += [program, "--root", f"{folder}/home/root", "--runroot", f"{folder}/xdg/c"]
+        client += ["--storage-driver", "vfs", "--tmpdir", f"{folder}/xdg/tmp"]
+        client += ["--runtime", runtime, *flags]
+        engine = Podman(folder, host, root, client, conf, not plain_cgroups)
+        engine("import", "-", image.NAME, data=image.archive(root))
+        yield engine
+
+
+def _make_user(folder: Path, host: Host) -> None:
+    """Make a user with subordinate ids, in the view alone."""
+    need.program("newuidmap")
+    host.run(
+        f"echo shimtest:x:{USER}:{USER}::{folder}/home:/bin/sh >>/etc/passwd\n"
+        f"echo shimtest:x:{USER}: >>/etc/group\n"
+        "for file in subuid subgid; do echo shimtest:700000:65536 >/etc/$file; done\n"
+        f"chown {USER}:{USER} {folder}/home; chmod 755 {folder}"
+    )
+
+
+@contextlib.contextmanager
+def containerd(config: str = "") -> Iterator[Engine]:
+    """Start a containerd with ``config`` added to its TOML; the client is its own ctr.
+
+    There is no image: give ``--rootfs ENGINE.rootfs`` to ``ctr run``.
+    """
+    program, ctr = need.program("containerd"), need.program("ctr")
+    with _place() as (folder, host, root):
+        toml = folder / "config.toml"
+        toml.write_text(
+            f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+            f'[grpc]\naddress = "{folder}/sock"\n[ttrpc]\naddress = "{folder}/ttrpc"\n{config}'
+        )
+        client = [*host.enter, ctr, "--address", f"{folder}/sock", "--namespace", folder.name]
+        engine = Engine(folder, host, root, client)
+        with (folder / "log").open("ab") as log:
+            daemon = subprocess.Popen(
+                [*host.enter, program, "--config", str(toml)], stdout=log, stderr=log
+            )
+        try:
+            _wait_for(engine, daemon, "version")
+            yield engine
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[tuple[Path, Host, Path]]:
+    """Give a folder, a view of the host, and the image's files; all gone afterwards."""
+    # Short: the engines make sockets deep in it, whose paths may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="shim-"))
+    try:
+        (folder / "scratch").mkdir()
+        root = image.rootfs(folder / "rootfs")
+        with throwaway(folder / "scratch", pids=True) as host:
+            yield folder, host, root
+    finally:
+        _remove_cgroups(folder.name)
+        shutil.rmtree(folder)
+
+
+def _wait_for(engine: Engine, daemon: "subprocess.Popen[bytes]", *question: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while engine(*question, code=None).returncode:
+        alive = daemon.poll() is None and time.monotonic() < deadline
+        assert alive, (engine.folder / "log").read_text()
+        time.sleep(0.1)
+
+
+def _remove_cgroups(name: str) -> None:
+    """Remove what an engine left behind of its own cgroup ``name``, in every hierarchy."""
+    for top in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for folder in sorted(top.glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
