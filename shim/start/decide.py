@@ -51,3 +51,28 @@ def denied_by_default(
         else:
             reasons.append(f"{name}: {verdict}: {reason}")
     return denied, named, "; ".join(reasons)
+
+
+def needing(
+    config: "dict[str, object]", calls: "dict[str, int]", runtime: str
+) -> "tuple[dict[str, int], str]":
+    """Give those of ``calls`` that a filter made of ``config`` denies by its default, and why not.
+
+    ``runtime`` makes it: a path, or a name to be looked for. The reason tells of the other calls.
+    ShimError: the profile cannot be understood.
+    """
+    denied, named, reason = denied_by_default(config, calls)
+    for name, nr in named.items():
+        if _knows(runtime, name):
+            reason += f"; {name}: allowed by name, which {runtime} knows"
+        else:
+            denied[name] = nr
+    return denied, reason.lstrip("; ")
+
+
+def _knows(runtime: str, name: str) -> bool:
+    from shim.catalog import load
+    from shim.host.runtime import knows, libseccomp_version
+
+    call = load().get(name)
+    return call is not None and knows(libseccomp_version(runtime), call.libseccomp)

@@ -101,17 +101,11 @@ class Start:
 
     def _denied(self, needed: "dict[str, int]") -> "tuple[dict[str, int], str]":
         """Give those of ``needed`` that the container's filter denies by default, or why none."""
-        from shim.start.decide import denied_by_default, read_config
+        from shim.start.decide import needing, read_config
 
-        bundle = str(self.facts["bundle"])
-        denied, named, reason = denied_by_default(read_config(bundle), needed)
+        config = read_config(str(self.facts["bundle"]))
         self.facts["runtime"] = runtime = _runtime()
-        for name, nr in named.items():
-            if _runtime_knows(runtime, name):
-                reason += f"; {name}: allowed by name, which {runtime} knows"
-            else:
-                denied[name] = nr
-        return denied, reason.lstrip("; ")
+        return needing(config, needed, runtime)
 
     def _needed_calls(self, canary: int) -> "tuple[dict[str, int], str]":
         """Give the calls that this kernel lets filters deny, or why there are none."""
@@ -163,18 +157,11 @@ class Tracer:
 
 def _become_tracer(start: Start, order: int, answer: int) -> "NoReturn":
     """Be the tracer until the filter is loaded, then end this process."""
+    from shim.start.background import leave
+
     code = 1
     try:
-        # The runtime waits for end of file on the hook's output, and kills its process group.
-        os.setsid()
-        os.chdir("/")
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        low, high = sorted((order, answer))
-        os.closerange(3, low)
-        os.closerange(low + 1, high)
-        os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+        leave(order, answer)
         code = _trace(start, order, answer)
     finally:
         os._exit(code)
@@ -253,13 +240,6 @@ def _runtime() -> str:
     # crun runs from a sealed copy of itself that no path leads to (CVE-2019-5736).
     with open(f"/proc/{parent}/comm", encoding="utf-8", errors="replace") as file:
         return file.read().strip()
-
-
-def _runtime_knows(runtime: str, name: str) -> bool:
-    from shim.catalog import load
-    from shim.host.runtime import knows, libseccomp_version
-
-    return knows(libseccomp_version(runtime), load()[name].libseccomp)
 
 
 def _options(argv: "list[str]") -> "tuple[str, int]":
