@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 def path() -> str:
     """Give the log's path: the admin's for root, else one of the user's own."""
     if os.geteuid() == 0:
-        return config.load()[0]["log"]
+        return str(config.load()[0]["log"])
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = os.path.join(state, "seccomp-shim")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return os.path.join(folder, "audit.jsonl")
 
 
-def record(event: str, *, level: str = "info", log: str | None = None, **fields: object) -> None:
-    """Append one line to the log and, on a terminal, show it on standard error.
+def record(
+    event: str, *, level: str = "info", log: str | None = None, show: bool = True, **fields: object
+) -> None:
+    """Append one line to the log and, on a terminal, ``show`` it on standard error.
 
     ShimError if it cannot be written: the caller must not make the adjustment then.
     """
@@ -46,7 +48,7 @@ def record(event: str, *, level: str = "info", log: str | None = None, **fields:
             subject=target,
             hint="nothing was changed; make the folder or free the disk",
         ) from None
-    if sys.stderr.isatty():
+    if show and sys.stderr.isatty():
         getattr(_console(sys.stderr), level)(event, **fields)
 
 

@@ -1,1 +1,34 @@
-"""Docker's ways in: the SDK's clients, the command line and compose, container by container."""
+"""Docker's ways in: the SDK's clients, the command line and compose, container by container.
+
+``from_env`` and ``shim_client`` give a client of the Docker SDK for Python; docs/sdk.md tells how.
+Importing this package costs nothing: pass-through commands import it, too.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    import docker
+
+    from shim.engines.docker.choose import When
+    from shim.engines.docker.sdk import Client
+
+
+def from_env(*, when: "When" = "needed", **options: "Any") -> "Client":
+    """Give ``docker.from_env(**options)`` as a client whose containers are adjusted.
+
+    ``when`` is that of ``seccomp-shim patch``: ``needed``, ``present`` or ``always``.
+    """
+    from docker import DockerClient
+
+    return shim_client(DockerClient.from_env(**options), when=when)
+
+
+def shim_client(client: "docker.DockerClient", *, when: "When" = "needed") -> "Client":
+    """Give a twin of ``client`` whose containers are adjusted; ``client`` itself stays as it is.
+
+    The two share connections and credentials: closing one closes the other.
+    """
+    from shim.engines.docker import sdk
+
+    return sdk.client_of(client, when)

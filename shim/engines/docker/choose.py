@@ -14,6 +14,7 @@ from shim.errors import ShimError
 from shim.host.runtime import knows
 from shim.profile.document import Document, read
 from shim.profile.edit import WORTHWHILE, Finding, amended, plan
+from shim.profile.versions import parse
 
 RUNTIME = "seccomp-shim"
 _INSTALL = "`seccomp-shim install docker` on its host covers it"
@@ -65,8 +66,8 @@ class Choice(NamedTuple):
     """What to add to a container, and one line that says why.
 
     ``action`` ``runtime``: name ``value`` as its runtime. ``profile``: give ``seccomp=`` with
-    ``value``, a profile's text, as its last security option. ``nothing``: leave it as it is;
-    ``uncovered`` tells whether its processes can be killed then.
+    ``value``, a profile's text, as its last security option. ``nothing``: leave it as it is.
+    ``uncovered`` tells whether an adjustment was called for and cannot be made here.
     """
 
     action: Literal["runtime", "profile", "nothing"]
@@ -81,8 +82,7 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
     if reason := _unfiltered(daemon, request):
         return Choice("nothing", "", reason)
     if request.runtime:
-        asked = f"the runtime {request.runtime} was asked for by name"
-        return Choice("nothing", "", asked, uncovered=request.runtime != RUNTIME)
+        return Choice("nothing", "", f"the runtime {request.runtime} was asked for by name")
     if daemon.default_runtime == RUNTIME:
         return Choice("nothing", "", f"the daemon's default runtime is {RUNTIME} already")
     registered = RUNTIME in daemon.runtimes
@@ -92,11 +92,11 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
     try:
         document, unknown = _profile(daemon, request)
     except ShimError as error:
-        return Choice("nothing", "", f"{error}; the daemon will say so")
+        document, unknown = None, str(error)
     if document is None and not registered:
         return Choice("nothing", "", f"{unknown}; {_INSTALL}", calls, uncovered=True)
     if document is None:
-        return Choice("runtime", RUNTIME, f"the daemon has it registered; {unknown}", calls)
+        return Choice("runtime", RUNTIME, f"it looks for itself: {unknown}", calls)
     return _with_profile(daemon, document, calls, registered=registered)
 
 
@@ -120,11 +120,20 @@ def _unfiltered(daemon: Daemon, request: Request) -> str:
         return "the daemon runs without seccomp"
     if asked == "unconfined":
         return "seccomp=unconfined: it has no filter"
-    if request.privileged and not asked:
+    if request.privileged and not (asked and _confines_privileged(daemon.version)):
         return "privileged: it has no filter"
     if not asked and not daemon.confines:
         return "the daemon's default is seccomp=unconfined"
     return ""
+
+
+def _confines_privileged(version: str) -> bool:
+    """Tell whether a profile that is named holds for privileged containers, too.
+
+    Since moby 27.0.0: moby/moby#47500 (896de6d426).
+    """
+    release, _ = parse(version)
+    return release is not None and release >= (27, 0, 0)
 
 
 def _wanted(
@@ -181,10 +190,12 @@ def _with_profile(
     if helped:
         text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
         return Choice("profile", text, f"{', '.join(helped)} allowed by name", helped)
-    release = (
-        f"libseccomp {daemon.libseccomp}" if daemon.libseccomp else "a libseccomp unknown here"
-    )
-    reason = f"the daemon's runtime has {release}, to which the name {lacking[0]} means nothing"
+    if nameless:
+        reason = f"no profile can name {nameless[0]}"
+    elif daemon.libseccomp:
+        reason = f"the runtime's libseccomp {daemon.libseccomp} does not know {lacking[0]}"
+    else:
+        reason = "which names the runtime's libseccomp knows cannot be told from here"
     return Choice("nothing", "", f"{reason}; {_INSTALL}", lacking, uncovered=True)
 
 

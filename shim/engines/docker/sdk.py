@@ -1,0 +1,176 @@
+"""Clients of the Docker SDK for Python whose containers are adjusted as they are created.
+
+Everything that creates a container in the SDK ends in one method of its low-level client,
+``create_container_from_config``; that method alone is replaced, so all the rest is the SDK's own.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from docker import APIClient, DockerClient
+from docker.errors import DockerException
+from docker.models.containers import Container
+from docker.transport import UnixHTTPAdapter
+
+from shim import audit, config
+from shim.engines.docker.choose import Choice, Request, choose
+from shim.engines.docker.daemon import gather
+from shim.errors import ShimError
+
+if TYPE_CHECKING:
+    from shim.engines.docker.choose import When
+
+_KEPT = 1000
+_T = TypeVar("_T")
+
+
+class Refused(ShimError, DockerException):  # noqa: N818 - says what happened, as StopIteration
+    """No container was made: it could not be adjusted, and the admin said ``on_error: deny``."""
+
+
+class Decision(NamedTuple):
+    """What was decided for one container: ``container`` is its id, ``choice`` what and why."""
+
+    container: str
+    choice: Choice
+
+    @property
+    def adjusted(self) -> bool:
+        """Tell whether the container is another than the one asked for."""
+        return self.choice.action != "nothing"
+
+
+class API(APIClient):
+    """The SDK's low-level client; its answer to a creation tells of an adjustment in Warnings."""
+
+    decisions: "deque[Decision]"
+    when: "When"
+
+    def create_container_from_config(
+        self, config: Mapping[str, Any], name: str | None = None, platform: str | None = None
+    ) -> dict[str, Any]:
+        """Create a container as the SDK does, adjusted. Refused: see there."""
+        adjusted, choice = self._adjusted(config, name or "")
+        create: Callable[..., dict[str, Any]] = super().create_container_from_config
+        answer = create(adjusted, name, platform)
+        self.decisions.append(Decision(answer["Id"], choice))
+        if choice.action != "nothing" or choice.uncovered:
+            warnings = answer.get("Warnings") or []
+            answer["Warnings"] = [*warnings, f"seccomp-shim: {choice.action}: {choice.reason}"]
+        if choice.action != "nothing":
+            # What was done was logged before; only now has it an id.
+            with suppress(ShimError, OSError):
+                audit.record("created", show=False, container=answer["Id"], name=name or "")
+        return answer
+
+    def _adjusted(self, asked: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], Choice]:
+        """Give the configuration to create, and what was decided. Never breaks but by Refused."""
+        settings, doubt = config.load()
+        facts = {"container": name, "image": str(asked.get("Image", ""))}
+        level = "info"
+        try:
+            choice = self._choice(asked, settings["canary"])
+        except Exception as error:  # a fault of ours must not be what stops a container
+            level = "error"
+            choice = Choice("nothing", "", f"cannot decide: {error or error!r}", uncovered=True)
+        try:
+            if doubt:
+                audit.record("config", level="error", show=False, reason=doubt)
+            _log(choice, level, facts)
+        except (ShimError, OSError) as error:
+            if choice.action != "nothing":
+                choice = Choice("nothing", "", str(error), choice.calls, uncovered=True)
+        if choice.uncovered and settings["on_error"] == "deny":
+            raise Refused(
+                f"container refused (on_error: deny): {choice.reason}", subject=name or "container"
+            )
+        return with_choice(asked, choice), choice
+
+    def _choice(self, asked: Mapping[str, Any], canary: int) -> Choice:
+        host = asked.get("HostConfig") or {}
+        request = Request(
+            security_opt=host.get("SecurityOpt") or (),
+            privileged=bool(host.get("Privileged")),
+            runtime=host.get("Runtime") or "",
+        )
+        # Asked anew each time, some ten milliseconds: a daemon's runtimes change by a reload.
+        daemon = gather(self.info(), self._address(), canary, apart=True)
+        return choose(daemon, request, self.when)
+
+    def _address(self) -> str:
+        adapter = self.get_adapter(self.base_url)
+        if isinstance(adapter, UnixHTTPAdapter):
+            return f"unix://{adapter.socket_path}"
+        return self.base_url
+
+
+class Client(DockerClient):
+    """The SDK's client, with what was decided for the latest containers that it created."""
+
+    api: API
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What was decided for the latest thousand containers, oldest first."""
+        return tuple(self.api.decisions)
+
+    @property
+    def adjustments(self) -> tuple[Decision, ...]:
+        """Those of them that were adjusted."""
+        return tuple(each for each in self.decisions if each.adjusted)
+
+    def decision(self, container: Container | str) -> Decision | None:
+        """Give what was decided for a container (or its full id), if this client created it."""
+        ident = container if isinstance(container, str) else container.id
+        return next((each for each in self.decisions if each.container == ident), None)
+
+
+def client_of(client: DockerClient, when: "When") -> Client:
+    """Give a twin of ``client`` that adjusts, of a class that is also that of ``client``."""
+    api = _twin(client.api, API)
+    api.decisions, api.when = deque(maxlen=_KEPT), when
+    twin = _twin(client, Client)
+    twin.api = api
+    return twin
+
+
+def with_choice(asked: Mapping[str, Any], choice: Choice) -> Mapping[str, Any]:
+    """Give a container's configuration (POST /containers/create) with ``choice`` carried out."""
+    if choice.action == "nothing":
+        return asked
+    host = dict(asked.get("HostConfig") or {})
+    if choice.action == "runtime":
+        host["Runtime"] = choice.value
+    else:
+        options = [o for o in host.get("SecurityOpt") or () if not _is_seccomp(o)]
+        host["SecurityOpt"] = [*options, f"seccomp={choice.value}"]
+    return {**asked, "HostConfig": host}
+
+
+def _is_seccomp(option: str) -> bool:
+    return option.startswith(("seccomp=", "seccomp:"))
+
+
+def _log(choice: Choice, level: str, facts: Mapping[str, object]) -> None:
+    """Log what is about to be done; ShimError or OSError: it must not be done then."""
+    fields: dict[str, Any] = {**facts, "reason": choice.reason}
+    if choice.action == "nothing":
+        event = "failed" if level == "error" else "left-alone"
+    else:
+        event = "adjusted"
+        fields["mechanism"] = "name" if choice.action == "profile" else choice.value
+        fields["syscall"] = ", ".join(choice.calls)
+    audit.record(event, level=level, show=False, **fields)
+
+
+def _twin(original: object, kind: type[_T]) -> _T:
+    """Give an object of ``kind`` and of the original's class that shares all that it holds."""
+    theirs: type = type(original)
+    both = theirs if issubclass(theirs, kind) else kind
+    if not issubclass(both, theirs):
+        both = type(kind.__name__, (kind, theirs), {})
+    twin: _T = both.__new__(both)
+    twin.__dict__.update(original.__dict__)
+    return twin
