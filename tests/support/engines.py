@@ -130,11 +130,18 @@ class Docker(Engine):
 
 
 @contextlib.contextmanager
-def dockerd(config: dict[str, Any] | None = None, *flags: str) -> Iterator[Docker]:
-    """Start a dockerd with ``config`` as its daemon.json (none: there is no file) and ``flags``."""
-    for path in (DOCKERD, DOCKER):
-        need.kernel(os.path.exists(path), f"{path} is not installed")
+def dockerd(
+    config: dict[str, Any] | None = None, *flags: str, tree: Path | None = None
+) -> Iterator[Docker]:
+    """Start a dockerd with ``config`` as its daemon.json (none: there is no file) and ``flags``.
+
+    With ``tree`` it is that of another user land, whose root folder this is; the tree stays as is.
+    """
+    for path in (Path(f"{tree or ''}{DOCKERD}"), Path(DOCKER)):
+        need.kernel(path.exists(), f"{path} is not installed")
     with _place() as (folder, host, root):
+        if tree is not None:
+            _go_into(tree, folder, host)
         socket = folder / "docker.sock"
         # A client without plugins, contexts or settings of whoever runs the tests.
         client = ["env", "-u", "DOCKER_CONTEXT", f"DOCKER_CONFIG={folder}/client", DOCKER]
@@ -151,6 +158,27 @@ def dockerd(config: dict[str, Any] | None = None, *flags: str) -> Iterator[Docke
             if engine.daemon:
                 engine.daemon.kill()
                 engine.daemon.wait()
+
+
+def _go_into(tree: Path, folder: Path, host: Host) -> None:
+    """Make ``tree`` the root of ``host``, with a throw-away layer; ``folder`` keeps its path."""
+    host.run(
+        f"""
+        set -eu
+        cd {folder}/scratch
+        mkdir tree root
+        mount -t tmpfs none tree
+        mkdir tree/upper tree/work
+        mount -t overlay overlay -o lowerdir={tree},upperdir=tree/upper,workdir=tree/work root
+        mkdir -p root{folder}
+        mount --bind {folder} root{folder}
+        mount -t proc proc root/proc
+        mount --rbind /sys root/sys
+        mount --rbind /dev root/dev
+        mount -t tmpfs none root/run
+        """
+    )
+    host.enter += ["chroot", f"{folder}/scratch/root"]
 
 
 @dataclass
