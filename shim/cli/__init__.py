@@ -1,18 +1,24 @@
 """The verbs: parse, one call, print. One file a verb; it imports what it needs when it runs."""
 
-import argparse
-import importlib
 import os
 import sys
 
 from shim import __version__
 from shim.errors import ShimError, printable
 
-VERBS = ("probe", "patch", "verify", "exec", "config", "demo")
+VERBS = ("probe", "patch", "verify", "exec", "docker", "config", "demo")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and give its exit code: 0 done, 1 findings, 2 error."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["docker"]:  # with an alias most commands only pass through: nothing is loaded
+        from shim.cli import docker
+
+        return docker.main(words[1:])
+    import argparse
+    import importlib
+
     parser = argparse.ArgumentParser(
         prog="seccomp-shim",
         description="Keep containers alive when the kernel learns a system call that their "
@@ -23,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in VERBS:
         module = importlib.import_module(f"shim.cli.{name}")
         module.add_parser(verbs)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(words)
     try:
         return int(args.run(args))
     except ShimError as error:

@@ -1,0 +1,169 @@
+"""``seccomp-shim docker``: any docker command line, with what its containers need added.
+
+``main`` is called before the other verbs are even imported: most commands only pass through.
+"""
+
+import os
+import sys
+
+from shim.engines.docker import commandline, passthrough
+from shim.errors import ShimError, printable
+from shim.start.become import become
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from shim.engines.docker.choose import When
+    from shim.engines.docker.rewrite import Plan
+
+HELP = """\
+usage: seccomp-shim docker [--when WHEN] [--dry-run] [--quiet] DOCKER ARGUMENTS...
+
+Run docker. To run, create, compose up, run, create, scale and watch, what keeps
+their containers alive is added: the runtime seccomp-shim where the daemon has it
+registered, else the profile the container would have had anyway, augmented. One
+line on standard error says what was added, or what should have been but could
+not. Everything else goes to docker as it is, and where it cannot be told what
+docker would do, that goes as it is, too.
+
+  alias docker='seccomp-shim docker'   in ~/.bashrc, to use it all day
+
+  --when WHEN   needed (the default): if the daemon's kernel lets a profile deny
+                the calls that it makes processes call by itself; present: if it
+                has them; always: without a look at it
+  --dry-run     print the command line that would be run, and what is in the
+                files it names as a diff; run nothing
+  --quiet       say nothing
+"""
+_WHEN = ("needed", "present", "always")
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the list; its command line is ``main``'s to read."""
+    verbs.add_parser("docker", help="run docker, with what its containers need added")
+
+
+class _Ours:
+    """Our own options, which come before docker's words."""
+
+    __slots__ = ("dry_run", "help", "quiet", "when")
+
+    def __init__(self) -> None:
+        self.dry_run = self.help = self.quiet = False
+        self.when: When = "needed"
+
+
+def main(words: list[str]) -> int:
+    """Become docker; gives an exit code only where that was not asked for or does not work."""
+    try:
+        ours, words = _split(words)
+        if ours.help:
+            return _help()
+        return _run(passthrough.real_docker(), words, ours)
+    except passthrough.NoDockerError as error:
+        return _failed(error, 127)
+    except ShimError as error:
+        return _failed(error, 2)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _split(words: list[str]) -> tuple[_Ours, list[str]]:
+    """Take our own options off docker's words. ShimError: they are wrong."""
+    ours = _Ours()
+    at = 0
+    while at < len(words):
+        name, equals, value = words[at].partition("=")
+        if name == "--when":
+            if not equals:
+                at += 1
+                value = words[at] if at < len(words) else ""
+            if value not in _WHEN:
+                raise ShimError("must be one of " + ", ".join(_WHEN), subject="--when")
+            ours.when = value  # type: ignore[assignment]  # just checked
+        elif words[at] in ("--dry-run", "--quiet", "--help"):
+            setattr(ours, words[at][2:].replace("-", "_"), True)
+        else:
+            break
+        at += 1
+    return ours, words[at:]
+
+
+def _run(real: str, words: list[str], ours: _Ours) -> int:
+    """Become what ``words`` become, or show it."""
+    try:
+        found = commandline.find(words)
+    except ShimError as error:
+        found = None
+        _say(f"docker goes as it is: {error}", ours)
+    if found is not None:
+        plan = _plan(real, words, found, ours)
+        if plan.uncovered and not ours.dry_run and _refuses():
+            return _failed(
+                ShimError(plan.line, hint="not run: the settings say on_error: deny"), 125
+            )
+        _say(plan.line, ours)
+        words = plan.words
+    if ours.dry_run:
+        import shlex
+
+        print(shlex.join([real, *words]))
+        sys.stdout.write(plan.diff if found is not None else "")
+        return 0
+    sys.stderr.flush()
+    try:
+        become(real, [real, *words])
+    except OSError as error:
+        return _failed(ShimError(f"cannot be started: {error.strerror}", subject=real), 126)
+
+
+def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) -> "Plan":
+    """Plan what was found, and have what it names in place. No fault stands in docker's way."""
+    from shim.engines.docker import compose, rewrite
+
+    plan = compose.plan if found.command == "compose" else rewrite.plan
+    try:
+        planned = plan(real, words, found, ours.when)
+        if not ours.dry_run:
+            rewrite.prepare(planned)
+        return planned
+    except Exception as error:
+        line = f"docker {found.command} goes as it is: {_told(error)}"
+        return rewrite.Plan(words, line, uncovered=True)
+
+
+def _refuses() -> bool:
+    """Tell whether the admin would rather have no container than one that may be killed."""
+    from shim import config
+
+    return bool(config.load()[0]["on_error"] == "deny")
+
+
+def _say(line: str, ours: _Ours) -> None:
+    if line and not ours.quiet:
+        print(f"seccomp-shim: {printable(line)}", file=sys.stderr)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ShimError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def _help() -> int:
+    """Show docker's help, which an alias asks for, and then ours, beside its standard output."""
+    try:
+        real = passthrough.real_docker()
+        code = os.spawnv(os.P_WAIT, real, [real, "--help"])  # noqa: S606 - the user's own docker
+    except passthrough.NoDockerError:
+        code = 0
+    print(f"\n{HELP}", end="", file=sys.stderr)
+    return code
+
+
+def _failed(error: ShimError, code: int) -> int:
+    print(f"seccomp-shim docker: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,209 @@
+"""``docker compose up`` and its like: what services need, in one more file for compose to read.
+
+Which files compose would read by itself is found as it finds them (compose-go cli/options.go), for
+naming one means naming all. Compose itself then tells what the project is without our file and with
+it: where anything differs but what was to be added, the command is left as it was.
+"""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from shim.engines.docker import commandline, kept
+from shim.engines.docker.choose import Choice, Daemon, When, choose
+from shim.engines.docker.daemon import describe
+from shim.engines.docker.rewrite import Addition, Plan, addition, requested
+from shim.errors import ShimError
+from shim.profile.diff import unified
+
+FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
+_CONFIG_SECONDS = 120  # files may be fetched from afar
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(COMPOSE_FILE|COMPOSE_PATH_SEPARATOR)\s*[=:](.*)")
+_PLAIN = re.compile(r"""\s*(?:'([^'\\]*)'|"([^"\\$]*)"|([^'"\\$#]*?))\s*(?:\s#.*)?""")
+_EVERY = ("--profile", "*")  # a service that is named is started, whatever its profile
+
+
+def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
+    """Plan the command. ShimError: it cannot be told what it would start."""
+    named = files(found.options, os.environ, os.getcwd())
+    base = [real, *words[: found.start]]
+    every: Sequence[str] = _EVERY
+    try:
+        project = _config([*base, *every])
+    except ShimError:  # what only a service that is not wanted lacks
+        every = ()
+        project = _config(base)
+    daemon = describe([real, *words[: found.verb]])
+    folder = _project_folder(found.options, named)
+    choices, additions = _choose(real, daemon, project, folder, when)
+    command = f"docker compose {words[found.start]}"
+    left = [f"{name} goes as it is: {c.reason}" for name, c in choices.items() if c.uncovered]
+    if not additions:
+        line = f"{command}: {'; '.join(left)}" if left else ""
+        return Plan(words, line, uncovered=bool(left))
+    services = {name: _entry(add) for name, add in additions.items()}
+    text = json.dumps({"services": services}, indent=2) + "\n"
+    options = [word for name in named for word in ("-f", name)]
+    _prove(_config([*base, *options, "-f", "-", *every], text), project, services)
+    path = kept.name(text, "compose")
+    changed = {name: choices[name] for name in additions}
+    reasons = "; ".join(dict.fromkeys(choice.reason for choice in changed.values()))
+    diffs = dict.fromkeys(add.diff for add in additions.values())
+    return Plan(
+        [*words[: found.start], *options, "-f", path, *words[found.start :]],
+        "; ".join([f"{command} -f {path}: {', '.join(changed)}: {reasons}", *left]),
+        {path: text, **{name: t for add in additions.values() for name, t in add.files.items()}},
+        "".join([unified("", text, path), *diffs]),
+        changed,
+        bool(left),
+    )
+
+
+def files(
+    options: Sequence["commandline.Option"], environment: Mapping[str, str], folder: str
+) -> list[str]:
+    """Give the files that compose reads by itself, run in ``folder``; none if ``-f`` names them.
+
+    ShimError: they are not to be told, or not to be read twice.
+    """
+    given = [value or "" for name, value in options if name == "file"]
+    where = os.path.join(folder, _option(options, "project-directory", "workdir"))
+    if not given:
+        variables = {**_dotenv(options, environment, where), **environment}
+        separator = variables.get("COMPOSE_PATH_SEPARATOR") or ":"
+        listed = variables.get("COMPOSE_FILE")
+        found = listed.split(separator) if listed is not None else _default_files(where)
+        found = [name if name == "-" else os.path.join(folder, name) for name in found]
+    if "-" in (given or found):
+        raise ShimError("a compose file from standard input can be read once only")
+    return [] if given else found
+
+
+def _default_files(folder: str) -> list[str]:
+    """Give the first of ``FILES`` in ``folder`` or above it, and the override beside it."""
+    folder = os.path.abspath(folder)
+    while not (found := _first(folder, FILES)):
+        if folder == os.path.dirname(folder):
+            raise ShimError("compose finds no file here")
+        folder = os.path.dirname(folder)
+    return [*found, *_first(folder, OVERRIDES)]
+
+
+def _first(folder: str, names: Sequence[str]) -> list[str]:
+    there = (os.path.join(folder, name) for name in names)
+    return [path for path in there if os.path.exists(path)][:1]
+
+
+def _dotenv(
+    options: Sequence["commandline.Option"], environment: Mapping[str, str], folder: str
+) -> dict[str, str]:
+    """Give what the project's .env says of ``_ASSIGNMENT``'s names. ShimError: too intricate."""
+    listed = [value or "" for name, value in options if name == "env-file"]
+    listed = listed or [
+        name for name in environment.get("COMPOSE_ENV_FILES", "").split(",") if name
+    ]
+    if not listed and not _truth(environment.get("COMPOSE_DISABLE_ENV_FILE", "")):
+        listed = [os.path.join(folder, ".env")]
+    found: dict[str, str] = {}
+    for name in listed:
+        try:
+            with open(os.path.expanduser(name), encoding="utf-8", errors="replace") as file:
+                assignments = [match for line in file if (match := _ASSIGNMENT.match(line))]
+        except FileNotFoundError:
+            continue  # .env need not be there; compose itself minds the others
+        for assignment in assignments:
+            value = _PLAIN.fullmatch(assignment[2].strip())
+            if not value:
+                raise ShimError(f"{assignment[1]} is not a plain value", subject=name)
+            found[assignment[1]] = value[1] or value[2] or value[3] or ""
+    return found
+
+
+def _truth(text: str) -> bool:
+    return bool(text) and commandline.truth("COMPOSE_DISABLE_ENV_FILE", text)
+
+
+def _option(options: Sequence["commandline.Option"], *names: str) -> str:
+    """Give the last value of an option that goes by ``names``; empty: it is not there."""
+    return next((value or "" for name, value in reversed(options) if name in names), "")
+
+
+def _project_folder(options: Sequence["commandline.Option"], named: Sequence[str]) -> str:
+    """Give what compose takes relative paths as relative to."""
+    folder = _option(options, "project-directory", "workdir")
+    if folder:
+        return os.path.abspath(folder)
+    first = next((value or "" for name, value in options if name == "file"), "")
+    return os.path.dirname(os.path.abspath(first or named[0]))
+
+
+def _config(command: Sequence[str], stdin: str = "") -> dict[str, Any]:
+    """Give the project as compose resolves it. ShimError: it does not."""
+    try:
+        done = subprocess.run(
+            [*command, "config", "--format", "json"],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CONFIG_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ShimError(f"compose config took more than {_CONFIG_SECONDS} seconds") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise ShimError(f"compose config failed: {lines[-1]}")
+    try:
+        project = json.loads(done.stdout)
+    except ValueError:
+        raise ShimError("compose config printed no JSON") from None
+    if not isinstance(project, dict) or not isinstance(project.get("services"), dict):
+        raise ShimError("compose config told of no services")
+    return project
+
+
+def _choose(
+    real: str, daemon: Daemon, project: dict[str, Any], folder: str, when: When
+) -> tuple[dict[str, Choice], dict[str, Addition]]:
+    """Decide for each service: what was chosen, and what to add to those that need something."""
+    choices: dict[str, Choice] = {}
+    additions: dict[str, Addition] = {}
+    for name, service in project["services"].items():
+        if "provider" in service:  # made by a program of its own, no container of Docker's
+            continue
+        options = [str(option).replace("$$", "$") for option in service.get("security_opt") or ()]
+        privileged, runtime = bool(service.get("privileged")), str(service.get("runtime") or "")
+        request = requested(options, privileged, runtime, folder)
+        choices[name] = choose(daemon, request, when)
+        if choices[name].action != "nothing":
+            additions[name] = addition(real, daemon, request, choices[name])
+    return choices, additions
+
+
+def _entry(add: Addition) -> dict[str, Any]:
+    """Give the entry of a service that adds ``add``; compose takes $$ for a dollar sign."""
+    if add.name == "runtime":
+        return {"runtime": add.value}
+    return {"security_opt": [add.value.replace("$", "$$")]}
+
+
+def _prove(after: dict[str, Any], before: dict[str, Any], services: dict[str, Any]) -> None:
+    """See that the project with our file is what it was, but for what was to be added."""
+    expected = deepcopy(before)
+    for name, entry in deepcopy(services).items():
+        service = expected["services"][name]
+        if "security_opt" in entry:  # compose appends; the daemon takes the last
+            entry["security_opt"][:0] = service.get("security_opt") or ()
+        service.update(entry)
+    if after != expected:
+        raise ShimError("with one more file compose would make another project of it")
