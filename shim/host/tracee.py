@@ -13,7 +13,7 @@ from shim.host.libc import ptrace
 
 _WALL = 0x40000000
 _AT_ONCE = os.WNOHANG | _WALL
-_STOPPED = 0x7F  # WIFSTOPPED() of wait.h
+_STOPPED = 0x7F
 # Looks before sleeping. With one processor to run on, looking would keep the thread from it.
 _SPINS = 400 if len(os.sched_getaffinity(0)) > 1 else 0
 _EXECED = "the process started its program without loading a filter"
@@ -28,6 +28,10 @@ _info_address = ctypes.addressof(_info_buffer)
 
 class GoneError(ShimError):
     """The thread ended, or replaced itself by another program, before what was waited for."""
+
+
+class EndedError(GoneError):
+    """The thread ended."""
 
 
 class Tracee:
@@ -46,7 +50,7 @@ class Tracee:
         status = self._wait()
         if status >> 16 == abi.PTRACE_EVENT_EXEC:
             raise GoneError(_EXECED)
-        self.signal = 0 if status >> 16 else status >> 8 & 0xFF
+        self.signal = resumption(status)[0]
 
     def next_call(self, numbers: "tuple[int, ...]") -> "tuple[int, int, tuple[int, ...]]":
         """Run on to the thread's next entry of a call in ``numbers``: (arch, nr, args)."""
@@ -114,39 +118,55 @@ class Tracee:
 
     def _resume_to_call(self) -> None:
         signal, self.signal = self.signal, 0
-        request = abi.PTRACE_SYSCALL
+        listen = 0
         while True:
-            ptrace(request, self.pid, 0, signal)
+            ptrace(listen or abi.PTRACE_SYSCALL, self.pid, 0, signal)
             status = self._wait()
-            signal, event = status >> 8 & 0xFF, status >> 16
-            request = abi.PTRACE_SYSCALL
-            if signal == 5 | 0x80:  # SIGTRAP | PTRACE_O_TRACESYSGOOD's mark
+            if status >> 8 == 5 | 0x80:  # SIGTRAP | PTRACE_O_TRACESYSGOOD's mark
                 return
-            if event == abi.PTRACE_EVENT_EXEC:
+            if status >> 16 == abi.PTRACE_EVENT_EXEC:
                 raise GoneError(_EXECED)
-            if event == abi.PTRACE_EVENT_STOP:
-                # A job-control stop must stay one until its SIGCONT (ptrace(2), PTRACE_LISTEN).
-                if signal in _STOP_SIGNALS:
-                    request = abi.PTRACE_LISTEN
-                signal = 0
+            signal, listen = resumption(status)
 
     def _wait(self) -> int:
-        """Wait for the next stop and give its status.
+        """Wait for the next stop and give its status."""
+        return self._stopped(wait_for(self.pid)[1])
 
-        Looking a few hundred times before sleeping makes a stop about five times cheaper: what
-        costs is to wake a processor that went idle (docs/injection.md has the figures).
-        """
-        wait, pid, at_once = os.waitpid, self.pid, _AT_ONCE
-        for _ in range(_SPINS):
-            found, status = wait(pid, at_once)
-            if found:
-                break
-        else:
-            _, status = wait(pid, _WALL)
-        if status & 0xFF != _STOPPED:
-            raise GoneError("the process ended before it loaded a filter")
+    def _stopped(self, status: int) -> int:
+        if not is_stop(status):
+            raise EndedError("the process ended before it loaded a filter")
         self.stops += 1
         return status
+
+
+def wait_for(pid: int) -> "tuple[int, int]":
+    """Wait until tracee ``pid`` (-1: any) has stopped or ended; give which one and its status.
+
+    Looking a few hundred times before sleeping makes a stop about five times cheaper: what
+    costs is to wake a processor that went idle (docs/injection.md has the figures).
+    """
+    wait = os.waitpid
+    for _ in range(_SPINS):
+        found = wait(pid, _AT_ONCE)
+        if found[0]:
+            return found
+    return wait(pid, _WALL)
+
+
+def is_stop(status: int) -> bool:
+    """Tell whether a wait status is that of a stop: WIFSTOPPED() of wait.h."""
+    return status & 0xFF == _STOPPED
+
+
+def resumption(status: int) -> "tuple[int, int]":
+    """Give the signal to hand on after a stop, and PTRACE_LISTEN if it must last, else 0."""
+    signal, event = status >> 8 & 0xFF, status >> 16
+    if not event:
+        return signal, 0
+    # A job-control stop must stay one until its SIGCONT (ptrace(2), PTRACE_LISTEN).
+    if event == abi.PTRACE_EVENT_STOP and signal in _STOP_SIGNALS:
+        return 0, abi.PTRACE_LISTEN
+    return 0, 0
 
 
 def installed_filters(pid: int) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 import os
 
+from shim.errors import ShimError
+
 
 def leave(*keep: int) -> None:
     """Go into a session of our own, without any of our open files but ``keep``.
@@ -19,3 +21,14 @@ def leave(*keep: int) -> None:
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def give_up_after(seconds: int) -> None:
+    """Have ShimError raised here after ``seconds``; 0 takes that back."""
+    import _signal
+
+    def too_late(_number: int, _frame: object) -> None:
+        raise ShimError(f"no filter was loaded within {seconds} seconds")
+
+    _signal.signal(_signal.SIGALRM, too_late)
+    _signal.alarm(seconds)

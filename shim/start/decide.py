@@ -6,9 +6,9 @@ from shim.errors import ShimError
 from shim.profile.says import says
 from shim.startjson import loads
 
-# crun takes a raw program from this annotation instead of linux.seccomp (crun.1, 0.18); only root
-# can have put it into a bundle, and then only the program itself can tell what it denies.
-_RAW_BPF = "run.oci.seccomp_bpf_data"
+# crun takes a raw program from this annotation instead of linux.seccomp (crun.1, 0.18). Engines
+# pass users' annotations on: then only the program itself can tell what it denies.
+RAW_BPF = "run.oci.seccomp_bpf_data"
 
 
 def read_config(bundle: str) -> "dict[str, object]":
@@ -16,9 +16,16 @@ def read_config(bundle: str) -> "dict[str, object]":
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, "rb") as file:
-            config = loads(file.read())
+            data = file.read()
     except OSError as error:
         raise ShimError(f"cannot read: {error.strerror}", subject=path) from None
+    return parse_config(data, path)
+
+
+def parse_config(data: "bytes | str", path: str) -> "dict[str, object]":
+    """Read the text of a config.json; ShimError says why it cannot be believed."""
+    try:
+        config = loads(data)
     except ValueError as error:
         raise ShimError(f"is not JSON: {error}", subject=path) from None
     if not isinstance(config, dict):
@@ -27,17 +34,18 @@ def read_config(bundle: str) -> "dict[str, object]":
 
 
 def denied_by_default(
-    config: "dict[str, object]", calls: "dict[str, int]"
+    config: "dict[str, object]", calls: "dict[str, int]", *, raw_bpf: bool
 ) -> "tuple[dict[str, int], dict[str, int], str]":
     """Sort ``calls`` by what ``config`` says: denied only by the default, allowed by name, reasons.
 
-    The reasons tell of those that are in neither. ShimError: the profile cannot be understood.
+    The reasons tell of those that are in neither. With ``raw_bpf`` the runtime may be one that
+    takes a program from the annotation. ShimError: the profile cannot be understood.
     """
     linux = config.get("linux") or {}
     annotations = config.get("annotations") or {}
     if not isinstance(linux, dict) or not isinstance(annotations, dict):
         raise ShimError("linux or annotations is not an object", subject="config.json")
-    if _RAW_BPF in annotations:
+    if raw_bpf and RAW_BPF in annotations:
         return dict(calls), {}, ""
     denied, named, reasons = {}, {}, []
     for name, nr in calls.items():
@@ -61,7 +69,8 @@ def needing(
     ``runtime`` makes it: a path, or a name to be looked for. The reason tells of the other calls.
     ShimError: the profile cannot be understood.
     """
-    denied, named, reason = denied_by_default(config, calls)
+    raw_bpf = not os.path.basename(runtime).startswith("runc")
+    denied, named, reason = denied_by_default(config, calls, raw_bpf=raw_bpf)
     for name, nr in named.items():
         if _knows(runtime, name):
             reason += f"; {name}: allowed by name, which {runtime} knows"

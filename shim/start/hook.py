@@ -10,11 +10,12 @@ import sys
 
 from shim import abi, config, journal
 from shim.errors import ShimError
+from shim.start.needed import needed_calls
 from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from shim.host.tracee import Tracee
 
@@ -32,6 +33,7 @@ def main(argv: "list[str]") -> int:
     except ShimError as error:
         return _complain(str(error), 2)
     settings, doubt = config.load(path)
+    canary = canary or settings["canary"]
     start = Start(settings)
     try:
         if doubt:
@@ -47,7 +49,7 @@ class Start:
 
     __slots__ = ("deny", "facts", "path", "pid")
 
-    def __init__(self, settings: "dict[str, str]") -> None:
+    def __init__(self, settings: "dict[str, Any]") -> None:
         self.deny = settings["on_error"] == "deny"
         self.path = settings["log"]
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
@@ -59,16 +61,21 @@ class Start:
 
     def fail(self, error: Exception) -> int:
         """Say that nothing could be done and why; then allow or refuse as the admin chose."""
+        reason = self.log_failure(error)
+        if not self.deny:
+            return _complain(f"container left as it was: {reason}", 0)
+        message = f"start refused (on_error: deny): {reason}"
+        tell(self.pid, message)  # crun shows nobody what a failing hook says
+        return _complain(message, 1)
+
+    def log_failure(self, error: Exception) -> str:
+        """Log that nothing could be done, if that can be done; give the reason."""
         reason = str(error) if isinstance(error, ShimError | OSError) else repr(error)
         try:
             self.log("refused" if self.deny else "failed", level="error", reason=reason)
         except OSError as unlogged:
             reason = f"{reason}; and the log cannot be written: {unlogged}"
-        if not self.deny:
-            return _complain(f"container left as it was: {reason}", 0)
-        message = f"start refused (on_error: deny): {reason}"
-        _tell_container(self.pid, message)  # crun shows nobody what a failing hook says
-        return _complain(message, 1)
+        return reason
 
     def read_state(self) -> None:
         """Read the state that the runtime gives; ShimError if it is none."""
@@ -88,7 +95,7 @@ class Start:
 
     def decide(self, canary: int) -> int:
         """Find out whether this container needs an adjustment and, if so, have it made."""
-        needed, reason = self._needed_calls(canary)
+        needed, self.facts["state"], reason = needed_calls(canary)
         if not needed:
             return self._leave(reason)
         # Its imports are half of what an injection adds: it begins with them while we decide.
@@ -106,22 +113,6 @@ class Start:
         config = read_config(str(self.facts["bundle"]))
         self.facts["runtime"] = runtime = _runtime()
         return needing(config, needed, runtime)
-
-    def _needed_calls(self, canary: int) -> "tuple[dict[str, int], str]":
-        """Give the calls that this kernel lets filters deny, or why there are none."""
-        if canary:
-            self.facts["state"] = "canary"
-            return {f"canary-{canary}": canary}, ""
-        from shim.host.cache import facts
-
-        host = facts()
-        states = {name: call["state"] for name, call in host["syscalls"].items()}
-        self.facts["state"] = states
-        if unknown := [name for name, state in states.items() if state == "unknown"]:
-            why = "; ".join(f"{n}: {host['syscalls'][n].get('reason', '')}" for n in unknown)
-            raise ShimError(f"the kernel's state is unknown: {why}")
-        needed = {n: c["nr"] for n, c in host["syscalls"].items() if c["state"] == "filtered"}
-        return needed, "this kernel does not let a filter deny any of these calls"
 
     def _leave(self, reason: str) -> int:
         self.log("left-alone", reason=reason)
@@ -217,8 +208,8 @@ def _too_late(_number: int, _frame: object) -> None:
     raise ShimError(f"the container's init loaded no filter within {_FOLLOW_SECONDS} seconds")
 
 
-def _tell_container(pid: int, message: str) -> None:
-    """Write ``message`` to the container's standard error: the hook's own is closed by now."""
+def tell(pid: int, message: str) -> None:
+    """Write ``message`` to the standard error of ``pid``: our own may be closed by now."""
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
         fd = os.open(f"/proc/{pid}/fd/2", flags)

@@ -1,0 +1,227 @@
+"""``RUNTIME exec``: the filter of a process that joins a running container.
+
+No hook runs for such a process. crun loads the program that it kept when the container was created,
+so that one is made longer on disk. runc compiles the container's profile once more: its new process
+is followed, as a hook follows a container's init, until it loads the result.
+"""
+
+import os
+import sys
+
+from shim import abi
+from shim.errors import ShimError
+from shim.start.background import give_up_after, leave
+from shim.start.become import become
+from shim.start.hook import Start, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from shim.host.family import Family, Member
+
+_SEIZE_SECONDS = 10
+_FOLLOW_SECONDS = 120
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+
+
+def run(
+    real: str,
+    argv: "list[str]",
+    root: str,
+    container_id: str,
+    settings: "dict[str, str]",
+    calls: "dict[str, int]",
+) -> "NoReturn":
+    """Become the runtime ``real`` with the whole command line ``argv``, whose verb is exec.
+
+    ``root`` and ``container_id`` are what the command line says, ``root`` empty if nothing;
+    ``calls`` (name to number) are to be let through where the container's profile denies them by
+    its default only. OSError: ``real`` cannot be executed.
+    """
+    start = Exec(settings)
+    start.facts |= {"container": container_id, "runtime": real, "kernel": os.uname().release}
+    try:
+        if calls:
+            start.prepare(root, container_id, calls)
+    except Exception as error:  # a fault of ours must not be what stops an exec
+        if code := start.fail(error):
+            os._exit(code)
+    become(real, argv)
+
+
+class Exec(Start):
+    """One exec: its settings and what is known of it, for the log."""
+
+    __slots__ = ()
+
+    def __init__(self, settings: "dict[str, str]") -> None:
+        super().__init__(settings)
+        self.facts["process"] = "exec"
+
+    def fail(self, error: Exception) -> int:
+        """Log why nothing could be done; say it only where that refuses the exec."""
+        reason = self.log_failure(error)
+        if not self.deny:
+            return 0
+        message = f"exec refused (on_error: deny): {reason}"
+        if self.pid:
+            tell(self.pid, message)
+        else:
+            sys.stderr.write(f"seccomp-shim: {message}\n")
+            sys.stderr.flush()
+        return 1
+
+    def prepare(self, root: str, container: str, calls: "dict[str, int]") -> None:
+        """See to it that the runtime's new process lets ``calls`` through."""
+        from shim.start import states
+
+        real = str(self.facts["runtime"])
+        path, cruns = states.folder(root, container, real)
+        if cruns:
+            self._lengthen(path, calls)
+            return
+        from shim.start.decide import needing
+
+        config, bundle = states.runc_config(path)
+        self.facts["bundle"] = bundle
+        denied, _ = needing(config, calls, real)
+        if denied:
+            _Tracer(self, denied)
+
+    def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
+        """Make the program longer that crun has kept in ``path``, if that is needed."""
+        from shim.start import states
+        from shim.start.augment import LeftAlone, augment
+
+        old = states.crun_filter(path)
+        if not old:
+            return
+        try:
+            new, facts = augment(old, calls)
+        except LeftAlone:
+            return
+        self.facts |= {"mechanism": "raw-bpf", **facts}
+        self.log("adjusting")
+        states.replace_crun_filter(path, new)
+        self.log("adjusted")
+
+
+class _Tracer:
+    """A process beside us that holds this one, and will follow what it starts as the runtime."""
+
+    __slots__ = ("answer", "go", "member", "start")
+
+    def __init__(self, start: Exec, calls: "dict[str, int]") -> None:
+        """Return once we are held; ShimError if we are not."""
+        import select
+
+        self.start = start
+        self.member: Member | None = None
+        reader, self.answer = os.pipe()
+        self.go, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self._become(calls)
+        os.close(self.answer)
+        os.close(self.go)
+        try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # our caller ignores SIGCHLD, and so do we
+        tracer = int.from_bytes(os.read(reader, 4), "little")
+        if os.path.exists(_YAMA):
+            _let_trace(tracer)
+        os.write(writer, b"g")
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
+        answer = os.read(reader, 4096) if ready else b""
+        os.close(reader)
+        if answer != b"seized":
+            if tracer:
+                os.kill(tracer, 9)
+            raise ShimError(answer.decode() or "the tracer did not answer")
+
+    def _become(self, calls: "dict[str, int]") -> "NoReturn":
+        """Be the child that leaves the tracer to init: the runtime must have no child of ours."""
+        code = 1
+        try:
+            runtime = os.getppid()
+            if tracer := os.fork():
+                os.write(self.answer, tracer.to_bytes(4, "little"))
+            else:
+                leave(self.answer, self.go)
+                self._trace(runtime, calls)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _trace(self, runtime: int, calls: "dict[str, int]") -> None:
+        from shim.host.family import Family
+
+        os.read(self.go, 1)
+        try:
+            family = Family(runtime, abi.PTRACE_O_EXITKILL if self.start.deny else 0)
+        except OSError as error:
+            os.write(self.answer, f"cannot trace the runtime: {error}".encode())
+            return
+        give_up_after(_FOLLOW_SECONDS)
+        os.write(self.answer, b"seized")
+        os.close(self.answer)
+        try:
+            self._follow(family, calls)
+        except BaseException as error:
+            self._fail(error, family)
+            return
+        give_up_after(0)
+        if self.member is not None:
+            _let_go(self.member)
+        if self.start.deny:
+            family.release()
+
+    def _follow(self, family: "Family", calls: "dict[str, int]") -> None:
+        from shim.host.tracee import EndedError
+
+        # The runtime starts beside us: what is imported now costs it nothing.
+        from shim.start.augment import LeftAlone
+        from shim.start.follow import follow
+
+        try:
+            self.member = family.threaded_child()
+            self.start.pid = self.member.pid
+            self.start.facts["pid"] = self.member.pid
+            follow(self.member, calls, self.start.log)
+        except (LeftAlone, EndedError) as reason:
+            self.start.log("left-alone", reason=str(reason))
+
+    def _fail(self, error: BaseException, family: "Family") -> None:
+        """Leave all as it is, or end what would run without the adjustment."""
+        fault = error if isinstance(error, Exception) else ShimError(repr(error))
+        give_up_after(0)
+        if not self.start.deny:
+            # The tracer's end lets go of all at once; to write the line may take its time.
+            if os.fork() == 0:
+                self.start.fail(fault)
+            return
+        self.start.pid = self.start.pid or family.root
+        self.start.fail(fault)
+        os.kill(self.start.pid, 9)
+        if self.member is not None:
+            family.release()  # the runtime shall tell of it; without a member it ends with us
+
+
+def _let_go(member: "Member") -> None:
+    try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+        member.detach()
+    except OSError:
+        pass  # gone: nothing holds it
+
+
+def _let_trace(tracer: int) -> None:
+    """Let ``tracer``, which is none of our ancestors, trace us where Yama asks for that."""
+    from shim.host.libc import prctl
+
+    try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+        prctl(abi.PR_SET_PTRACER, tracer)
+    except OSError:
+        pass  # Yama is not at work after all
