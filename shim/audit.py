@@ -11,8 +11,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-import structlog
-
 from shim import config, journal
 from shim.errors import ShimError
 from shim.startjson import dumps
@@ -54,6 +52,8 @@ def record(
 
 def logger(sink: Any) -> Any:
     """Give a structlog logger whose lines are those of ``shim.journal.render``."""
+    import structlog  # a tenth of a second, which who asks for the path alone need not wait
+
     return structlog.wrap_logger(
         sink,
         processors=[
@@ -83,6 +83,8 @@ def _in_order(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "Ev
 
 
 def _console(stream: TextIO) -> Any:
+    import structlog
+
     return structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=[structlog.processors.add_log_level, structlog.dev.ConsoleRenderer()],

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shim import files
+from shim import audit, files, journal
 from shim.engines.docker import commandline, kept
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
 from shim.engines.docker.daemon import describe
@@ -71,18 +71,17 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
 
 
 def prepare(planned: Plan) -> None:
-    """Log each choice and keep the files. ShimError, OSError: it cannot be done, so must not be."""
-    from shim import audit, journal
-
+    """Keep the files, then log each choice. ShimError, OSError: it must not be carried out."""
+    for path, text in planned.files.items():
+        kept.keep(path, text)
     for what, choice in planned.choices.items():
         fields: dict[str, object] = {
-            "mechanism": choice.action,
+            "mechanism": "name" if choice.action == "profile" else choice.value,
             "syscall": ", ".join(choice.calls),
             "reason": f"{what}: {choice.reason}",
         }
-        journal.append(journal.render("info", "docker", fields), audit.path())
-    for path, text in planned.files.items():
-        kept.keep(path, text)
+        # Not by structlog: its import alone takes longer than all else here.
+        journal.append(journal.render("info", "adjusted", fields), audit.path())
 
 
 def requested(options: Sequence[str], privileged: bool, runtime: str, folder: str = "") -> Request:
