@@ -20,7 +20,7 @@ Run it again to upgrade; where nothing has changed it does nothing.
 
 What it puts where:
   DIR                            the program in a Python environment of its own
-  DIR/bin/seccomp-shim-hook      the OCI hook
+  DIR/bin/seccomp-shim-*         what engines call: the OCI hooks, and the runtime wrapper
   /usr/local/bin/seccomp-shim    a link to the command
   /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
   /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
@@ -59,14 +59,15 @@ find_python() {
     return 1
 }
 
-# render_hook PYTHON PACKAGE_DIR: print the hook executable.
+# render_hook PYTHON PACKAGE_DIR NAME: print one of the executables that engines call.
 render_hook() {
     case $1$2 in
         *[!A-Za-z0-9._/+-]*) die "$1 $2: paths of a hook may hold letters, digits and ._/+- only" ;;
     esac
     # A script's first line may have 255 characters (include/uapi/linux/binfmts.h).
     [ "${#1}" -le 240 ] || die "$1: too long for a script's first line"
-    sed -e "s|@PYTHON@|$1|" -e "s|@PACKAGE_DIR@|$2|" "$here/hooks/seccomp-shim-hook"
+    sed -e "s|@PYTHON@|$1|" -e "s|@PACKAGE_DIR@|$2|" -e "s|@DEPENDENCIES@|$2|" -e "s|@BIN@|$prefix/bin|" \
+        "$here/hooks/$3"
 }
 
 # --- system packages -------------------------------------------------------------------------
@@ -197,6 +198,15 @@ write_config() {
 
 # Where every adjustment is logged, one JSON line each.
 #log: /var/log/seccomp-shim/audit.jsonl
+
+# The real runtimes of the runtime wrapper, by name; the first is used where none is asked for.
+# Without this it is the first of runc and crun on PATH.
+#runtimes:
+#  runc: /usr/sbin/runc
+
+# To see containers being adjusted on any kernel: a call number from 337 to 423, which no kernel has,
+# is let through in place of the real calls.
+#canary: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"
 }
@@ -239,7 +249,13 @@ install_all() {
     fi
 
     packages=$("$version/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    render_hook "$python" "$packages" | replace "$prefix/bin/seccomp-shim-hook" 0755
+    for template in "$here"/hooks/seccomp-shim-*; do
+        name=${template##*/}
+        render_hook "$python" "$packages" "$name" | replace "$prefix/bin/$name" 0755
+    done
+    for name in seccomp-shim-runc seccomp-shim-crun; do
+        ln -sfn seccomp-shim-runtime "$prefix/bin/$name"
+    done
     ln -sfn "${version#"$prefix/"}" "$prefix/current.new"
     mv -fT -- "$prefix/current.new" "$prefix/current"
     ln -sfn ../current/bin/seccomp-shim "$prefix/bin/seccomp-shim"
@@ -286,7 +302,7 @@ remove_packages() {
 }
 
 remove_config() {
-    rm -f /etc/seccomp-shim/config.json  # the program's compiled copy
+    rm -f /etc/seccomp-shim/config.json /etc/seccomp-shim/config.lines  # compiled copies
     recorded=$(sed -n 's/^config //p' "$prefix/manifest")
     if [ "$purge" = yes ] || say "$recorded" | sha256sum --check --status 2>/dev/null; then
         rm -f /etc/seccomp-shim/config.yaml
@@ -313,7 +329,7 @@ uninstall_all() {
     remove_log
     rm -rf /run/seccomp-shim
     remove_packages
-    rm -rf -- "$prefix/bin/seccomp-shim" "$prefix/bin/seccomp-shim-hook" "$prefix/versions" \
+    rm -rf -- "$prefix/bin/seccomp-shim" "$prefix"/bin/seccomp-shim-* "$prefix/versions" \
         "$prefix/current" "$prefix/manifest"
     [ ! -d "$prefix/bin" ] || rmdir --ignore-fail-on-non-empty "$prefix/bin"
     rmdir --ignore-fail-on-non-empty "$prefix"
@@ -357,7 +373,7 @@ while [ $# -gt 0 ]; do
             ;;
         --render-hook)
             [ $# -eq 3 ] || die "--render-hook needs PYTHON and PACKAGE_DIR"
-            render_hook "$2" "$3"
+            render_hook "$2" "$3" seccomp-shim-hook
             exit 0
             ;;
         *) die "unknown option $1 (--help lists them)" ;;

@@ -4,11 +4,15 @@ YAML is too slow to read for every container, so the settings are kept again as 
 YAML file, with the size, time and inode of the file they came from. The first container after an
 edit compiles them anew. A file that anybody but its owner may write, or that neither root nor this
 user owns, is not believed.
+
+The runtime wrapper's shell part starts no interpreter to learn them: for it the same settings are
+kept as plain lines, in a third file that bears the YAML file's modification time.
 """
 
 import os
 import stat
 
+from shim import abi
 from shim.errors import ShimError
 from shim.startjson import dumps, loads
 
@@ -17,16 +21,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 PATH = "/etc/seccomp-shim/config.yaml"
-DEFAULTS: dict[str, str] = {
+DEFAULTS: "dict[str, Any]" = {
     # What to do when an adjustment was called for and could not be made, or not be logged:
     # "allow" starts the container as it would have started without us, "deny" refuses to.
     "on_error": "allow",
     # Where every adjustment is logged.
     "log": "/var/log/seccomp-shim/audit.jsonl",
+    # The runtime wrapper's real runtimes by name, where PATH is not to decide: the first is used
+    # where no name is asked for.
+    "runtimes": {},
+    # A call number that no kernel has, to be let through in place of the real calls: shows on any
+    # kernel whether containers are adjusted. 0 is none.
+    "canary": 0,
 }
+_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def load(path: str = PATH) -> tuple[dict[str, str], str]:
+def load(path: str = PATH) -> "tuple[dict[str, Any], str]":
     """Give the settings and, where they could not all be believed, one line that says why.
 
     With a broken YAML file the last good settings stay in force: an admin who asked for
@@ -44,29 +55,30 @@ def load(path: str = PATH) -> tuple[dict[str, str], str]:
         return {**DEFAULTS, **compiled.get("settings", {})}, f"{error}; the {used} are used"
 
 
-def compile_file(path: str = PATH) -> dict[str, str]:
+def compile_file(path: str = PATH) -> "dict[str, Any]":
     """Read and check the YAML file and keep it compiled beside itself; ShimError: what is wrong.
 
-    Where the compiled file cannot be written the settings hold all the same.
+    Where the compiled files cannot be written the settings hold all the same.
     """
     source = _identity(path)
     with open(path, "rb") as file:
         settings = parse(file.read(), path)
-    target = _compiled_path(path)
-    draft = f"{target}.{os.getpid()}"
+    document = dumps({"source": source, "settings": settings})
     try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, dumps({"source": source, "settings": settings}).encode())
-        finally:
-            os.close(fd)
-        os.rename(draft, target)
+        _keep(_compiled_path(path), document.encode())
+        _keep(_lines_path(path), lines({**DEFAULTS, **settings}).encode(), mtime_ns=source[1])
     except OSError:
         pass  # a read-only /etc: every start then compiles for itself, slower but right
     return {**DEFAULTS, **settings}
 
 
-def parse(text: bytes, path: str) -> dict[str, str]:
+def lines(settings: "dict[str, Any]") -> str:
+    """Give ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
+    text = f"on_error {settings['on_error']}\ncanary {settings['canary']}\n"
+    return text + "".join(f"runtime {name} {path}\n" for name, path in settings["runtimes"].items())
+
+
+def parse(text: bytes, path: str) -> "dict[str, Any]":
     """Check the YAML ``text``; ShimError names the first thing wrong in it."""
     import yaml
 
@@ -87,11 +99,45 @@ def parse(text: bytes, path: str) -> dict[str, str]:
             raise ShimError(f"on_error: {value!r}", subject=path, hint="allow or deny")
         if key == "log" and not (isinstance(value, str) and value.startswith("/")):
             raise ShimError(f"log: {value!r}", subject=path, hint="an absolute path")
+        if key == "runtimes":
+            _check_runtimes(value, path)
+        if key == "canary" and (type(value) is not int or value not in abi.CANARIES):
+            numbers = f"{abi.CANARIES.start} to {abi.CANARIES.stop - 1}"
+            raise ShimError(f"canary: {value!r}", subject=path, hint=f"a number from {numbers}")
     return document
+
+
+def _check_runtimes(value: object, path: str) -> None:
+    if not isinstance(value, dict):
+        hint = "lines such as  runc: /usr/sbin/runc"
+        raise ShimError("runtimes: must be a mapping of names to paths", subject=path, hint=hint)
+    for name, real in value.items():
+        if not isinstance(name, str) or not name or set(name) - _NAME_LETTERS:
+            hint = "letters, digits and ._- only"
+            raise ShimError(f"runtimes: the name {name!r}", subject=path, hint=hint)
+        if not (isinstance(real, str) and real.startswith("/") and real.isprintable()):
+            raise ShimError(f"runtimes: {name}: {real!r}", subject=path, hint="an absolute path")
 
 
 def _compiled_path(path: str) -> str:
     return path.removesuffix(".yaml") + ".json"
+
+
+def _lines_path(path: str) -> str:
+    return path.removesuffix(".yaml") + ".lines"
+
+
+def _keep(target: str, data: bytes, mtime_ns: int = 0) -> None:
+    draft = f"{target}.{os.getpid()}"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, data)
+        os.fchmod(fd, 0o644)  # whatever the umask: rootless users have the same settings
+        if mtime_ns:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+    finally:
+        os.close(fd)
+    os.rename(draft, target)
 
 
 def _identity(path: str) -> list[int]:

@@ -1,12 +1,16 @@
-"""A file read up to a limit; made, replaced and removed whole or not at all."""
+"""A file read up to a limit; made, replaced and removed whole or not at all.
 
-import contextlib
+The container start path imports this module: it imports nothing but the error.
+"""
+
 import os
 import stat
-import tempfile
-from collections.abc import Callable
 
 from shim.errors import ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def read(path: str, limit: int) -> bytes:
@@ -15,19 +19,27 @@ def read(path: str, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[], None]) -> None:
+def replace(
+    path: str,
+    data: bytes,
+    expected: bytes,
+    before_rename: "Callable[[], None]",
+    *,
+    durable: bool = True,
+) -> None:
     """Put ``data`` in the place of ``expected``, the file's content as it was read.
 
-    A reader sees the old file or the new one, also after a crash. A symbolic link stays one: its
-    target is replaced. Mode, owner and extended attributes (ACLs and security labels are such) are
-    kept. ``before_rename`` is called when all is written but nothing changed yet; what it raises
-    leaves the file as it was. ShimError: no regular file, or changed since it was read.
+    A reader sees the old file or the new one; if ``durable``, also after a crash. A symbolic link
+    stays one: its target is replaced. Mode, owner and extended attributes (ACLs and security labels
+    are such) are kept. ``before_rename`` is called when all is written but nothing changed yet;
+    what it raises leaves the file as it was. ShimError: no regular file, or changed since it was
+    read.
     """
     target = os.path.realpath(path)
     old = os.stat(target)
     if not stat.S_ISREG(old.st_mode):
         raise ShimError("is no regular file and cannot be replaced", subject=path)
-    draft = _draft(target, data, lambda fd: _take_after(target, old, fd))
+    draft = _draft(target, data, lambda fd: _take_after(target, old, fd), durable)
     try:
         if read(target, len(expected)) != expected:
             raise _changed(path)
@@ -37,13 +49,16 @@ def replace(path: str, data: bytes, expected: bytes, before_rename: Callable[[],
         except OSError as error:
             raise _about(path, error) from None
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        try:  # noqa: SIM105 - contextlib is an import that every container would pay for
             os.unlink(draft)
+        except FileNotFoundError:
+            pass
         raise
-    _sync_folder(os.path.dirname(target))
+    if durable:
+        _sync_folder(os.path.dirname(target))
 
 
-def create(path: str, data: bytes, mode: int, before_link: Callable[[], None]) -> None:
+def create(path: str, data: bytes, mode: int, before_link: "Callable[[], None]") -> None:
     """Put ``data`` where no file is, whole or not at all.
 
     A dangling symbolic link stays one: its target is made. ``before_link`` is called as
@@ -66,7 +81,7 @@ def create(path: str, data: bytes, mode: int, before_link: Callable[[], None]) -
     _sync_folder(os.path.dirname(target))
 
 
-def remove(path: str, expected: bytes, before_unlink: Callable[[], None]) -> None:
+def remove(path: str, expected: bytes, before_unlink: "Callable[[], None]") -> None:
     """Remove the file whose content is ``expected``; of a symbolic link, its target.
 
     ``before_unlink`` is called as ``before_rename`` is in ``replace``. ShimError: changed since.
@@ -79,11 +94,15 @@ def remove(path: str, expected: bytes, before_unlink: Callable[[], None]) -> Non
     _sync_folder(os.path.dirname(target))
 
 
-def _draft(target: str, data: bytes, finish: Callable[[int], None]) -> str:
+def _draft(target: str, data: bytes, finish: "Callable[[int], None]", durable: bool = True) -> str:
     """Write ``data`` to a file beside ``target`` and give its path; ``finish`` gets its fd."""
     folder = os.path.dirname(target)
+    draft = os.path.join(
+        folder, f".{os.path.basename(target)[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
+    )
     try:
-        fd, draft = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)[:200]}.")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(draft, flags, 0o600)
     except OSError as error:
         raise _about(folder, error) from None
     try:
@@ -91,7 +110,8 @@ def _draft(target: str, data: bytes, finish: Callable[[int], None]) -> str:
             file.write(data)
             finish(file.fileno())
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         os.unlink(draft)
         raise

@@ -48,6 +48,19 @@ def loads(text: "str | bytes") -> "Any":
     return value
 
 
+def value_at(text: str, at: int) -> "tuple[Any, int]":
+    """Read the one value that begins at ``at``: it and where it ends. ValueError: there is none."""
+    try:
+        from _json import make_scanner
+    except ImportError:
+        from json.scanner import make_scanner  # type: ignore[assignment]
+    try:
+        value, end = make_scanner(_CONTEXT)(text, at)
+    except (StopIteration, SystemError, RecursionError):
+        raise ValueError(f"no JSON value at {at}") from None
+    return value, int(end)
+
+
 def dumps(value: "Any") -> str:
     """Write one JSON document on one line, everything but ASCII escaped."""
     try:

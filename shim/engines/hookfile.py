@@ -1,12 +1,26 @@
-"""Make the hook executables from their templates in hooks/."""
+"""Make the executables that engines call from their templates in hooks/."""
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import shim
 from shim import data
 from shim.errors import ShimError
+
+# The real runtime that each link to the wrapper stands for (install.sh makes the same).
+LINKS = ("seccomp-shim-runc", "seccomp-shim-crun")
+
+
+def render_all(folder: Path, python: str = "") -> Path:
+    """Write every executable and link that install.sh would, into ``folder``; give it back."""
+    for template in sorted(data.directory("hooks").iterdir()):
+        render(folder / template.name, python, template.name)
+    for link in LINKS:
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to("seccomp-shim-runtime")
+    return folder
 
 
 def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> Path:
@@ -19,10 +33,22 @@ def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> P
     _owned_by_root(interpreter)
     packages = Path(shim.__file__).resolve().parent.parent
     text = (data.directory("hooks") / name).read_text(encoding="utf-8")
-    text = text.replace("@PYTHON@", interpreter).replace("@PACKAGE_DIR@", str(packages))
+    for place, value in {
+        "@PYTHON@": interpreter,
+        "@PACKAGE_DIR@": str(packages),
+        "@DEPENDENCIES@": _dependencies(),
+        "@BIN@": str(target.resolve().parent),
+    }.items():
+        text = text.replace(place, value)
     target.write_text(text, encoding="utf-8")
     target.chmod(0o755)
     return target
+
+
+def _dependencies() -> str:
+    """Give the folder of the libraries that we need, which is ours too unless we run in place."""
+    found = find_spec("pyseccomp")
+    return str(Path(found.origin).parent) if found and found.origin else ""
 
 
 def _owned_by_root(path: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/run/seccomp-shim"
 _PROBE = "probe.json"
+_IDLE = "idle"
 _STATES = ("absent", "filtered", "exempt")  # unknown is not kept: the next one may find out
 _LIMIT = 1 << 16
 
@@ -46,7 +47,25 @@ def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]
     }
     if _usable(found, boot, calls):
         write(_PROBE, found, directory)
+        note_idle(found, directory)
     return found
+
+
+def note_idle(found: "dict[str, Any]", directory: str = DIRECTORY) -> None:
+    """Leave word for the runtime wrapper's shell part whether this kernel needs nothing of us.
+
+    The line names the boot and the folder of the code that says so: a new version decides anew.
+    """
+    packages = os.path.realpath(__file__).rpartition("/shim/host/")[0]
+    idle = all(call["state"] in ("absent", "exempt") for call in found["syscalls"].values())
+    word = f"{found['kernel']['boot_id']} {packages}\n" if idle else ""
+    try:
+        with open(f"{directory}/{_IDLE}", encoding="utf-8") as file:
+            known = file.read(4096)
+    except (OSError, ValueError):
+        known = ""
+    if known != word:
+        _put(_IDLE, word.encode(), directory)
 
 
 def read(name: str, directory: str = DIRECTORY) -> "Any":
@@ -71,6 +90,10 @@ def read(name: str, directory: str = DIRECTORY) -> "Any":
 
 def write(name: str, document: object, directory: str = DIRECTORY) -> None:
     """Keep ``document`` as ``name`` if we are root; where that is not possible nothing is kept."""
+    _put(name, dumps(document).encode(), directory)
+
+
+def _put(name: str, text: bytes, directory: str) -> None:
     if os.geteuid() != 0:
         return
     try:
@@ -82,7 +105,6 @@ def write(name: str, document: object, directory: str = DIRECTORY) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(draft, flags, 0o600, dir_fd=folder)
         try:
-            text = dumps(document).encode()
             if os.write(fd, text) != len(text):
                 raise OSError
             os.fchmod(fd, 0o644)  # whatever the umask

@@ -25,24 +25,54 @@ def libseccomp_version(runtime: str, directory: str = cache.DIRECTORY) -> "str |
     A runtime is asked once per state of its binary and of the installed libraries, also if it has
     nothing to tell; one that gives no answer in time is asked again.
     """
+    return about(runtime, directory).libseccomp
+
+
+def about(runtime: str, directory: str = cache.DIRECTORY) -> "Runtime":
+    """Tell what ``runtime`` (a path or a name) is; the rest as of ``libseccomp_version``."""
     path = runtime if os.path.isabs(runtime) else find(runtime)
     try:
         identity = [_identity(path), _identity(_LOADER_CACHE)]
     except OSError:
-        return None
+        return Runtime(path, [], "", None)
     kept = cache.read(_NAME, directory)
     if not isinstance(kept, dict):
         kept = {}
     known = kept.get(path)
     if isinstance(known, dict) and known.get("identity") == identity:
-        version = known.get("libseccomp")
-        return version if isinstance(version, str) else None
+        program, version = known.get("program"), known.get("libseccomp")
+        if isinstance(program, str) and (version is None or isinstance(version, str)):
+            return Runtime(path, identity, program, version)
     try:
-        version = _ask(path)
+        program, version = _ask(path)
     except OSError:
-        return None
-    cache.write(_NAME, {**kept, path: {"identity": identity, "libseccomp": version}}, directory)
-    return version
+        return Runtime(path, identity, "", None)
+    entry = {"identity": identity, "program": program, "libseccomp": version}
+    cache.write(_NAME, {**kept, path: entry}, directory)
+    return Runtime(path, identity, program, version)
+
+
+class Runtime:
+    """One state of a runtime's binary and of the installed libraries.
+
+    ``program`` is what it calls itself, such as ``crun 1.8.1``, empty if it does not tell;
+    ``libseccomp`` is the version that it uses, None if unknown.
+    """
+
+    __slots__ = ("identity", "libseccomp", "path", "program")
+
+    def __init__(
+        self, path: str, identity: "list[list[int]]", program: str, libseccomp: "str | None"
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.program = program
+        self.libseccomp = libseccomp
+
+    def is_at_least(self, program: str, version: str) -> bool:
+        """Tell whether this is ``program`` (``runc``, ``crun``) of ``version`` or later."""
+        name, _, own = self.program.partition(" ")
+        return name == program and knows(own, version)
 
 
 def find(name: str) -> str:
@@ -63,7 +93,7 @@ def knows(version: "str | None", since: str) -> bool:
 
 
 def _numbers(version: str) -> "list[int]":
-    parts = version.partition("-")[0].split(".")
+    parts = version.partition("-")[0].partition("+")[0].split(".")
     return [int(part) if part.isdigit() else 0 for part in parts]
 
 
@@ -78,11 +108,15 @@ def _identity(path: str) -> "list[int]":
     return [info.st_size, info.st_mtime_ns, info.st_ino]
 
 
-def _ask(path: str) -> "str | None":
-    """Ask the runtime for its version, then the loader; OSError: they could not be asked."""
-    return (
-        _from_features(_run(path, "features", env=os.environ))
-        or _from_version(_run(path, "--version", env=os.environ))
+def _ask(path: str) -> "tuple[str, str | None]":
+    """Ask the runtime what it is, then the loader; OSError: they could not be asked."""
+    features = _run(path, "features", env=os.environ)
+    text = _run(path, "--version", env=os.environ)
+    program = text.partition("\n")[0].split()  # "runc version 1.1.5+ds1"
+    name = f"{program[0]} {program[2]}" if program[1:2] == ["version"] and program[2:] else ""
+    return name, (
+        _from_features(features)
+        or _from_version(text)
         or _from_loader(_run(path, "--version", env={"LD_TRACE_LOADED_OBJECTS": "1"}))
     )
 

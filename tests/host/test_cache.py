@@ -107,7 +107,8 @@ def test_the_folder_is_made_for_everybody_to_read_and_root_to_write(tmp_path: Pa
     finally:
         os.umask(old)
     assert folder.stat().st_mode & 0o777 == 0o755
-    assert [(f.name, f.stat().st_mode & 0o777) for f in folder.iterdir()] == [("probe.json", 0o644)]
+    made = {(f.name, f.stat().st_mode & 0o777) for f in folder.iterdir()}
+    assert {("probe.json", 0o644)} <= made <= {("probe.json", 0o644), ("idle", 0o644)}
 
 
 @pytest.fixture
@@ -171,7 +172,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 print(json.dumps(cache.facts(directory={str(tmp_path)!r})["syscalls"]))
 """
     assert isolated(code) == probe.probe(CALLS)
-    assert list(tmp_path.iterdir()) == []
+    kept = {file.name for file in tmp_path.iterdir()}
+    assert kept <= {"idle"}  # short enough for the limit
 
 
 START = {"shim", "shim.catalog", "shim.catalog.data", "shim.host", "shim.startjson"}

@@ -62,7 +62,16 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
     [
         ("on_error: maybe", "on_error: 'maybe' (allow or deny)"),
         ("log: here", "log: 'here' (an absolute path)"),
-        ("colour: red", "unknown setting 'colour' (there are: on_error, log)"),
+        (
+            "colour: red",
+            "unknown setting 'colour' (there are: on_error, log, runtimes, canary)",
+        ),
+        ("runtimes: runc", "runtimes: must be a mapping of names to paths"),
+        ("runtimes: {a b: /x}", "runtimes: the name 'a b' (letters, digits and ._- only)"),
+        ("runtimes: {runc: runc}", "runtimes: runc: 'runc' (an absolute path)"),
+        ('runtimes: {runc: "/a\\nruntime b /c"}', "runtimes: runc: '/a\\nruntime b /c'"),
+        ("canary: 335", "canary: 335 (a number from 337 to 423)"),
+        ("canary: yes", "canary: True (a number from 337 to 423)"),
         ("- on_error", "must be a mapping of settings"),
         ("on_error: [", "is not YAML"),
         ("a: !!python/object/apply:os.system [true]", "is not YAML"),

@@ -1,0 +1,177 @@
+"""The whole filter of a container as one program, for crun, which takes it as an annotation.
+
+crun looks at ``run.oci.seccomp_bpf_data`` at create and run, writes the program to the container's
+state in place of what it would have compiled, and loads it from there, for every exec too
+(src/libcrun/container.c, setup_seccomp, seccomp_generation; since 0.18). The flags and the listener
+of ``linux.seccomp`` stay in force beside it. Compiling takes a second, so a program is kept.
+"""
+
+import os
+import stat
+
+from shim import abi
+from shim.errors import ShimError
+from shim.filter import bpf
+from shim.start.augment import augment, sha256
+from shim.startjson import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from shim.host.runtime import Runtime
+
+_SINCE = "0.18"
+_ROOTS = "/run/seccomp-shim"
+_LIMIT = 8 * 4096
+_KEEP = 200
+# With these crun does something with a profile that a program cannot stand for.
+_ANNOTATIONS = (
+    "run.oci.seccomp_fail_unknown_syscall",
+    "run.oci.seccomp.plugins",
+    "run.oci.seccomp.receiver",
+)
+
+
+def unfit(config: "dict[str, object]", runtime: "Runtime") -> str:
+    """Say why a container of ``runtime`` cannot be given a program; empty: it can."""
+    if not runtime.is_at_least("crun", _SINCE) or not runtime.libseccomp:
+        return f"{runtime.program or runtime.path} takes none"
+    annotations = config.get("annotations") or {}
+    for name in _ANNOTATIONS:
+        if name in annotations:  # type: ignore[operator]  # an object: denied_by_default has looked
+            return f"the annotation {name} is there already"
+    seccomp = config["linux"]["seccomp"]  # type: ignore[index]  # and found a profile in it
+    if seccomp.get("listenerPath") or "SCMP_ACT_NOTIFY" in dumps(seccomp):
+        return "a listener decides on some calls"
+    return ""
+
+
+def program(
+    seccomp: "dict[str, object]", calls: "dict[str, int]", runtime: "Runtime"
+) -> "tuple[bytes, bool]":
+    """Give the filter of profile ``seccomp`` that lets ``calls`` through; whether it was kept.
+
+    ShimError: it cannot be made. LeftAlone: the filter lets all of them through as it is.
+    """
+    key = sha256(dumps([seccomp, calls, runtime.identity, runtime.libseccomp]).encode())
+    folder = _folder()
+    kept = _read(folder, key) if folder >= 0 else b""
+    if kept:
+        os.close(folder)
+        return kept, True
+    made = _compile(seccomp, calls, runtime.libseccomp or "")
+    if folder >= 0:
+        _write(folder, key, made)
+        os.close(folder)
+    return made, False
+
+
+def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str) -> bytes:
+    """Make the program through libseccomp and prove what it changes."""
+    try:
+        from shim.filter.compile import build
+        from shim.filter.prove import difference
+        from shim.host.libseccomp import system_libseccomp
+    except ImportError as error:
+        raise ShimError(f"cannot compile a filter: {error}") from None
+    rules = seccomp.get("syscalls") or []
+    names = [name for rule in rules for name in rule.get("names") or []]  # type: ignore[attr-defined]
+    version, known = system_libseccomp(list(dict.fromkeys(names)))
+    if version != release:
+        raise ShimError(f"libseccomp is {version} here, the runtime's is {release}")
+    for rule in (seccomp, *rules):  # type: ignore[misc]
+        action, key = (
+            ("defaultAction", "defaultErrnoRet") if rule is seccomp else ("action", "errnoRet")
+        )
+        if rule.get(key) is not None and rule.get(action) not in (
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_TRACE",
+        ):
+            raise ShimError("an errno beside an action that has none: crun refuses it")
+    # crun drops the names that its library does not resolve; the catalogue's numbers stay out too.
+    resolved = [
+        {**rule, "names": [name for name in rule.get("names") or [] if known[name]]}
+        for rule in rules  # type: ignore[attr-defined]
+    ]
+    before = build({**seccomp, "syscalls": resolved}).program()
+    after, _ = augment(before, calls)
+    found = difference(before, after)
+    changed = {(change.arch_name, change.nr.single, change.condition) for change in found.changes}
+    allowed = {change.after for change in found.changes}
+    if (
+        not found.complete
+        or allowed != {abi.SECCOMP_RET_ALLOW}
+        or not changed <= {("x86_64", nr, "") for nr in calls.values()}
+    ):
+        raise ShimError(f"the proof failed: {found.reason or '; '.join(map(str, found.changes))}")
+    return after
+
+
+def _folder() -> int:
+    """Open the folder that holds the programs, made if need be; -1 if there is none to trust."""
+    base = _ROOTS if os.geteuid() == 0 and _is_roots(_ROOTS) else ""
+    if not base and (own := os.environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
+        base = f"{own}/seccomp-shim"
+    if not base:
+        return -1
+    try:
+        for path in (base, f"{base}/bpf"):
+            if not os.path.isdir(path):
+                os.mkdir(path, 0o755 if path == _ROOTS else 0o700)
+        fd = os.open(f"{base}/bpf", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+    info = os.fstat(fd)
+    if info.st_uid == os.geteuid() and not info.st_mode & 0o077:
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _is_roots(path: str) -> bool:
+    """Tell whether we may use root's folder: another user namespace's root does not own it."""
+    try:
+        return os.stat(path).st_uid == 0
+    except FileNotFoundError:
+        return os.access(os.path.dirname(path), os.W_OK)
+    except OSError:
+        return False
+
+
+def _read(folder: int, key: str) -> bytes:
+    try:
+        fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:
+        return b""
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid():
+            return b""
+        data = os.read(fd, _LIMIT + 1)
+    finally:
+        os.close(fd)
+    try:
+        bpf.check(bpf.decode(data))
+    except ShimError:
+        return b""
+    return data
+
+
+def _write(folder: int, key: str, data: bytes) -> None:
+    """Keep a program; where that does not go, the next start compiles it again."""
+    draft = f".{key}.{os.getpid()}"
+    try:
+        names = os.listdir(folder)
+        for name in names if len(names) > _KEEP else ():
+            os.unlink(name, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(draft, flags, 0o600, dir_fd=folder)
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+        if written == len(data):
+            os.rename(draft, key, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.unlink(draft, dir_fd=folder)
+    except OSError:
+        pass

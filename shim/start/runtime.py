@@ -1,0 +1,212 @@
+"""The runtime wrapper's part for what starts a process: create, run, exec and restore.
+
+The shell part (hooks/seccomp-shim-runtime) has found the real runtime. For create, run and restore
+it waits for us and then executes it; for exec we become it ourselves.
+"""
+
+import gc
+import os
+import sys
+
+from shim import abi, config, files, journal
+from shim.errors import ShimError, printable
+from shim.start.commandline import CommandLine
+from shim.start.hook import Start
+from shim.start.needed import needed_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+GO, REFUSED = 0, 4
+_LIMIT = 16 << 20
+
+
+def main(argv: "list[str]") -> int:
+    """Prepare one start: GO for the real runtime to be executed, REFUSED when that was said.
+
+    ``argv`` is the folder of our executables, the real runtime, the settings' path, the canary
+    asked for (0: none), and the runtime's own command line. With ``settings`` and the settings'
+    path alone they are printed for the shell part.
+    """
+    gc.disable()  # a few milliseconds of life leave nothing worth collecting
+    if argv[0] == "settings":
+        sys.stdout.write(config.lines(config.load(argv[1])[0]))
+        sys.stdout.flush()
+        return 0
+    folder, real, path, canary, *words = argv
+    line = CommandLine(words)
+    settings, doubt = config.load(path)
+    start = Wrapped(settings, line, real)
+    try:
+        number = int(canary) if canary.isdigit() else -1
+        if number and number not in abi.CANARIES:
+            raise ShimError(f"cannot use --canary {canary}")
+        if doubt:
+            start.log("config", level="error", reason=doubt)
+        number = number or settings["canary"]
+        calls, start.facts["state"], reason = needed_calls(number)
+        if not calls:
+            _note_idle()
+        if line.verb == "exec":
+            _exec(real, words, line, settings, calls)
+        elif line.verb in ("create", "run"):
+            start.arrange(calls, reason, folder, _options(path, number))
+        elif line.verb == "restore":
+            start.log("left-alone", reason="what is restored has the filter of its checkpoint")
+    except Exception as error:  # a fault of ours must not be what stops a container
+        return start.fail(error)
+    return GO
+
+
+class Wrapped(Start):
+    """One start through the wrapper: whose config.json is still to be read by the runtime."""
+
+    __slots__ = ("document", "line", "real")
+
+    def __init__(self, settings: "dict[str, Any]", line: CommandLine, real: str) -> None:
+        super().__init__(settings)
+        self.line = line
+        self.real = real
+        bundle = os.path.abspath(line.options.get("bundle", "."))
+        self.document = os.path.join(bundle, line.options.get("config", "config.json"))
+        self.facts = {
+            "mechanism": "",
+            "container": line.rest[0] if line.rest else "",
+            "bundle": bundle,
+            "runtime": real,
+            "kernel": os.uname().release,
+        }
+
+    def fail(self, error: Exception) -> int:
+        """Log why nothing could be done; say it only where that refuses the start.
+
+        A runtime's standard error is often the container's own: what is no refusal is not for it.
+        """
+        reason = self.log_failure(error)
+        if not self.deny:
+            self._tell_engine("warning", f"container left as it was: {reason}")
+            return GO
+        message = f"start refused (on_error: deny): {reason}"
+        self._tell_engine("error", message)
+        sys.stderr.write(f"seccomp-shim: {printable(message)}\n")
+        sys.stderr.flush()
+        return REFUSED
+
+    def arrange(
+        self, calls: "dict[str, int]", reason: str, folder: str, options: "list[str]"
+    ) -> None:
+        """Change the config.json so that the container's filter lets ``calls`` through.
+
+        ``reason`` is why there are none, ``folder`` that of our executables, ``options`` what they
+        are to be called with. ShimError, OSError: nothing was changed.
+        """
+        if not calls:
+            self.log("left-alone", reason=reason)
+            return
+        data = _read(self.document)
+        if data is None:
+            return  # the runtime will say what is wrong with it
+        from shim.host.runtime import about
+        from shim.start.bundle import change, enter
+
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise ShimError("is not UTF-8", subject=self.document) from None
+        runtime = about(self.real)
+        made = change(text, calls, runtime)
+        if not made.mechanism:
+            self.facts |= made.facts
+            self.log("left-alone")
+            return
+        new = made.text
+        if made.mechanism == "filter-injection":
+            # runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
+            newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
+            stage = "createRuntime" if newer else "prestart"
+            new = enter(new, stage, _entry(f"{folder}/seccomp-shim-hook", options))
+        if os.access(f"{folder}/seccomp-shim-verify", os.X_OK):
+            more = [*options, "--mechanism", made.mechanism]
+            new = enter(new, "poststart", _entry(f"{folder}/seccomp-shim-verify", more))
+
+        def log() -> None:
+            if made.mechanism != "filter-injection":  # the hook logs what the tracer does
+                self.facts |= {"mechanism": made.mechanism, **made.facts}
+                self.log("adjusted")
+
+        if new != text:
+            files.replace(self.document, new.encode(), data, log, durable=False)
+
+    def _tell_engine(self, level: str, message: str) -> None:
+        """Write ``message`` where the runtime would: its --log file, in its format."""
+        path = self.line.options.get("log", "")
+        if not path:
+            return
+        if self.line.options.get("log-format") == "json":
+            from shim.startjson import dumps
+
+            document = {"level": level, "msg": f"seccomp-shim: {message}"}
+            line = dumps({**document, "time": journal.timestamp()})
+        else:
+            text = printable(message).replace("\\", "\\\\").replace('"', '\\"')
+            line = f'time="{journal.timestamp()}" level={level} msg="seccomp-shim: {text}"'
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            fd = os.open(path, flags, 0o644)
+            os.write(fd, line.encode() + b"\n")
+            os.close(fd)
+        except OSError:
+            pass  # the audit log has it
+
+
+def _exec(
+    real: str,
+    words: "list[str]",
+    line: CommandLine,
+    settings: "dict[str, Any]",
+    calls: "dict[str, int]",
+) -> None:
+    from shim.start.become import become
+
+    argv = [real, *words]
+    if not calls:
+        become(real, argv)
+    from shim.start.exec import run
+
+    run(real, argv, line.options.get("root", ""), line.container(), settings, calls)
+
+
+def _read(path: str) -> "bytes | None":
+    """Read a config.json, None if it is not there; ShimError if it is none to be changed."""
+    import stat
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ShimError(f"cannot read: {error.strerror}", subject=path) from None
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ShimError("is no regular file", subject=path)
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ShimError(f"has more than {_LIMIT >> 20} MiB", subject=path)
+    return data
+
+
+def _entry(path: str, options: "list[str]") -> "dict[str, object]":
+    return {"path": path, "args": [path, *options]}
+
+
+def _options(path: str, canary: int) -> "list[str]":
+    """Give what our hooks are to be called with so that they see what we see."""
+    options = ["--config", path] if path != config.PATH else []
+    return [*options, "--canary", str(canary)] if canary else options
+
+
+def _note_idle() -> None:
+    from shim.host.cache import facts, note_idle
+
+    note_idle(facts())
