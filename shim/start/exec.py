@@ -6,7 +6,6 @@ is followed, as a hook follows a container's init, until it loads the result.
 """
 
 import os
-import sys
 
 from shim import abi
 from shim.errors import ShimError
@@ -37,7 +36,8 @@ def run(
 
     ``root`` and ``container_id`` are what the command line says, ``root`` empty if nothing;
     ``calls`` (name to number) are to be let through where the container's profile denies them by
-    its default only. OSError: ``real`` cannot be executed.
+    its default only. What keeps them from that is logged, or raised where the admin chose to
+    refuse. OSError: ``real`` cannot be executed.
     """
     start = Exec(settings)
     start.facts |= {"container": container_id, "runtime": real, "kernel": os.uname().release}
@@ -45,8 +45,9 @@ def run(
         if calls:
             start.prepare(root, container_id, calls)
     except Exception as error:  # a fault of ours must not be what stops an exec
-        if code := start.fail(error):
-            os._exit(code)
+        if start.deny:
+            raise
+        start.fail(error)
     become(real, argv)
 
 
@@ -60,17 +61,11 @@ class Exec(Start):
         self.facts["process"] = "exec"
 
     def fail(self, error: Exception) -> int:
-        """Log why nothing could be done; say it only where that refuses the exec."""
+        """Log why nothing could be done; a process that is refused says so in its own place."""
         reason = self.log_failure(error)
-        if not self.deny:
-            return 0
-        message = f"exec refused (on_error: deny): {reason}"
-        if self.pid:
-            tell(self.pid, message)
-        else:
-            sys.stderr.write(f"seccomp-shim: {message}\n")
-            sys.stderr.flush()
-        return 1
+        if self.deny:
+            tell(self.pid, f"exec refused (on_error: deny): {reason}")
+        return 0
 
     def prepare(self, root: str, container: str, calls: "dict[str, int]") -> None:
         """See to it that the runtime's new process lets ``calls`` through."""
