@@ -13,8 +13,8 @@ from typing import Any
 from shim.errors import ShimError
 
 # Upstream's own releases, as they are or built by a distribution: Debian's +dfsg1, SUSE's -ce.
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(\+[0-9A-Za-z.~-]+|-ce)?")
-_LATER = re.compile(r"v?\d+\.\d+\.\d+")
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(\+[0-9A-Za-z.~-]+|-ce)?", re.ASCII)
+_LATER = re.compile(r"v?\d+\.\d+\.\d+", re.ASCII)
 
 Version = tuple[int, int, int]
 
