@@ -16,6 +16,9 @@ from shim.engines.changes import Edit
 
 ENGINES = {
     "docker": "shim.engines.registration.docker",
+    "podman": "shim.engines.registration.podman",
+    "containerd": "shim.engines.registration.containerd",
+    "crio": "shim.engines.registration.crio",
 }
 
 _BIN = "/opt/seccomp-shim/bin"

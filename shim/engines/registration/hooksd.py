@@ -1,0 +1,59 @@
+"""Entries of hooks.d folders, as Podman and CRI-O read them (oci-hooks(5), version 1.0.0)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from shim.engines.changes import Edit, content, edit
+from shim.engines.registration import Host
+
+STAGES = {
+    "seccomp-shim-hook": "createRuntime",
+    "seccomp-shim-verify": "poststart",
+    "seccomp-shim-precreate": "precreate",
+}
+
+
+def edits(folder: Path, host: Host, names: tuple[str, ...]) -> list[Edit]:
+    """Plan one file for each of our executables ``names``; those of the others are removed."""
+    return [
+        edit(path, entry(host, path.stem) if path.stem in names else None)
+        for path in places(folder)
+    ]
+
+
+def places(folder: Path) -> list[Path]:
+    """Give the files that may be ours."""
+    return [folder / f"{name}.json" for name in STAGES]
+
+
+def entry(host: Host, name: str) -> bytes:
+    """Give the entry that calls our executable ``name`` for every container."""
+    path = str(host.executable(name))
+    document = {
+        "version": "1.0.0",
+        "hook": {"path": path, "args": [path]},
+        "when": {"always": True},
+        "stages": [STAGES[name]],
+    }
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def entries(folder: Path, host: Host) -> list[dict[str, Any]]:
+    """Give the entries that are there, for ``status``."""
+    found = []
+    for path in places(folder):
+        data = content(path)
+        if data is not None:
+            program = _program(data)
+            there = os.access(host.path(program), os.X_OK)
+            found.append({"file": str(path), "name": path.stem, "path": program, "exists": there})
+    return found
+
+
+def _program(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["hook"]["path"])
+    except (ValueError, KeyError, TypeError):
+        return ""
