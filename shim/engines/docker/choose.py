@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from shim import catalog
 from shim.errors import ShimError
 from shim.host.runtime import knows
-from shim.profile.document import Document, read
+from shim.profile.document import CONFIG, Document, read
 from shim.profile.edit import WORTHWHILE, Finding, amended, plan
 from shim.profile.versions import parse
 
@@ -97,6 +97,9 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
         return Choice("nothing", "", f"{unknown}; {_INSTALL}", calls, uncovered=True)
     if document is None:
         return Choice("runtime", RUNTIME, f"it looks for itself: {unknown}", calls)
+    if document.format is CONFIG:
+        empty = f"{document.where} is a whole config.json, to Docker a profile without any rule"
+        return Choice("nothing", "", f"{empty}: it has no filter")
     return _with_profile(daemon, document, calls, registered=registered)
 
 
