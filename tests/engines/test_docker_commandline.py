@@ -249,10 +249,10 @@ OPTION = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=80)
 @given(
     st.lists(OPTION, max_size=5),
-    st.sampled_from([["bb"], ["--", "bb"], ["--", "--", "bb"], ["-", "bb"], [""]]),
+    st.sampled_from([["bb"], ["bb"], ["bb"], ["--", "bb"], ["--", "--", "bb"], ["-"], [""], []]),
     st.lists(WORD, max_size=4),
 )
 def test_an_option_put_in_changes_nothing_else(
