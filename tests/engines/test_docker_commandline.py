@@ -230,22 +230,17 @@ def test_a_newer_clients_options_are_learnt_from_its_help() -> None:
     assert "net-alias" in options.valued
 
 
-OPTION = st.one_of(
-    st.builds(lambda v: ["-e", f"A={v}"], WORD),
-    st.builds(lambda v: [f"-eA={v}"], WORD),
-    st.builds(lambda v: ["-itl", f"b={v}"], WORD),
-    st.builds(lambda v: [f"-l=c={v}"], WORD),
-    st.builds(lambda v: ["--entrypoint", v], WORD),
-    st.builds(lambda v: [f"--hostname={v}"], WORD),
-    st.builds(lambda v: ["-h", v], WORD),
-    st.builds(lambda v: [f"-w{v}"], WORD),
-    st.builds(lambda v: ["--user", v], WORD),
+# @ is any word.
+OPTION = st.builds(
+    lambda line, word: [part.replace("@", word) for part in line.split(" ")],
     st.sampled_from(
-        [["-i"], ["-ti"], ["-t=false"], ["--rm"], ["--privileged=0"], ["--init=true"], ["-P"],
-         ["--security-opt", "label=disable"], ["--runtime", "other"], ["--cap-add=ALL"],
-         ["-c5"], ["-c=5"], ["-m", "64m"], ["--net", "none"], ["--dns-opt", "x"], ["--read-only"],
-         ["--pids-limit", "-1"], ["--oom-score-adj=-5"], ["--log-opt", "--rm=x"]]
+        ["-e A=@", "-eA=@", "-itl b=@", "-l=c=@", "--entrypoint @", "--hostname=@", "-h @", "-w@",
+         "--user @", "-i", "-ti", "-t=false", "-it=0", "--rm", "--privileged=0", "--init=true", "-P",
+         "--privileged", "--security-opt label=disable", "--runtime other", "--cap-add=ALL", "-c5",
+         "-c=5", "-m 64m", "--net none", "--dns-opt x", "--read-only", "--pids-limit -1",
+         "--oom-score-adj=-5", "--log-opt --rm=x"]
     ),
+    WORD,
 )  # fmt: skip
 
 
