@@ -54,7 +54,7 @@ class CommandLine:
             self.rest = behind
 
     def container(self) -> str:
-        """Give the container's id on an exec's command line: what follows its options."""
+        """Give the container's id, empty if there is none: what follows the verb's options."""
         at = 0
         while at < len(self.rest):
             word = self.rest[at]

@@ -72,7 +72,7 @@ class Wrapped(Start):
         self.document = os.path.join(bundle, line.options.get("config", "config.json"))
         self.facts = {
             "mechanism": "",
-            "container": line.rest[0] if line.rest else "",
+            "container": line.container(),
             "bundle": bundle,
             "runtime": real,
             "kernel": os.uname().release,

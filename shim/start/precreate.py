@@ -1,0 +1,92 @@
+"""Podman's hook stage precreate: the whole config.json goes through here before it is written.
+
+What can be done in it is done here, which costs less than an injection and holds for ``exec`` too.
+What cannot, or only with a doubt, is left to the hook at createRuntime, which sees the runtime.
+"""
+
+import gc
+import os
+
+from shim import abi, config
+from shim.errors import ShimError
+from shim.start.hook import Start
+from shim.start.needed import needed_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from shim.host.runtime import Runtime
+
+USAGE = "usage: seccomp-shim-precreate [--config FILE] [--canary NR] [--runtime NAME|PATH]"
+_LIMIT = 16 << 20
+_RUNTIMES = ("crun", "runc")
+
+
+def main(argv: "list[str]", data: bytes) -> bytes:
+    """Give what is to be used in place of the config.json ``data``: itself, where in doubt."""
+    gc.disable()  # a few milliseconds of life leave nothing worth collecting
+    path, canary, wanted, mistake = _options(argv)
+    settings, doubt = config.load(path)
+    start = Start(settings)
+    start.facts = {"mechanism": "", "kernel": os.uname().release}
+    try:
+        for reason in (mistake, doubt):
+            if reason:
+                start.log("config", level="error", reason=reason)
+        calls, start.facts["state"], _ = needed_calls(canary or settings["canary"])
+        if not calls or mistake:
+            return data  # the hook says so
+        return _changed(data, calls, _runtimes(wanted, settings), start)
+    except Exception as error:  # a fault of ours must not be what stops a container
+        start.log_failure(error)
+        return data
+
+
+def _changed(
+    data: bytes, calls: "dict[str, int]", runtimes: "list[Runtime]", start: Start
+) -> bytes:
+    """Change the config.json if it comes out the same for all of ``runtimes``."""
+    from shim.start.bundle import change
+
+    if len(data) > _LIMIT:
+        raise ShimError(f"a config.json of more than {_LIMIT >> 20} MiB")
+    text = data.decode()
+    made = [change(text, calls, runtime) for runtime in runtimes]
+    texts = {each.text for each in made}
+    if len(texts) != 1 or texts == {text}:
+        return data
+    start.facts |= {"mechanism": made[0].mechanism, **made[0].facts}
+    start.facts["runtime"] = ",".join(runtime.path for runtime in runtimes)
+    start.log("adjusted")
+    return made[0].text.encode()
+
+
+def _runtimes(wanted: str, settings: "dict[str, Any]") -> "list[Runtime]":
+    """Give the runtimes that may come to read the config: Podman does not say which it will be."""
+    from shim.host.runtime import about, find
+
+    names = [wanted] if wanted else [*settings["runtimes"].values(), *_RUNTIMES]
+    paths = dict.fromkeys(name if name.startswith("/") else find(name) for name in names)
+    found = [about(path) for path in paths if path]
+    if not found:
+        raise ShimError("there is no runtime", subject=wanted or " or ".join(_RUNTIMES))
+    return found
+
+
+def _options(argv: "list[str]") -> "tuple[str, int, str, str]":
+    """Parse the admin's arguments: the settings' path, canary, runtime, and what is wrong."""
+    path, canary, wanted = config.PATH, 0, ""
+    rest = list(argv[1:])
+    while rest:
+        option = rest.pop(0)
+        value = rest.pop(0) if rest else ""
+        if option == "--config" and value.startswith("/"):
+            path = value
+        elif option == "--canary" and value.isdigit() and int(value) in abi.CANARIES:
+            canary = int(value)
+        elif option == "--runtime" and value:
+            wanted = value
+        else:
+            return path, canary, wanted, f"cannot use {option} {value}".rstrip() + f" ({USAGE})"
+    return path, canary, wanted, ""
