@@ -235,9 +235,9 @@ OPTION = st.builds(
     lambda line, word: [part.replace("@", word) for part in line.split(" ")],
     st.sampled_from(
         ["-e A=@", "-eA=@", "-itl b=@", "-l=c=@", "--entrypoint @", "--hostname=@", "-h @", "-w@",
-         "--user @", "-i", "-ti", "-t=false", "-it=0", "--rm", "--privileged=0", "--init=true", "-P",
-         "--privileged", "--security-opt label=disable", "--runtime other", "--cap-add=ALL", "-c5",
-         "-c=5", "-m 64m", "--net none", "--dns-opt x", "--read-only", "--pids-limit -1",
+         "--user @", "-i", "-ti", "-t=false", "-it=0", "--rm", "--privileged=0", "--init=true",
+         "-P", "--privileged", "--security-opt label=disable", "--runtime other", "--cap-add=ALL",
+         "-c5", "-c=5", "-m 64m", "--net none", "--dns-opt x", "--read-only", "--pids-limit -1",
          "--oom-score-adj=-5", "--log-opt --rm=x"]
     ),
     WORD,
