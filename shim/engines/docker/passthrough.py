@@ -14,7 +14,7 @@ class NoDockerError(ShimError):
 
 def real_docker() -> str:
     """Give the first docker on PATH that is not us."""
-    for folder in os.get_exec_path():
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         path = os.path.join(folder, "docker")
         if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_us(path):
             return path
