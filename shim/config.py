@@ -3,7 +3,7 @@
 YAML is too slow to read for every container, so the settings are kept again as JSON beside the
 YAML file, with the size, time and inode of the file they came from. The first container after an
 edit compiles them anew. A file that anybody but its owner may write, or that neither root nor this
-user owns, is not believed.
+user owns, is not believed. Rootless containers have root's settings, but a log of their user's own.
 
 The runtime wrapper's shell part starts no interpreter to learn them: for it the same settings are
 kept as plain lines, in a third file that bears the YAML file's modification time.
@@ -14,6 +14,7 @@ import stat
 
 from shim import abi
 from shim.errors import ShimError
+from shim.rootless import log, rootless
 from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
@@ -43,6 +44,16 @@ def load(path: str = PATH) -> "tuple[dict[str, Any], str]":
     With a broken YAML file the last good settings stay in force: an admin who asked for
     ``on_error: deny`` keeps it through a typing error.
     """
+    settings, doubt = _load(path)
+    if rootless() and not _own(path, settings):
+        try:
+            settings["log"] = log()
+        except OSError as error:
+            doubt = doubt or f"no log of the user's own: {error.strerror or error}"
+    return settings, doubt
+
+
+def _load(path: str) -> "tuple[dict[str, Any], str]":
     compiled = _read_compiled(_compiled_path(path))
     try:
         if compiled.get("source") == _identity(path):
@@ -145,9 +156,22 @@ def _identity(path: str) -> list[int]:
     info = os.stat(path)
     if not stat.S_ISREG(info.st_mode):
         raise ShimError("is not a regular file", subject=path)
-    if info.st_uid not in {0, os.geteuid()} or info.st_mode & 0o022:
+    owners = {0, os.geteuid()}
+    if path.startswith("/etc/"):  # rootless engines see root's files as nobody's
+        owners.add(os.stat("/etc").st_uid)
+    if info.st_uid not in owners or info.st_mode & 0o022:
         raise ShimError("may be written by others than its owner root", subject=path)
     return [info.st_size, info.st_mtime_ns, info.st_ino]
+
+
+def _own(path: str, settings: "dict[str, Any]") -> bool:
+    """Tell whether these settings are the user's own and name a log."""
+    if settings["log"] == DEFAULTS["log"]:
+        return False
+    try:
+        return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _read_compiled(path: str) -> "dict[str, Any]":
