@@ -35,6 +35,10 @@ SECCOMP_RET_DATA = 0x0000FFFF
 # err.h: the largest errno; SECCOMP_RET_ERRNO's data is cut to it
 MAX_ERRNO = 4095
 
+# include/linux/errno.h: what a call returns that is to be made again; no program ever sees them
+ERESTARTNOHAND = 514
+ERESTART_RESTARTBLOCK = 516
+
 # struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6]
 SECCOMP_DATA_NR = 0
 SECCOMP_DATA_ARCH = 4
@@ -112,7 +116,14 @@ PTRACE_EVENT_EXEC = 4
 PTRACE_EVENT_STOP = 128
 
 # x86-64 system call numbers (arch/x86/entry/syscalls/syscall_64.tbl)
+NR_SEMOP = 65
+NR_RT_SIGTIMEDWAIT = 128
 NR_PRCTL = 157
+NR_RESTART_SYSCALL = 219
+NR_SEMTIMEDOP = 220
+NR_EPOLL_WAIT = 232
+NR_EPOLL_PWAIT = 281
+NR_EPOLL_PWAIT2 = 441
 NR_SECCOMP = 317
 
 # Unassigned on x86-64 for good: from 424 on numbers are shared by all architectures, and no kernel

@@ -1,7 +1,8 @@
 """One schema for every adjustment, rendered by structlog; the start path's twin is shim.journal.
 
 A line has ``time``, ``level`` and ``event`` first, then what the event has of: ``mechanism``,
-``container``, ``bundle``, ``runtime``, ``pid``, ``profile``, ``kernel``, ``state``, ``syscall``,
+``process`` (``exec`` for one that joined a container), ``container``, ``bundle``, ``runtime``,
+``pid``, ``profile``, ``kernel``, ``state``, ``syscall``,
 ``before`` and ``after`` (the verdict for the call), ``length_before``, ``length_after`` (in
 instructions), ``sha256_before``, ``sha256_after``, ``proof``, ``verified``, ``stops``,
 ``duration_ms``, ``reason``.
@@ -27,6 +28,18 @@ def path() -> str:
     folder = os.path.join(state, "seccomp-shim")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return os.path.join(folder, "audit.jsonl")
+
+
+def unverified(log: str | None = None) -> list[dict[str, Any]]:
+    """Give the recent lines that say a container's filter is not what it should be, newest last.
+
+    ShimError if there is a log and it cannot be read.
+    """
+    target = log or path()
+    try:
+        return [line for line in journal.tail(target) if line.get("verified") is False]
+    except OSError as error:
+        raise ShimError(f"cannot read: {error.strerror}", subject=target) from None
 
 
 def record(

@@ -5,11 +5,16 @@ on as if nobody had looked.
 """
 
 import ctypes
+import errno
 import os
 
 from shim import abi
 from shim.errors import ShimError
 from shim.host.libc import ptrace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WALL = 0x40000000
 _AT_ONCE = os.WNOHANG | _WALL
@@ -24,6 +29,19 @@ _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 _info_buffer = ctypes.create_string_buffer(88)
 _info = memoryview(_info_buffer).cast("B").cast("Q")
 _info_address = ctypes.addressof(_info_buffer)
+
+# struct user_regs_struct as 64-bit words
+_RAX, _ORIG_RAX, _RIP, _CS = 10, 15, 16, 17
+_CS_64 = 0x33  # __USER_CS: the call was made in 64-bit mode, and its number means what we think
+_WAITS = (
+    abi.NR_SEMOP,
+    abi.NR_RT_SIGTIMEDWAIT,
+    abi.NR_SEMTIMEDOP,
+    abi.NR_EPOLL_WAIT,
+    abi.NR_EPOLL_PWAIT,
+    abi.NR_EPOLL_PWAIT2,
+)
+_LONG = (1 << 64) - 1
 
 
 class GoneError(ShimError):
@@ -69,8 +87,7 @@ class Tracee:
         self.entered = False
         if self._info_op() != abi.PTRACE_SYSCALL_INFO_EXIT:
             raise ShimError(f"thread {self.pid} stopped elsewhere than at the exit of its call")
-        value = _info[3]
-        return value - (1 << 64) if value >> 63 else value
+        return _signed(_info[3])
 
     def stack_pointer(self) -> int:
         """Give the stack pointer at the present stop."""
@@ -84,13 +101,27 @@ class Tracee:
         repeated one. The kernel keeps the argument registers across a call; rax and rcx, r11 (which
         ``syscall`` clobbers by definition) are all that differs.
         """
-        registers = (
-            ctypes.c_ulonglong * 27
-        )()  # struct user_regs_struct, arch/x86/include/asm/user_64.h
-        ptrace(abi.PTRACE_GETREGS, self.pid, 0, ctypes.addressof(registers))
-        registers[10] = nr  # rax
-        registers[16] -= 2  # rip: back over the two bytes of ``syscall``
+        registers = self._registers()
+        registers[_RAX] = nr
+        registers[_RIP] -= 2  # back over the two bytes of ``syscall``
         ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
+
+    def hide(self, *, restart_denied: bool) -> None:
+        """See to it that the program never learns that we stopped it in the middle of a call.
+
+        A few calls that wait end with EINTR when their thread is stopped (signal(7)); they are made
+        again, unless a signal comes. poll, nanosleep, futex and some more are made again as
+        restart_syscall, with what is left of their time (kernel: ERESTART_RESTARTBLOCK). Where a
+        filter denies that one, and profiles made by watching a program do, the program would see
+        its poll fail: then by its own number, which begins its time anew.
+        """
+        registers = self._registers()
+        call, result = _signed(registers[_ORIG_RAX]), _signed(registers[_RAX])
+        waited = call in _WAITS and registers[_CS] == _CS_64 and result == -errno.EINTR
+        denied = call >= 0 and result == -abi.ERESTART_RESTARTBLOCK and restart_denied
+        if waited or denied:
+            registers[_RAX] = -abi.ERESTARTNOHAND & _LONG
+            ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
 
     def filters(self) -> list[bytes]:
         """Give the seccomp filters in force, the newest first, as the kernel keeps them.
@@ -111,6 +142,12 @@ class Tracee:
     def detach(self) -> None:
         """Let the stopped thread go on, untraced."""
         ptrace(abi.PTRACE_DETACH, self.pid, 0, self.signal)
+
+    def _registers(self) -> "ctypes.Array[ctypes.c_ulonglong]":
+        """Read struct user_regs_struct (arch/x86/include/asm/user_64.h)."""
+        registers = (ctypes.c_ulonglong * 27)()
+        ptrace(abi.PTRACE_GETREGS, self.pid, 0, ctypes.addressof(registers))
+        return registers
 
     def _info_op(self) -> int:
         ptrace(abi.PTRACE_GET_SYSCALL_INFO, self.pid, len(_info_buffer), _info_address)
@@ -169,10 +206,23 @@ def resumption(status: int) -> "tuple[int, int]":
     return 0, 0
 
 
-def installed_filters(pid: int) -> list[bytes]:
-    """Read the seccomp filters of live process ``pid``, newest first (root; stops it briefly)."""
+def installed_filters(
+    pid: int, denies_restart: "Callable[[list[bytes]], bool] | None" = None
+) -> list[bytes]:
+    """Read the seccomp filters of live process ``pid``, newest first (root; stops it briefly).
+
+    ``denies_restart`` tells whether the filters deny restart_syscall; without it that is supposed.
+    """
     tracee = Tracee(pid)
+    denied = True
     try:
-        return tracee.filters()
+        found = tracee.filters()
+        denied = denies_restart is None or denies_restart(found)
+        return found
     finally:
+        tracee.hide(restart_denied=denied)
         tracee.detach()
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word

@@ -4,7 +4,7 @@ from shim import abi
 from shim.errors import ShimError
 from shim.filter import bpf, emulate, prefix
 
-_LETTING = (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG)
+LETTING = (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG)
 _SUPERVISED = (abi.SECCOMP_RET_TRACE, abi.SECCOMP_RET_USER_NOTIF)
 
 
@@ -23,7 +23,7 @@ def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, obje
     new = old
     needing, reasons = {}, []
     for name, nr in calls.items():
-        before, reason = _verdict_before(insns, nr)
+        before, reason = verdict_before(insns, nr)
         if reason:
             reasons.append(f"{name}: {reason}")
         else:
@@ -45,7 +45,7 @@ def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, obje
     }
 
 
-def _verdict_before(insns: "list[tuple[int, int, int, int]]", nr: int) -> "tuple[int, str]":
+def verdict_before(insns: "list[tuple[int, int, int, int]]", nr: int) -> "tuple[int, str]":
     """Give the verdict for ``nr`` and, unless it is just the default denial, why to leave it."""
     # A number that no profile can name shows what the filter does with calls it does not know.
     witness = abi.CANARIES[0] if nr != abi.CANARIES[0] else abi.CANARIES[1]
@@ -54,7 +54,7 @@ def _verdict_before(insns: "list[tuple[int, int, int, int]]", nr: int) -> "tuple
         for number in (nr, witness)
     )
     action = verdict & abi.SECCOMP_RET_ACTION_FULL
-    if action in _LETTING:
+    if action in LETTING:
         return verdict, "the filter lets it through already"
     if action in _SUPERVISED:
         return verdict, f"the filter leaves it to a supervisor ({bpf.action_name(verdict)})"

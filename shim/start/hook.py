@@ -29,11 +29,11 @@ def main(argv: "list[str]") -> int:
     """Run the hook and give its exit code: 0, or 1 where the start is refused."""
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     try:
-        path, canary = _options(argv)
+        options = parse(argv, ("--config", "--canary"), USAGE)
     except ShimError as error:
         return _complain(str(error), 2)
-    settings, doubt = config.load(path)
-    canary = canary or settings["canary"]
+    settings, doubt = config.load(options.get("--config", config.PATH))
+    canary = int(options.get("--canary", "0")) or settings["canary"]
     start = Start(settings)
     try:
         if doubt:
@@ -233,20 +233,26 @@ def _runtime() -> str:
         return file.read().strip()
 
 
-def _options(argv: "list[str]") -> "tuple[str, int]":
-    """Parse the admin's arguments by hand: argparse costs more than all else here together."""
-    path, canary = config.PATH, 0
+def parse(argv: "list[str]", known: "tuple[str, ...]", usage: str) -> "dict[str, str]":
+    """Parse the admin's arguments by hand: argparse costs more than all else here together.
+
+    ShimError: one that is not among ``known``, or a value that cannot be meant.
+    """
+    given = {}
     rest = list(argv[1:])
     while rest:
         option = rest.pop(0)
         value = rest.pop(0) if rest else ""
-        if option == "--config" and value.startswith("/"):
-            path = value
-        elif option == "--canary" and value.isdigit() and int(value) in abi.CANARIES:
-            canary = int(value)
-        else:
-            raise ShimError(f"cannot use {option} {value}".rstrip(), hint=USAGE)
-    return path, canary
+        if option not in known or not _fits(option, value):
+            raise ShimError(f"cannot use {option} {value}".rstrip(), hint=usage)
+        given[option] = value
+    return given
+
+
+def _fits(option: str, value: str) -> bool:
+    if option == "--canary":
+        return value.isdigit() and int(value) in abi.CANARIES
+    return value.startswith("/") if option == "--config" else value != ""
 
 
 def _complain(message: str, code: int) -> int:

@@ -1,0 +1,243 @@
+"""The OCI poststart hook: look whether the container has the filter that it should have.
+
+It runs in the background (hooks/seccomp-shim-verify is a shell's ``&``), changes nothing, and
+writes one line: ``verified`` is true, false (level error), or null where it cannot be told.
+"""
+
+import os
+import time
+
+from shim import abi, journal
+from shim.errors import ShimError
+from shim.filter import bpf
+from shim.start.augment import LETTING, sha256, verdict_before
+from shim.start.hook import Start, parse
+from shim.start.needed import needed_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+USAGE = "usage: seccomp-shim-verify [--config FILE] [--canary NR] [--mechanism NAME] < state.json"
+_LOAD_SECONDS = 30
+
+
+class CannotTell(Exception):  # noqa: N818 - a result, not an error
+    """The filter could not be looked at, or is none of our doing; the message says why."""
+
+
+def main(argv: "list[str]") -> int:
+    """Look at one container and log what was found; nobody is left to take an exit code."""
+    from shim import config
+
+    try:
+        options, wrong = parse(argv, ("--config", "--canary", "--mechanism"), USAGE), None
+    except ShimError as error:
+        options, wrong = {}, error
+    settings, _ = config.load(options.get("--config", config.PATH))
+    check = Verification(settings, options.get("--mechanism", ""))
+    try:
+        if wrong:
+            raise wrong
+        canary = int(options.get("--canary", "0")) or settings["canary"]
+        calls, check.facts["state"], _ = needed_calls(canary)
+        if calls:
+            check.read_state()
+            check.look(calls)
+    except CannotTell as reason:
+        check.log("verified", verified=None, reason=str(reason))
+    except (OSError, ShimError) as error:
+        check.log("verified", level="warning", verified=None, reason=str(error))
+    return 0
+
+
+class Verification(Start):
+    """One running container to be looked at."""
+
+    __slots__ = ()
+
+    def __init__(self, settings: "dict[str, Any]", mechanism: str) -> None:
+        super().__init__(settings)
+        self.facts["mechanism"] = mechanism
+
+    def look(self, calls: "dict[str, int]") -> None:
+        """Read the filters in force and log whether they let ``calls`` through."""
+        from shim.start.decide import RAW_BPF, denied_by_default, read_config
+
+        config = read_config(str(self.facts["bundle"]))
+        denied, named, _ = denied_by_default(config, calls, raw_bpf=True)
+        if not denied and not named:
+            return  # the profile's author wants it so, or there is none
+        self._is_container(config)
+        filters = _settled(self.pid, _filters)
+        announced = self._announced()
+        self.facts["mechanism"] = self.facts["mechanism"] or announced.get("mechanism", "")
+        annotations: Any = config.get("annotations") or {}
+        expected = announced.get("sha256_after")
+        if self.facts["mechanism"] == "raw-bpf" and RAW_BPF in annotations:
+            from binascii import a2b_base64
+
+            expected = sha256(a2b_base64(annotations[RAW_BPF]))
+        verified, facts = opinion(filters, _own_filters(), denied | named, expected)
+        self.log("verified", level="info" if verified else "error", verified=verified, **facts)
+
+    def _is_container(self, config: "dict[str, Any]") -> None:
+        """See that the pid is still the container's: its process may have ended, and be another."""
+        root = os.path.join(str(self.facts["bundle"]), config.get("root", {}).get("path", ""))
+        try:
+            own = os.stat(f"/proc/{self.pid}/root/.")
+            older = _started(self.pid) <= _started(os.getpid())
+        except OSError:
+            raise CannotTell("the container's process has ended") from None
+        try:
+            same = os.path.samestat(own, os.stat(root))
+        except OSError as error:
+            raise CannotTell(f"the container's root cannot be seen: {error}") from None
+        if not same or not older:
+            raise CannotTell("the container's process has ended, its pid is another's")
+
+    def _announced(self) -> "dict[str, Any]":
+        """Give the last line of the log that tells of this container's adjustment."""
+        found: dict[str, Any] = {}
+        for line in journal.tail(self.path):
+            ours = line.get("container") == self.facts["container"] and "process" not in line
+            if ours and line.get("event") == "adjusted":
+                found = line
+        return found
+
+
+def opinion(
+    filters: "list[bytes]", inherited: int, calls: "dict[str, int]", expected: "object" = None
+) -> "tuple[bool, dict[str, object]]":
+    """Tell whether a container's ``filters``, the newest first, let ``calls`` through. Pure.
+
+    The oldest ``inherited`` come from whoever started the runtime, the next one from the runtime;
+    what is newer the container's own program loaded, which does not count against us. ``expected``
+    is the SHA-256 of the runtime's program where it is known. Returns the verdict and what the log
+    says. CannotTell: there is no filter of the runtime's.
+    """
+    if len(filters) <= inherited:
+        raise CannotTell("the runtime has loaded no filter")
+    at = len(filters) - 1 - inherited
+    installed = filters[at]
+    programs = [bpf.decode(program) for program in filters]
+    facts: dict[str, object] = {
+        "syscall": ",".join(calls),
+        "after": ",".join(bpf.action_name(_verdict(programs[at:], nr)) for nr in calls.values()),
+        "length_after": len(installed) // 8,
+        "sha256_after": sha256(installed),
+    }
+    reasons = []
+    wrong = False
+    for name, nr in calls.items():
+        if not _lets(programs[at:], nr):
+            _, why = verdict_before(programs[at], nr)
+            by_whom = "the runtime's filter" if not _lets([programs[at]], nr) else "an older filter"
+            reasons.append(f"{name}: {why or f'{by_whom} denies it'}")
+            # What the filter denies by name is meant: then nobody adjusted it.
+            wrong = wrong or not why or _lets([programs[at]], nr)
+        elif not _lets(programs[:at], nr):
+            reasons.append(f"{name}: denied by a filter that the container's program loaded itself")
+    if expected and expected != facts["sha256_after"]:
+        reasons.append("the installed filter is not the one that was handed over")
+        wrong = True
+    elif expected:
+        facts["proof"] = "the installed filter is the one that was handed over"
+    facts["reason"] = "; ".join(reasons)
+    return not wrong, facts
+
+
+def _lets(programs: "list[Any]", nr: int) -> bool:
+    return _verdict(programs, nr) & abi.SECCOMP_RET_ACTION_FULL in LETTING
+
+
+def _verdict(programs: "list[Any]", nr: int) -> int:
+    """Give what the kernel makes of several filters' verdicts: the strictest, of equals the newest.
+
+    The actions are ordered as signed numbers (kernel/seccomp.c, seccomp_run_filters).
+    """
+    from shim.filter.emulate import verdict
+
+    strictest = abi.SECCOMP_RET_ALLOW
+    for program in programs:
+        found = bpf.canonical(verdict(program, nr, abi.AUDIT_ARCH_X86_64))
+        if _signed(found) < _signed(strictest):
+            strictest = found
+    return strictest
+
+
+def _signed(verdict: int) -> int:
+    action = verdict & abi.SECCOMP_RET_ACTION_FULL
+    return action - (1 << 32) if action >> 31 else action
+
+
+def _filters(pid: int) -> "list[bytes] | None":
+    """Read the filters of a process that has loaded one and that nobody traces, else None."""
+    from shim.host.tracee import installed_filters
+
+    if _status(pid, "Seccomp") != abi.SECCOMP_MODE_FILTER or _status(pid, "TracerPid"):
+        return None
+    _hurry(True)  # it must not stand still for as long as a busy host keeps us waiting
+    try:
+        return installed_filters(pid, _denies_restart)
+    except PermissionError as error:
+        if _status(pid, "TracerPid"):
+            return None
+        raise CannotTell(f"the installed filter cannot be read: {error.strerror}") from None
+    finally:
+        _hurry(False)
+
+
+def _denies_restart(filters: "list[bytes]") -> bool:
+    return not _lets([bpf.decode(program) for program in filters], abi.NR_RESTART_SYSCALL)
+
+
+def _settled(pid: int, look: "Callable[[int], list[bytes] | None]") -> "list[bytes]":
+    """Wait until the filter is loaded: runc does that last of all with no_new_privileges."""
+    born = _started(pid)
+    deadline = time.monotonic() + _LOAD_SECONDS
+    pause = 0.001
+    while time.monotonic() < deadline:
+        try:
+            found = look(pid)
+            if born != _started(pid):
+                break
+        except (FileNotFoundError, ProcessLookupError, ShimError):
+            break
+        if found is not None:
+            return found
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
+    else:
+        traced = _status(pid, "TracerPid")
+        raise CannotTell(f"traced by process {traced}" if traced else "no filter was loaded")
+    raise CannotTell("the container's process has ended")
+
+
+def _hurry(yes: bool) -> None:
+    try:  # noqa: SIM105 - contextlib is an import too many for something so small
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if yes else 19)
+    except OSError:
+        pass  # who is not root cannot take back what it gave
+
+
+def _own_filters() -> int:
+    """Give how many filters we run under ourselves; the runtime that called us has the same."""
+    return _status(os.getpid(), "Seccomp_filters")
+
+
+def _status(pid: int, key: str) -> int:
+    """Give a number of /proc/PID/status, 0 where the kernel tells none."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name == key:
+                return int(value)
+    return 0
+
+
+def _started(pid: int) -> int:
+    """Give when process ``pid`` started, in clock ticks since boot (proc(5), field 22 of stat)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
