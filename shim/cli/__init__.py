@@ -6,7 +6,10 @@ import sys
 from shim import __version__
 from shim.errors import ShimError, printable
 
-VERBS = ("probe", "patch", "verify", "exec", "docker", "config", "demo")
+VERBS = (
+    "probe", "patch", "verify", "exec", "docker", "install", "uninstall", "status", "config",
+    "demo",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

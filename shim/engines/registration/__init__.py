@@ -64,12 +64,13 @@ class Plan(NamedTuple):
 class Engine(Protocol):
     """One engine's module.
 
-    ``install_options`` and ``uninstall_options`` add to the verb's parser what only this engine
-    has (uninstall's must also do for status). ``plan`` reads files and asks programs, but changes
-    nothing. ``places`` are the files in which our entries may be, also those of no record;
-    ``without`` is that of ``shim.engines.changes``. ``removal_notes`` says what an uninstall will
-    mean, and raises ShimError where it must not be. ``activate`` is called after files were changed
-    and makes the running engine read them where that harms nobody; it gives lines to be shown.
+    ``install_options``, ``uninstall_options`` and ``status_options`` add to the verb's parser what
+    only this engine has; what ``places`` and ``status`` need must be in all three. ``plan`` reads
+    files and asks programs, but changes nothing. ``places`` are the files in which our entries may
+    be, also those of no record; ``without`` is that of ``shim.engines.changes``. ``removal_notes``
+    says what an uninstall will mean, and raises ShimError where it must not be. ``activate`` is
+    called after files were changed and makes the running engine read them where that harms nobody;
+    it gives lines to be shown.
 
     ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
     "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
@@ -78,6 +79,7 @@ class Engine(Protocol):
 
     def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
     def uninstall_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
+    def status_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
     def plan(self, options: argparse.Namespace, host: Host) -> Plan: ...  # noqa: D102
     def places(self, options: argparse.Namespace, host: Host) -> list[Path]: ...  # noqa: D102
     def without(  # noqa: D102

@@ -1,0 +1,52 @@
+"""The engines of the verbs install, uninstall and status, each with its own options."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from shim.engines.registration import ENGINES
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that asks for an engine's options only when it is used: other verbs need no module.
+
+    ``fill`` adds them.
+    """
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as always, with the engine's options."""
+        if self.fill:
+            fill, self.fill = self.fill, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
+
+
+def add(parser: argparse.ArgumentParser, kind: str, *, required: bool, **settings: Any) -> None:
+    """Add one parser an engine, with what the module's function ``kind`` adds, and ``settings``.
+
+    ``common`` of the settings is called with each, too.
+    """
+    common = settings.pop("common")
+    engines = parser.add_subparsers(
+        dest="engine", metavar="ENGINE", required=required, parser_class=_Parser
+    )
+    for name in ENGINES:
+        each = engines.add_parser(
+            name,
+            help=f"{parser.prog.rpartition(' ')[2]} {name}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **{key: value.format(engine=name) for key, value in settings.items()},
+        )
+        common(each)
+        each.fill = _filler(name, kind)
+
+
+def _filler(name: str, kind: str) -> Callable[[argparse.ArgumentParser], None]:
+    def fill(parser: argparse.ArgumentParser) -> None:
+        from shim.engines.registration import load
+
+        getattr(load(name), kind)(parser)
+
+    return fill

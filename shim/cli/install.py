@@ -1,0 +1,119 @@
+"""The verb install: tell an engine of seccomp-shim."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shim.cli import engineoptions
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.engines.changes import Edit
+
+DESCRIPTION = """\
+Change an engine's configuration so that its containers are kept alive: every
+change is shown as a diff first, recorded, and undone by uninstall. Run it again
+at any time; where all is as it should be, nothing is done. No engine is ever
+restarted: where that is needed you are told."""
+
+EPILOG = """\
+examples:
+  seccomp-shim install docker --dry-run
+  seccomp-shim install docker --default
+  seccomp-shim install docker --help
+
+exit codes: 0 done or nothing to do, 2 error, with nothing changed."""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "install",
+        help="have an engine run its containers through seccomp-shim",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    engineoptions.add(
+        parser, "install_options", required=True, description=DESCRIPTION, common=common_options
+    )
+    parser.set_defaults(run=run)
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    """Add what install and uninstall share."""
+    parser.add_argument("--dry-run", action="store_true", help="show the diff, change nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, show, apply, and tell the running engine."""
+    from shim.engines import changes
+    from shim.engines.registration import load, this_host
+
+    host, engine = this_host(), load(args.engine)
+    try:
+        plan = engine.plan(args, host)
+        report = Report(args, plan.edits, plan.notes)
+        if not args.dry_run:
+            changes.apply(args.engine, plan.edits, engine.without, host.state, host.log)
+            report.done(engine.activate(args, host))
+    except PermissionError as error:
+        raise needs_root(error, args) from None
+    report.end(plan.next_steps)
+    return 0
+
+
+def needs_root(error: PermissionError, args: argparse.Namespace) -> ShimError:
+    """Give the error with what most probably helps."""
+    return ShimError(
+        error.strerror or "permission denied",
+        subject=str(error.filename or ""),
+        hint=f"run it as root: sudo seccomp-shim {args.verb} {args.engine}",
+    )
+
+
+class Report:
+    """What a change is, printed as it goes on, or as one JSON document at the end.
+
+    The diff goes to standard output, everything else to standard error.
+    """
+
+    def __init__(self, args: argparse.Namespace, edits: "list[Edit]", notes: list[str]) -> None:
+        from shim.engines.changes import diff
+
+        shown = diff(edits)
+        self.json: bool = args.json
+        self.dry_run: bool = args.dry_run
+        self.document: dict[str, Any] = {
+            "verb": args.verb,
+            "engine": args.engine,
+            "dry_run": args.dry_run,
+            "changed": bool(shown),
+            "files": [str(each.path) for each in edits],
+            "diff": shown,
+            "notes": notes,
+        }
+        self._say(notes)
+        if not self.json:
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+        self._say([] if shown else ["no file needs to be changed"])
+
+    def done(self, lines: list[str]) -> None:
+        """Add what was done after the files were written."""
+        self.document["done"] = lines
+        self._say([*(["written"] if self.document["changed"] else []), *lines])
+
+    def end(self, next_steps: list[str]) -> None:
+        """Add what is left to do, and print the document."""
+        self.document["next_steps"] = next_steps
+        self._say([f"next: {each}" for each in next_steps])
+        self._say(["nothing was changed (--dry-run)"] if self.dry_run else [])
+        if self.json:
+            print(json.dumps(self.document, indent=2))
+
+    def _say(self, lines: list[str]) -> None:
+        for line in lines if not self.json else ():
+            print(f"{self.document['engine']}: {printable(line)}", file=sys.stderr)

@@ -1,0 +1,254 @@
+"""The Docker daemon of this host: its processes, its service's flags, what it says of itself."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shim.engines.registration import Host
+from shim.errors import ShimError
+
+DEFAULT = "/etc/docker/daemon.json"
+SOCKET = "/var/run/docker.sock"
+_SECONDS = 20
+# systemd.unit(5): the first place that has the unit counts, drop-ins count from all of them.
+_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
+_VENDOR_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system")
+
+
+class Flags(NamedTuple):
+    """A command line of dockerd, and ``source``: the process or file that it was found in."""
+
+    source: str
+    words: tuple[str, ...]
+
+    def values(self, *names: str) -> list[str]:
+        """Give the values of the flags ``names`` (as ``--host``), in their order."""
+        found = []
+        for index, word in enumerate(self.words):
+            name, equals, value = word.partition("=")
+            if name in names:
+                found.append(value if equals else "".join(self.words[index + 1 : index + 2]))
+        return found
+
+
+class Daemon(NamedTuple):
+    """A running dockerd."""
+
+    pid: int
+    started: str
+    flags: Flags
+
+    @property
+    def config_file(self) -> Path:
+        """Give the path of the configuration file that it reads."""
+        named = self.flags.values("--config-file")
+        return Path(f"/proc/{self.pid}/cwd").resolve() / (named[-1] if named else DEFAULT)
+
+
+def running(config_file: Path) -> list[Daemon]:
+    """Give the daemons that read this very ``config_file``, or would if it were there.
+
+    A dockerd in a container is none of them: its file of that name is another one.
+    """
+    return [each for each in processes() if _same_file(each, config_file)]
+
+
+def processes() -> Iterator[Daemon]:
+    """Give all dockerd processes that we may look at."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program = os.path.basename(os.readlink(folder / "exe"))
+            if program.removesuffix(" (deleted)") == "dockerd":
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                pid = int(folder.name)
+                source = f"the running dockerd (pid {pid})"
+                yield Daemon(pid, _started(pid), Flags(source, tuple(words[1:])))
+
+
+def own_view(daemon: Daemon) -> bool:
+    """Tell whether ``daemon`` sees the files that we see."""
+    try:
+        return os.path.samefile(f"/proc/{daemon.pid}/root/etc", "/etc")
+    except OSError:
+        return False
+
+
+def service(host: Host) -> list[Flags]:
+    """Give the flags that the service's files start dockerd with."""
+    sources: list[Path] = []
+    folders = [host.path(folder) for folder in (*_UNITS, *_VENDOR_UNITS)]
+    units = [folder / "docker.service" for folder in folders]
+    sources += [unit for unit in units if unit.is_file()][:1]
+    drop_ins = {
+        path.name: path
+        for folder in reversed(folders)
+        for path in folder.glob("docker.service.d/*.conf")
+    }
+    sources += [drop_ins[name] for name in sorted(drop_ins)]
+    environment: dict[str, str] = {}
+    start: Flags | None = None
+    for source in sources:
+        for key, value in _settings(source):
+            if key == "Environment":
+                environment.update(_assignments(_split(value)))
+            elif key == "EnvironmentFile":
+                environment.update(_environment(host.path(value.removeprefix("-"))))
+            elif key == "ExecStart":
+                start = Flags(str(source), tuple(_split(value)))
+    if start:
+        return [Flags(start.source, tuple(_expanded(start.words, environment)))]
+    found = _environment(host.path("/etc/default/docker")).get("DOCKER_OPTS", "")
+    return [Flags(str(host.path("/etc/default/docker")), tuple(_split(found)))] if found else []
+
+
+def version(host: Host) -> tuple[int, ...]:
+    """Give the installed dockerd's version, empty if it is not there or does not tell."""
+    return tuple(map(int, re.findall(r"\d+", release(host))[:2]))
+
+
+def release(host: Host) -> str:
+    """Give the installed dockerd's version as it says it, empty if it is not there."""
+    program = host.program("dockerd")
+    said = _run([program, "--version"]).stdout if program else ""
+    found = re.search(r"version (\S+?),", said)
+    return found[1] if found else ""
+
+
+def validate(host: Host, copy: Path, where: str, what: str) -> bool:
+    """Have dockerd check ``copy``, which is ``what`` for ``where``; False: this one cannot.
+
+    dockerd learned it with 23.0. ShimError: it would refuse to start with that.
+    """
+    program = host.program("dockerd")
+    if not program or version(host) < (23,):
+        return False
+    done = _run([program, "--validate", "--config-file", str(copy)])
+    if done.returncode:
+        said = " ".join(done.stderr.split()).replace(str(copy), where)
+        raise ShimError(f"dockerd refuses {what}: {said}", subject=where)
+    return True
+
+
+def info(daemon: Daemon | None, path: str = "/info") -> Any:
+    """Ask the running daemon itself; None: it does not answer on any local socket."""
+    for address in _sockets(daemon):
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("localhost", timeout=_SECONDS)
+            with socket.socket(socket.AF_UNIX) as connection.sock:
+                connection.sock.settimeout(_SECONDS)
+                connection.sock.connect(address)
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                if answer.status == 200:
+                    return json.loads(answer.read())
+    return None
+
+
+def reload(daemon: Daemon) -> None:
+    """Have the daemon read its file again: SIGHUP, to that very process. ShimError: it is gone."""
+    try:
+        fd = os.pidfd_open(daemon.pid)
+    except ProcessLookupError:
+        raise ShimError("dockerd has ended meanwhile", subject=f"pid {daemon.pid}") from None
+    try:
+        if _started(daemon.pid) != daemon.started:
+            raise ShimError("dockerd has ended meanwhile", subject=f"pid {daemon.pid}")
+        signal.pidfd_send_signal(fd, signal.SIGHUP)
+    finally:
+        os.close(fd)
+
+
+def wait_until(
+    daemon: Daemon, holds: Callable[[dict[str, Any]], bool], seconds: float = 10
+) -> dict[str, Any] | None:
+    """Ask the daemon until its answer ``holds``, for ``seconds`` at most; give the last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer: dict[str, Any] | None = info(daemon)
+        if (answer is not None and holds(answer)) or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.1)
+
+
+def _same_file(daemon: Daemon, config_file: Path) -> bool:
+    theirs = Path(f"/proc/{daemon.pid}/root{daemon.config_file}")
+    try:
+        if config_file.exists() or theirs.exists():
+            return theirs.exists() and config_file.exists() and theirs.samefile(config_file)
+        if daemon.config_file != config_file:
+            return False
+        here, there = config_file.parent, theirs.parent
+        while not (here.exists() and there.exists()):
+            here, there = here.parent, there.parent
+        return here.samefile(there)
+    except OSError:
+        return False
+
+
+def _started(pid: int) -> str:
+    """Give when the process started, which tells it from a later one of the same id: proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+
+
+def _sockets(daemon: Daemon | None) -> list[str]:
+    named = daemon.flags.values("-H", "--host") if daemon else []
+    paths = [each.removeprefix("unix://") for each in named if each.startswith("unix://")]
+    return paths or [SOCKET]
+
+
+def _settings(unit: Path) -> Iterator[tuple[str, str]]:
+    text = re.sub(r"\\\n", " ", unit.read_text(encoding="utf-8", errors="replace"))
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.lstrip().startswith(("#", ";")):
+            yield key.strip(), value.strip()
+
+
+def _environment(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    plain = [line.strip().removeprefix("export ") for line in lines]
+    return _assignments(
+        word for line in plain if line and line[0] not in "#;" for word in _split(line)[:1]
+    )
+
+
+def _assignments(words: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, equals, value in (w.partition("=") for w in words) if equals}
+
+
+def _expanded(words: Iterable[str], environment: dict[str, str]) -> Iterator[str]:
+    """Put in variables as systemd does: ``$X`` alone is split into words, ``${X}`` is not."""
+    for word in words:
+        if found := re.fullmatch(r"\$(\w+)", word):
+            yield from _split(environment.get(found[1], ""))
+        else:
+            yield re.sub(r"\$\{(\w+)\}", lambda name: environment.get(name[1], ""), word)
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # an open quote
+        return text.split()
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
