@@ -14,21 +14,23 @@ if TYPE_CHECKING:
     from shim.engines.docker.sdk import Client
 
 
-def from_env(*, when: "When" = "needed", **options: "Any") -> "Client":
-    """Give ``docker.from_env(**options)`` as a client whose containers are adjusted.
-
-    ``when`` is that of ``seccomp-shim patch``: ``needed``, ``present`` or ``always``.
-    """
+def from_env(*, when: "When" = "needed", settings: str = "", **options: "Any") -> "Client":
+    """Give ``docker.from_env(**options)`` as ``shim_client`` gives it."""
     from docker import DockerClient
 
-    return shim_client(DockerClient.from_env(**options), when=when)
+    return shim_client(DockerClient.from_env(**options), when=when, settings=settings)
 
 
-def shim_client(client: "docker.DockerClient", *, when: "When" = "needed") -> "Client":
+def shim_client(
+    client: "docker.DockerClient", *, when: "When" = "needed", settings: str = ""
+) -> "Client":
     """Give a twin of ``client`` whose containers are adjusted; ``client`` itself stays as it is.
 
-    The two share connections and credentials: closing one closes the other.
+    ``when`` is that of ``seccomp-shim patch``: ``needed``, ``present`` or ``always``. ``settings``
+    names a file of settings other than the admin's. The two share connections and credentials:
+    closing one closes the other.
     """
+    from shim import config
     from shim.engines.docker import sdk
 
-    return sdk.client_of(client, when)
+    return sdk.client_of(client, when, settings or config.PATH)

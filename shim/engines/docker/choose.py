@@ -175,7 +175,7 @@ def _with_profile(
     known = catalog.load()
     named = [known[name] for name in calls if name in known]
     nameless = tuple(name for name in calls if name not in known)
-    edits, findings = plan(document, named, {}, "always")
+    _, findings = plan(document, named, {}, "always")
     settled = [f for f in findings if not f.changed and f.verdict != "allows"]
     unheard = tuple(
         finding.syscall
@@ -191,6 +191,7 @@ def _with_profile(
         return Choice("runtime", RUNTIME, f"for {', '.join(lacking)}", lacking)
     helped = tuple(f.syscall for f in findings if f.changed and f.syscall not in unheard)
     if helped:
+        edits, _ = plan(document, [known[name] for name in helped], {}, "always")
         text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
         return Choice("profile", text, f"{', '.join(helped)} allowed by name", helped)
     if nameless:

@@ -4,6 +4,7 @@ Everything that creates a container in the SDK ends in one method of its low-lev
 ``create_container_from_config``; that method alone is replaced, so all the rest is the SDK's own.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,8 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.transport import UnixHTTPAdapter
 
-from shim import audit, config
+from shim import audit
+from shim.config import load
 from shim.engines.docker.choose import Choice, Request, choose
 from shim.engines.docker.daemon import gather
 from shim.errors import ShimError
@@ -46,58 +48,47 @@ class API(APIClient):
     """The SDK's low-level client; its answer to a creation tells of an adjustment in Warnings."""
 
     decisions: "deque[Decision]"
+    settings: str
     when: "When"
 
     def create_container_from_config(
         self, config: Mapping[str, Any], name: str | None = None, platform: str | None = None
     ) -> dict[str, Any]:
         """Create a container as the SDK does, adjusted. Refused: see there."""
-        adjusted, choice = self._adjusted(config, name or "")
+        settings, doubt = load(self.settings)
+        log = settings["log"] if os.geteuid() == 0 else None
+        facts = {"container": name or "", "image": str(config.get("Image", ""))}
+        choice, level = self._choice(config, settings["canary"])
+        choice = _logged(choice, level, log, {**facts, "doubt": doubt} if doubt else facts)
+        if choice.uncovered and settings["on_error"] == "deny":
+            raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
         create: Callable[..., dict[str, Any]] = super().create_container_from_config
-        answer = create(adjusted, name, platform)
+        answer = create(with_choice(config, choice), name, platform)
         self.decisions.append(Decision(answer["Id"], choice))
         if choice.action != "nothing" or choice.uncovered:
             warnings = answer.get("Warnings") or []
-            answer["Warnings"] = [*warnings, f"seccomp-shim: {choice.action}: {choice.reason}"]
+            answer["Warnings"] = [*warnings, f"seccomp-shim: {choice.reason}"]
         if choice.action != "nothing":
-            # What was done was logged before; only now has it an id.
+            # The adjustment was logged before it was made; only now has the container an id.
             with suppress(ShimError, OSError):
-                audit.record("created", show=False, container=answer["Id"], name=name or "")
+                audit.record("created", log=log, show=False, **{**facts, "container": answer["Id"]})
         return answer
 
-    def _adjusted(self, asked: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], Choice]:
-        """Give the configuration to create, and what was decided. Never breaks but by Refused."""
-        settings, doubt = config.load()
-        facts = {"container": name, "image": str(asked.get("Image", ""))}
-        level = "info"
+    def _choice(self, asked: Mapping[str, Any], canary: int) -> tuple[Choice, str]:
+        """Decide, and give the decision's level in the log."""
         try:
-            choice = self._choice(asked, settings["canary"])
-        except Exception as error:  # a fault of ours must not be what stops a container
-            level = "error"
-            choice = Choice("nothing", "", f"cannot decide: {error or error!r}", uncovered=True)
-        try:
-            if doubt:
-                audit.record("config", level="error", show=False, reason=doubt)
-            _log(choice, level, facts)
-        except (ShimError, OSError) as error:
-            if choice.action != "nothing":
-                choice = Choice("nothing", "", str(error), choice.calls, uncovered=True)
-        if choice.uncovered and settings["on_error"] == "deny":
-            raise Refused(
-                f"container refused (on_error: deny): {choice.reason}", subject=name or "container"
+            host = asked.get("HostConfig") or {}
+            request = Request(
+                security_opt=host.get("SecurityOpt") or (),
+                privileged=bool(host.get("Privileged")),
+                runtime=host.get("Runtime") or "",
             )
-        return with_choice(asked, choice), choice
-
-    def _choice(self, asked: Mapping[str, Any], canary: int) -> Choice:
-        host = asked.get("HostConfig") or {}
-        request = Request(
-            security_opt=host.get("SecurityOpt") or (),
-            privileged=bool(host.get("Privileged")),
-            runtime=host.get("Runtime") or "",
-        )
-        # Asked anew each time, some ten milliseconds: a daemon's runtimes change by a reload.
-        daemon = gather(self.info(), self._address(), canary, apart=True)
-        return choose(daemon, request, self.when)
+            # Asked anew each time, some ten milliseconds: a reload can change a daemon's runtimes.
+            daemon = gather(self.info(), self._address(), canary, apart=True)
+            return choose(daemon, request, self.when), "info"
+        except Exception as error:  # a fault of ours must not be what stops a container
+            reason = f"cannot decide: {str(error) or error!r}"
+            return Choice("nothing", "", reason, uncovered=True), "error"
 
     def _address(self) -> str:
         adapter = self.get_adapter(self.base_url)
@@ -127,10 +118,10 @@ class Client(DockerClient):
         return next((each for each in self.decisions if each.container == ident), None)
 
 
-def client_of(client: DockerClient, when: "When") -> Client:
+def client_of(client: DockerClient, when: "When", settings: str) -> Client:
     """Give a twin of ``client`` that adjusts, of a class that is also that of ``client``."""
     api = _twin(client.api, API)
-    api.decisions, api.when = deque(maxlen=_KEPT), when
+    api.decisions, api.when, api.settings = deque(maxlen=_KEPT), when, settings
     twin = _twin(client, Client)
     twin.api = api
     return twin
@@ -153,16 +144,20 @@ def _is_seccomp(option: str) -> bool:
     return option.startswith(("seccomp=", "seccomp:"))
 
 
-def _log(choice: Choice, level: str, facts: Mapping[str, object]) -> None:
-    """Log what is about to be done; ShimError or OSError: it must not be done then."""
+def _logged(choice: Choice, level: str, log: str | None, facts: Mapping[str, Any]) -> Choice:
+    """Log what is about to be done; where that fails, give the choice to do nothing."""
     fields: dict[str, Any] = {**facts, "reason": choice.reason}
-    if choice.action == "nothing":
-        event = "failed" if level == "error" else "left-alone"
-    else:
+    event = "failed" if level == "error" else "left-alone"
+    if choice.action != "nothing":
         event = "adjusted"
         fields["mechanism"] = "name" if choice.action == "profile" else choice.value
         fields["syscall"] = ", ".join(choice.calls)
-    audit.record(event, level=level, show=False, **fields)
+    try:
+        audit.record(event, level=level, log=log, show=False, **fields)
+    except (ShimError, OSError) as error:
+        if choice.action != "nothing":
+            return Choice("nothing", "", str(error), choice.calls, uncovered=True)
+    return choice
 
 
 def _twin(original: object, kind: type[_T]) -> _T:

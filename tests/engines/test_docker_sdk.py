@@ -1,0 +1,384 @@
+"""The Docker SDK's clients as we give them, against a real dockerd."""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker as sdk
+import pytest
+from docker.errors import APIError, DockerException
+from docker.models.containers import Container
+
+from shim import abi
+from shim.catalog import kernel_injected
+from shim.engines import hookfile
+from shim.engines.docker import builtin, from_env, shim_client
+from shim.engines.docker.choose import RUNTIME, When
+from shim.engines.docker.sdk import Client, Refused
+from shim.filter import emulate
+from shim.filter.bpf import decode
+from shim.host.tracee import installed_filters
+from support import engines, image
+from support.capture import Capture
+from support.containers import CANARY, ENOSYS, EPERM
+from vm import stacks
+
+ROOT = Path(__file__).parents[2]
+CALL = [image.CALLER, str(CANARY)]
+ERRNO_OF_UNTOUCHED, ERRNO_OF_ADJUSTED = {CANARY: EPERM}, {CANARY: ENOSYS}
+
+
+@dataclass
+class Lab:
+    """A dockerd in which the wrapper and a capturing runtime are registered."""
+
+    docker: engines.Docker
+    capture: Capture
+
+    @property
+    def log_path(self) -> Path:
+        """Where the settings have everything logged."""
+        return self.docker.folder / "audit.jsonl"
+
+    def configure(self, default: str = "runc", **settings: object) -> str:
+        """Set the daemon's default runtime and write settings; give the settings' path."""
+        path = self.docker.folder / "config.yaml"
+        path.write_text(json.dumps({"log": str(self.log_path), **settings}))
+        path.chmod(0o644)
+        wrapper = str(self.docker.folder / "bin/seccomp-shim-runtime")
+        runtimes: dict[str, Any] = {"capture": {"path": str(self.capture.program)}}
+        if default == "runc":
+            runtimes[RUNTIME] = {"path": wrapper, "runtimeArgs": ["--config", str(path)]}
+        self.docker.configure({"runtimes": runtimes, "default-runtime": default})
+        self.docker.reload()
+        self.log_path.unlink(missing_ok=True)
+        return str(path)
+
+    def plain(self) -> sdk.DockerClient:
+        """Give the SDK's own client."""
+        return sdk.DockerClient(base_url=f"unix://{self.docker.socket}")
+
+    def client(self, settings: str, when: When = "needed") -> Client:
+        """Give ours."""
+        return shim_client(self.plain(), when=when, settings=settings)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Give the log's lines that tell of decisions over a creation, and forget all."""
+        lines = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        self.log_path.unlink()
+        return [line for line in lines if "image" in line]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Start the daemon once for all."""
+    with engines.dockerd() as docker:
+        (docker.folder / "bin").mkdir()
+        hookfile.render_all(docker.folder / "bin")
+        yield Lab(docker, Capture(docker.folder, libseccomp="2.6.0"))
+
+
+@pytest.fixture
+def canary(lab: Lab) -> Client:
+    """Give a client for a daemon with the wrapper, with settings that name a canary."""
+    return lab.client(lab.configure(canary=CANARY))
+
+
+def _outcome(client: sdk.DockerClient, **options: Any) -> dict[int, int]:
+    output: bytes = client.containers.run(image.NAME, CALL, remove=True, **options)
+    return image.outcomes(output.decode())
+
+
+def _outcome_of(container: Container) -> dict[int, int]:
+    container.start()
+    container.wait()
+    text = container.logs().decode()
+    container.remove()
+    return image.outcomes(text)
+
+
+def test_run_lets_the_call_through(lab: Lab, canary: Client) -> None:
+    """containers.run's container may make the call; that of the SDK's own client may not."""
+    assert _outcome(lab.plain()) == ERRNO_OF_UNTOUCHED
+    assert _outcome(canary) == ERRNO_OF_ADJUSTED
+    [decision] = canary.adjustments
+    assert decision.choice.action == "runtime"
+    assert decision.choice.calls == (f"canary-{CANARY}",)
+    [line] = [entry for entry in lab.log() if entry["event"] == "adjusted"]
+    assert (line["mechanism"], line["syscall"]) == (RUNTIME, f"canary-{CANARY}")
+    assert line["image"] == image.NAME
+
+
+def test_create_lets_the_call_through(lab: Lab, canary: Client) -> None:
+    """So does containers.create, whose decision is found by the container; the log has its id."""
+    container = canary.containers.create(image.NAME, CALL, name="created-here")
+    assert container.attrs["HostConfig"]["Runtime"] == RUNTIME
+    decision = canary.decision(container)
+    assert decision is not None
+    assert decision.adjusted
+    assert decision == canary.decision(str(container.id))
+    assert canary.decision("nonesuch") is None
+    assert _outcome_of(container) == ERRNO_OF_ADJUSTED
+    adjusted, created = lab.log()
+    assert (adjusted["event"], adjusted["container"]) == ("adjusted", "created-here")
+    assert (created["event"], created["container"]) == ("created", container.id)
+
+
+def test_the_low_level_client_lets_the_call_through(canary: Client) -> None:
+    """So does api.create_container with api.create_host_config, and its answer says so."""
+    api = canary.api
+    host = api.create_host_config(security_opt=["no-new-privileges"], cap_drop=["ALL"])
+    asked = json.dumps(host)
+    answer = api.create_container(image.NAME, CALL, host_config=host)
+    assert answer["Warnings"][-1] == f"seccomp-shim: for canary-{CANARY}"
+    assert json.dumps(host) == asked
+    container = canary.containers.get(answer["Id"])
+    assert container.attrs["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    assert _outcome_of(container) == ERRNO_OF_ADJUSTED
+
+
+def test_all_else_is_the_sdks_own(lab: Lab, canary: Client) -> None:
+    """It is a DockerClient, it lists what the plain one lists, and the plain one is unchanged."""
+    assert isinstance(canary, sdk.DockerClient)
+    assert isinstance(canary.api, sdk.APIClient)
+    plain = lab.plain()
+    assert canary.ping()
+    assert canary.version() == plain.version()
+    assert [i.id for i in canary.images.list()] == [i.id for i in plain.images.list()]
+    assert canary.volumes.list() == plain.volumes.list()
+    assert canary.swarm.client is canary
+    shim_client(plain)
+    assert type(plain) is sdk.DockerClient
+    assert type(plain.api) is sdk.APIClient
+    with pytest.raises(APIError):
+        canary.containers.run("no-such-image:at-all")
+
+
+def test_a_client_of_the_users_own_class_keeps_it(lab: Lab, canary: Client) -> None:
+    """A subclass of the SDK's client has its own methods still; ours of ours is ours."""
+
+    class Own(sdk.DockerClient):
+        def hello(self) -> str:
+            return self.containers.__class__.__name__
+
+    own = Own(base_url=f"unix://{lab.docker.socket}")
+    ours = shim_client(own, settings=canary.api.settings)
+    assert isinstance(ours, Own)
+    assert ours.hello() == "ContainerCollection"
+    again = shim_client(ours, settings=canary.api.settings)
+    assert _outcome(again) == ERRNO_OF_ADJUSTED
+    assert len(again.decisions) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"security_opt": ["seccomp=unconfined"]}, "seccomp=unconfined: it has no filter"),
+        ({"privileged": True}, "privileged: it has no filter"),
+        ({"runtime": "runc"}, "the runtime runc was asked for by name"),
+    ],
+)
+def test_what_the_user_chose_stays(
+    lab: Lab, canary: Client, options: dict[str, Any], reason: str
+) -> None:
+    """Without a filter, or with a runtime asked for, the container is what was asked for."""
+    ours = canary.containers.create(image.NAME, CALL, **options)
+    theirs = lab.plain().containers.create(image.NAME, CALL, **options)
+    assert ours.attrs["HostConfig"] == theirs.attrs["HostConfig"]
+    [decision] = canary.decisions
+    assert decision.choice.reason == reason
+    assert not decision.adjusted
+    [line] = lab.log()
+    assert (line["event"], line["reason"]) == ("left-alone", reason)
+    for container in (ours, theirs):
+        container.remove()
+
+
+def test_from_several_threads(canary: Client) -> None:
+    """Threads may share a client: each container is adjusted, each decision is its own."""
+
+    def create(number: int) -> str:
+        container = canary.containers.create(image.NAME, CALL, name=f"thread-{number}")
+        assert container.attrs["HostConfig"]["Runtime"] == RUNTIME
+        return str(container.id)
+
+    with ThreadPoolExecutor(8) as pool:
+        idents = list(pool.map(create, range(24)))
+    assert sorted(each.container for each in canary.adjustments) == sorted(idents)
+    outcomes = [_outcome_of(canary.containers.get(ident)) for ident in idents[::12]]
+    assert outcomes == [ERRNO_OF_ADJUSTED] * 2
+    for ident in idents[1:12]:
+        canary.containers.get(ident).remove()
+
+
+def test_the_profile_gets_the_name(lab: Lab) -> None:
+    """Where the runtime's libseccomp knows the name, the profile of the version gets it."""
+    client = lab.client(lab.configure(default="capture"), when="always")
+    lab.capture.taken()
+    lab.plain().containers.run(image.NAME, CALL, remove=True)
+    client.containers.run(image.NAME, CALL, remove=True, security_opt=["apparmor=unconfined"])
+    before, after = (document["linux"]["seccomp"] for document in lab.capture.taken())
+    added = {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}
+    assert after["syscalls"][0] == added
+    assert _names(after["syscalls"][1:]) == _names(before["syscalls"])
+    [decision] = client.adjustments
+    assert (decision.choice.action, decision.choice.calls) == ("profile", ("uretprobe",))
+    [line] = [entry for entry in lab.log() if entry["event"] == "adjusted"]
+    assert (line["mechanism"], line["syscall"]) == ("name", "uretprobe")
+
+
+def test_inspect_shows_the_profile_that_was_added(lab: Lab) -> None:
+    """The user's other security options stay, the augmented profile is what inspect shows."""
+    client = lab.client(lab.configure(default="capture"), when="always")
+    own, _ = builtin.profile("20.10.0")
+    assert own is not None
+    asked = ["no-new-privileges", f"seccomp={json.dumps(own.tree)}"]
+    container = client.containers.create(image.NAME, CALL, security_opt=asked)
+    try:
+        first, profile = container.attrs["HostConfig"]["SecurityOpt"]
+        assert first == asked[0]
+        added, *rest = json.loads(profile.removeprefix("seccomp="))["syscalls"]
+        assert added["names"] == ["uretprobe"]
+        assert rest == own.tree["syscalls"]
+    finally:
+        container.remove()
+
+
+def _names(rules: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {
+        (name, json.dumps({**rule, "names": 0}, sort_keys=True))
+        for rule in rules
+        for name in rule["names"]
+    }
+
+
+def test_an_explicit_deny_is_respected(lab: Lab) -> None:
+    """A profile that denies the call by name means it."""
+    client = lab.client(lab.configure(), when="always")
+    names = ["uretprobe", "uprobe"]
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO"}],
+    }
+    text = f"seccomp={json.dumps(profile)}"
+    container = client.containers.create(image.NAME, CALL, security_opt=[text])
+    container.remove()
+    assert container.attrs["HostConfig"]["SecurityOpt"] == [text]
+    assert container.attrs["HostConfig"]["Runtime"] == "runc"
+    [decision] = client.decisions
+    assert "denied by name" in decision.choice.reason
+
+
+def test_nothing_where_the_kernel_does_not_call_for_it(lab: Lab) -> None:
+    """Without a canary a kernel that is not affected is left alone, and found out only once."""
+    client = lab.client(lab.configure())
+    assert _outcome(client) == ERRNO_OF_UNTOUCHED
+    [decision] = client.decisions
+    assert "does not call for it" in decision.choice.reason
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_an_adjustment_that_cannot_be_logged_is_not_made(lab: Lab, on_error: str) -> None:
+    """By on_error the container is then created as it was asked for, or not at all."""
+    nowhere = str(lab.docker.folder / "no-folder" / "log")
+    settings = lab.configure(canary=CANARY, log=nowhere, on_error=on_error)
+    client = lab.client(settings)
+    count = len(client.containers.list(all=True))
+    if on_error == "deny":
+        with pytest.raises(Refused, match="cannot log") as caught:
+            client.containers.create(image.NAME, CALL)
+        assert isinstance(caught.value, DockerException)
+        assert len(client.containers.list(all=True)) == count
+        return
+    answer = client.api.create_container(image.NAME, CALL)
+    assert "cannot log" in answer["Warnings"][-1]
+    assert _outcome_of(client.containers.get(answer["Id"])) == ERRNO_OF_UNTOUCHED
+    assert not client.adjustments
+
+
+def test_a_fault_of_ours_does_not_break_the_call(lab: Lab) -> None:
+    """Where the daemon cannot be asked, the container is created as it was asked for."""
+
+    class Shy(sdk.APIClient):
+        def info(self) -> dict[str, Any]:
+            raise ValueError("I will not say")
+
+    plain = lab.plain()
+    plain.api = Shy(base_url=f"unix://{lab.docker.socket}")
+    client = shim_client(plain, settings=lab.configure(canary=CANARY))
+    assert isinstance(client.api, Shy)
+    assert _outcome(client) == ERRNO_OF_UNTOUCHED
+    [line] = lab.log()
+    assert (line["event"], line["level"]) == ("failed", "error")
+    assert "I will not say" in line["reason"]
+    client = shim_client(plain, settings=lab.configure(canary=CANARY, on_error="deny"))
+    with pytest.raises(Refused, match="I will not say"):
+        client.containers.create(image.NAME, CALL)
+
+
+def _pid_of(word: str) -> int:
+    """Wait for the process that has ``word`` as its last argument; give its pid as we see it."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                if (folder / "cmdline").read_bytes().endswith(f"\0{word}\0".encode()):
+                    return int(folder.name)
+        time.sleep(0.05)
+    raise AssertionError(f"nothing runs with {word}")
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize(("name", "call"), [("trixie", "uretprobe"), ("sid", "uprobe")])
+def test_by_name_with_a_runtime_that_knows_it(name: str, call: str) -> None:
+    """A newer Debian's own runc loads the name that Docker's profile of that age lacks."""
+    [stack] = [each for each in stacks.STACKS if each.name == name]
+    with engines.dockerd(tree=stacks.ready(stack).root) as docker:
+        plain = sdk.DockerClient(base_url=f"unix://{docker.socket}")
+        settings = docker.folder / "config.yaml"
+        settings.write_text(f"log: {docker.folder}/audit.jsonl\n")
+        client = shim_client(plain, when="always", settings=str(settings))
+        word = uuid.uuid4().hex
+        container = client.containers.run(image.NAME, [image.CALLER, "stay", word], detach=True)
+        [decision] = client.decisions
+        assert (decision.choice.action, decision.choice.calls) == ("profile", (call,))
+        verdicts = {
+            emulate.verdict(decode(program), nr, abi.AUDIT_ARCH_X86_64)
+            for program in installed_filters(_pid_of(word))
+            for nr in (335, kernel_injected()[call].numbers["x86_64"])
+        }
+        assert verdicts == {abi.SECCOMP_RET_ALLOW}
+        container.remove(force=True)
+
+
+def test_from_env_takes_what_dockers_takes(
+    lab: Lab, canary: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """from_env finds the daemon as the SDK does, and hands its options on."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{lab.docker.socket}")
+    client = from_env(settings=canary.api.settings, timeout=7)
+    assert client.api.timeout == 7
+    assert _outcome(client) == ERRNO_OF_ADJUSTED
+
+
+def test_the_documented_example_runs(lab: Lab) -> None:
+    """The program of docs/sdk.md prints what is printed there."""
+    settings = lab.configure(canary=CANARY)
+    lab.docker.host.run(f"mkdir -p /etc/seccomp-shim; cp {settings} /etc/seccomp-shim/config.yaml")
+    lab.plain().images.get(image.NAME).tag("debian", "12")
+    blocks = (ROOT / "docs/sdk.md").read_text().split("```")
+    program, output = blocks[1].removeprefix("python\n"), blocks[3].lstrip("\n")
+    (lab.docker.folder / "example.py").write_text(program)
+    done = lab.docker.host.run(
+        f"cd {ROOT}; DOCKER_HOST=unix://{lab.docker.socket} {sys.executable} "
+        f"{lab.docker.folder}/example.py"
+    )
+    # A canary stands in for the call on a kernel that is not affected.
+    assert done.stdout.replace(f"canary-{CANARY}", "uretprobe") == output
