@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shim import files
 from shim.audit import record as log_line
@@ -227,7 +227,7 @@ def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) 
 def _write(each: Edit, event: str, engine: str, log: str | None) -> None:
     """Make one edit, logged first: what cannot be logged is not done."""
     sums = {"sha256_before": each.before, "sha256_after": each.after}
-    fields = {
+    fields: dict[str, Any] = {
         "engine": engine,
         "file": os.path.realpath(each.path),
         **{key: _sum(data) for key, data in sums.items() if data is not None},
