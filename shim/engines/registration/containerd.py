@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from shim.engines import toml
 from shim.engines.changes import Edit, content, edit
-from shim.engines.registration import Host, Plan
+from shim.engines.registration import Host, Plan, dropin
 from shim.errors import ShimError
 
 NAME = "seccomp-shim"
@@ -73,6 +73,11 @@ def uninstall_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the file is."""
+    uninstall_options(parser)
+
+
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan a handler that is like the default one but for its program."""
     release = _release(host)
@@ -120,9 +125,12 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     """Take our tables out, and the default that names them."""
+    document = toml.parse(now, str(path))
     if path.name == Path(DROP_IN).name:
-        return None
-    toml.parse(now, str(path))
+        cri = ("plugins", CRI.get(document.get("version", 1), ""), "containerd")
+        default = (*cri, "default_runtime_name")
+        ours = [default] if toml.look_up(document, default) == NAME else []
+        return dropin.without(path, now, "containerd", ours, (*cri, "runtimes", NAME))
     text = now.decode()
     before = tomllib.loads(original.decode()) if original is not None else {}
     for plugin in CRI.values():
@@ -239,10 +247,7 @@ def _main_edit(file: File, handler: dict[str, Any], default: bool) -> Edit:
 
 
 def _drop_in_text(file: File, handler: dict[str, Any], default: bool) -> str:
-    head = (
-        "# Written by seccomp-shim install containerd; seccomp-shim uninstall containerd removes "
-        f"it.\nversion = {file.version}\n"
-    )
+    head = f"{dropin.header('containerd')}version = {file.version}\n"
     if default:
         head = toml.append(head, toml.table(file.cri, {"default_runtime_name": NAME}))
     return toml.append(head, toml.table(file.handler, handler))

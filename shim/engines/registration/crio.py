@@ -12,16 +12,15 @@ from typing import Any
 
 from shim.engines import toml
 from shim.engines.changes import content, edit
-from shim.engines.registration import Host, Plan, hooksd
+from shim.engines.registration import Host, Plan, dropin, hooksd
 from shim.errors import ShimError
 
 NAME = "seccomp-shim"
 FOLDER = "/etc/crio"
 DROP_IN = "crio.conf.d/99-seccomp-shim.conf"
+TABLE = ("crio", "runtime")
 HOOKS = "/etc/containers/oci/hooks.d"
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-_STAGES = ("seccomp-shim-hook", "seccomp-shim-verify")
-_HEADER = "# Written by seccomp-shim install crio; seccomp-shim uninstall crio removes it.\n"
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -45,17 +44,23 @@ def uninstall_options(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+    del parser
+
+
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan one drop-in file, and the hooks' files where they are wanted."""
     runtime = _read(host)
-    names: tuple[str, ...] = ()
+    wanted: dict[str, list[str]] = {}
     steps = ["restart CRI-O when it suits (running containers go on)"]
     if options.way == "hooks":
         if options.default:
             raise ShimError("--default is for --way runtime: hooks hold for every handler")
         folders = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
-        text = toml.table(("crio", "runtime"), {"hooks_dir": [*folders, HOOKS]})
-        names, notes = _STAGES, ["exec is not covered: no hook runs for it (--way runtime does)"]
+        text = toml.table(TABLE, {"hooks_dir": [*folders, HOOKS]})
+        wanted = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+        notes = ["exec is not covered: no hook runs for it (--way runtime does)"]
     else:
         text, notes = _handler(runtime, host, options.default)
         if not options.default:
@@ -64,8 +69,8 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
                 f"then runtimeClassName: {NAME}"
             )
     edits = [
-        *hooksd.edits(host.path(HOOKS), host, names),
-        edit(host.path(FOLDER) / DROP_IN, (_HEADER + text).encode()),
+        *hooksd.edits(host.path(HOOKS), host, wanted),
+        edit(host.path(FOLDER) / DROP_IN, (dropin.header("crio") + text).encode()),
     ]
     return Plan(edits, notes, steps)
 
@@ -77,9 +82,17 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
-    """Remove the file: it is ours, whatever has been done to it."""
-    del path, now, original
-    return None
+    """Take our entries out of the drop-in file; the hooks' files are ours whole."""
+    del original
+    if path.suffix == ".json":
+        return None
+    runtime = _runtime(toml.parse(now, str(path)))
+    ours = []
+    if runtime.get("default_runtime") == NAME:
+        ours.append((*TABLE, "default_runtime"))
+    if HOOKS in runtime.get("hooks_dir", []):
+        ours.append((*TABLE, "hooks_dir"))
+    return dropin.without(path, now, "crio", ours, (*TABLE, "runtimes", NAME))
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
@@ -148,8 +161,8 @@ def _handler(runtime: dict[str, Any], host: Host, default: bool) -> tuple[str, l
             f"CRI-O's {name} starts {program}; to keep that, name it in "
             f"/etc/seccomp-shim/config.yaml (runtimes: {stem}: {program})"
         )
-    text = toml.table(("crio", "runtime"), {"default_runtime": NAME}) if default else ""
-    return toml.append(text, toml.table(("crio", "runtime", "runtimes", NAME), handler)), notes
+    text = toml.table(TABLE, {"default_runtime": NAME}) if default else ""
+    return toml.append(text, toml.table((*TABLE, "runtimes", NAME), handler)), notes
 
 
 def _read(host: Host) -> dict[str, Any]:
@@ -165,5 +178,5 @@ def _read(host: Host) -> dict[str, Any]:
 
 
 def _runtime(document: dict[str, Any]) -> dict[str, Any]:
-    table = toml.look_up(document, ("crio", "runtime"))
+    table = toml.look_up(document, TABLE)
     return dict(table) if isinstance(table, dict) else {}

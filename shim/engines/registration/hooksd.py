@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ STAGES = {
 }
 
 
-def edits(folder: Path, host: Host, names: tuple[str, ...]) -> list[Edit]:
-    """Plan one file for each of our executables ``names``; those of the others are removed."""
+def edits(folder: Path, host: Host, wanted: Mapping[str, Sequence[str]]) -> list[Edit]:
+    """Plan a file for each of our executables ``wanted``, with these arguments, and no others."""
     return [
-        edit(path, entry(host, path.stem) if path.stem in names else None)
+        edit(path, entry(host, path.stem, wanted[path.stem]) if path.stem in wanted else None)
         for path in places(folder)
     ]
 
@@ -28,12 +29,12 @@ def places(folder: Path) -> list[Path]:
     return [folder / f"{name}.json" for name in STAGES]
 
 
-def entry(host: Host, name: str) -> bytes:
+def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
     """Give the entry that calls our executable ``name`` for every container."""
     path = str(host.executable(name))
     document = {
         "version": "1.0.0",
-        "hook": {"path": path, "args": [path]},
+        "hook": {"path": path, "args": [path, *args]},
         "when": {"always": True},
         "stages": [STAGES[name]],
     }

@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shim.catalog import kernel_injected
 from shim.engines import toml
 from shim.engines.changes import content, edit
-from shim.engines.registration import Host, Plan, hooksd
+from shim.engines.registration import Host, Plan, dropin, hooksd
 from shim.errors import ShimError
+from shim.host.runtime import knows, libseccomp_version
 
 DROP_IN = "containers.conf.d/99-seccomp-shim.conf"
 # Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
@@ -34,7 +36,6 @@ _LAST = {
     "runc": ["/usr/lib/cri-o-runc/sbin/runc", "/run/current-system/sw/bin/runc"],
 }
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-_HEADER = "# Written by seccomp-shim install podman; seccomp-shim uninstall podman removes it.\n"
 
 
 class Conf(NamedTuple):
@@ -42,6 +43,14 @@ class Conf(NamedTuple):
 
     engine: dict[str, Any]
     last: dict[tuple[str, ...], Path]
+
+
+class Way(NamedTuple):
+    """The drop-in file's text, the hooks wanted with their arguments, and what is to be said."""
+
+    text: str
+    hooks: dict[str, list[str]]
+    notes: list[str]
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +70,11 @@ def uninstall_options(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+    del parser
+
+
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan one drop-in file, and the hooks' files where they are wanted."""
     folder = _folder(host)
@@ -71,21 +85,20 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             hint="Podman 3.3 and later do",
         )
     conf = _read(folder, host)
-    way = _runtimes if options.way == "runtime" else _hooks
-    text, names, notes = way(conf, folder, host)
-    for path in _overruling(_engine(tomllib.loads(text)), conf, folder):
+    way = (_runtimes if options.way == "runtime" else _hooks)(conf, folder, host)
+    for path in _overruling(_engine(tomllib.loads(way.text)), conf, folder):
         raise ShimError(
             f"is read after {DROP_IN} and overrules it",
             subject=str(path),
             hint="give it a name that sorts before, then install again",
         )
     if os.environ.get("CONTAINERS_CONF"):
-        notes.append("CONTAINERS_CONF is set here: a podman that has it reads no other file")
+        way.notes.append("CONTAINERS_CONF is set here: a podman that has it reads no other file")
     edits = [
-        *hooksd.edits(folder / HOOKS, host, names),
-        edit(folder / DROP_IN, (_HEADER + text).encode()),
+        *hooksd.edits(folder / HOOKS, host, way.hooks),
+        edit(folder / DROP_IN, (dropin.header("podman") + way.text).encode()),
     ]
-    return Plan(edits, notes, ["nothing: it holds from the next podman command on"])
+    return Plan(edits, way.notes, ["nothing: it holds from the next podman command on"])
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -96,9 +109,21 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
-    """Remove the file: it is ours, whatever has been done to it."""
-    del path, now, original
-    return None
+    """Take our entries out of the drop-in file; the hooks' files are ours whole."""
+    del original
+    if path.suffix == ".json":
+        return None
+    engine = _engine(toml.parse(now, str(path)))
+    ours: list[tuple[str, ...]] = [
+        ("engine", "runtimes", name)
+        for name, paths in engine.get("runtimes", {}).items()
+        if paths and os.path.basename(paths[0]) == f"seccomp-shim-{name}"
+    ]
+    if ours and engine.get("runtime") in RUNTIMES:
+        ours.append(("engine", "runtime"))
+    if any(str(each).endswith(HOOKS) for each in engine.get("hooks_dir", [])):
+        ours.append(("engine", "hooks_dir"))
+    return dropin.without(path, now, "podman", ours)
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
@@ -147,20 +172,16 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     }
 
 
-def _runtimes(conf: Conf, folder: Path, host: Host) -> tuple[str, tuple[str, ...], list[str]]:
+def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
     """Give the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
     del folder
     table: dict[str, Any] = {}
     notes = []
     for name in RUNTIMES:
-        default = [f"{place}/{name}" for place in _PLACES.split()] + _LAST[name]
-        wrapper = str(host.executable(f"seccomp-shim-{name}"))
-        paths = [p for p in conf.engine.get("runtimes", {}).get(name, default) if p != wrapper]
-        real = next((p for p in paths if host.path(p).is_file()), None) or host.program(name)
+        real = _real(name, conf, host)
         if real is None:
             continue  # an entry would make podman believe that it is there
-        table[name] = [wrapper, *paths]
-        notes.append(f"{name}: the wrapper, which starts {name} as its settings say")
+        table[name] = [str(host.executable(f"seccomp-shim-{name}")), *_paths(name, conf, host)]
         found = host.program(name)
         if found and not os.path.samefile(host.path(real), host.path(found)):
             notes.append(
@@ -171,9 +192,9 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> tuple[str, tuple[str, ...
         raise ShimError("podman has neither crun nor runc here", hint="install one of them")
     text = ""
     chosen = str(conf.engine.get("runtime", ""))
-    if chosen.startswith("/") and os.path.basename(chosen) in table:
+    name = os.path.basename(chosen)
+    if chosen.startswith("/") and name in table:
         # Named by its path, none of the lists is asked.
-        name = os.path.basename(chosen)
         text = toml.table(("engine",), {"runtime": name})
         notes.append(
             f"runtime = {chosen} becomes {name}; containers made before keep the path and are "
@@ -184,16 +205,47 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> tuple[str, tuple[str, ...
             f"podman's runtime is {chosen}, which the wrapper does not stand for",
             hint="--way hooks works with every OCI runtime",
         )
-    return toml.append(text, toml.table(("engine", "runtimes"), table)), (), notes
+    return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes)
 
 
-def _hooks(conf: Conf, folder: Path, host: Host) -> tuple[str, tuple[str, ...], list[str]]:
+def _hooks(conf: Conf, folder: Path, host: Host) -> Way:
     """Give the list of hook folders with ours last, and the executables to have in it."""
     ours = "/" + str((folder / HOOKS).relative_to(host.root))
     folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
     notes = ["exec is not covered: no hook runs for it (--way runtime covers it)"]
-    table = toml.table(("engine",), {"hooks_dir": [*folders, ours]})
-    return table, tuple(hooksd.STAGES), notes
+    wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+    name = str(conf.engine.get("runtime", ""))
+    names = [name] if name else RUNTIMES
+    real = next(filter(None, (_real(each, conf, host) for each in names)), None)
+    if real and _precreate_helps(real):
+        wanted["seccomp-shim-precreate"] = ["--runtime", real]
+        notes.append(f"where {real} runs a container its configuration is changed before: free")
+    else:
+        notes.append("every container's filter is changed as it is loaded: some milliseconds")
+    return Way(toml.table(("engine",), {"hooks_dir": [*folders, ours]}), wanted, notes)
+
+
+def _precreate_helps(runtime: str) -> bool:
+    """Tell whether a changed configuration is enough for ``runtime``."""
+    if os.path.basename(runtime).startswith("crun"):
+        return True  # takes a raw program (0.18)
+    version = libseccomp_version(runtime)
+    return any(knows(version, call.libseccomp) for call in kernel_injected().values())
+
+
+def _paths(name: str, conf: Conf, host: Host) -> list[str]:
+    """Give the paths at which podman looks for runtime ``name`` without us."""
+    default = [f"{place}/{name}" for place in _PLACES.split()] + _LAST.get(name, [])
+    ours = str(host.executable(f"seccomp-shim-{name}"))
+    return [path for path in conf.engine.get("runtimes", {}).get(name, default) if path != ours]
+
+
+def _real(name: str, conf: Conf, host: Host) -> str | None:
+    """Give the path of the runtime that podman starts by ``name`` without us."""
+    if name.startswith("/"):
+        return name
+    found = (path for path in _paths(name, conf, host) if host.path(path).is_file())
+    return next(found, None) or host.program(name)
 
 
 def _folder(host: Host) -> Path:

@@ -1,0 +1,39 @@
+"""Drop-in files: written whole by us, and the admin's as well once there is more in them."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from shim.engines import toml
+
+
+def header(engine: str) -> str:
+    """Give the first line of a file of ours."""
+    return (
+        f"# Written by seccomp-shim install {engine}; seccomp-shim uninstall {engine} removes it.\n"
+    )
+
+
+def without(
+    path: Path,
+    now: bytes,
+    engine: str,
+    keys: Iterable[tuple[str, ...]],
+    table: tuple[str, ...] = (),
+) -> bytes | None:
+    """Take our keys, our table and the first line out; None: nothing else is left."""
+    toml.parse(now, str(path))
+    text = now.decode().replace(header(engine), "", 1)
+    if table:
+        text = toml.without_table(text, table)
+    for key in keys:
+        text = toml.without_key(text, key)
+    while empty := [s for s in toml.statements(text) if s.header and _empty(text, s.path)]:
+        text = toml.without_table(text, empty[-1].path)
+    if tomllib.loads(text).keys() == {"version"}:  # of entries that are no more
+        text = toml.without_key(text, ("version",))
+    return text.encode() if text.strip() else None
+
+
+def _empty(text: str, path: tuple[str, ...]) -> bool:
+    return bool(toml.look_up(tomllib.loads(text), path) == {})
