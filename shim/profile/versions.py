@@ -7,7 +7,6 @@ profile before (20.10.22 blocked AF_VSOCK, 20.10.23 took that back).
 
 import json
 import re
-from copy import deepcopy
 from typing import Any
 
 from shim.errors import ShimError
@@ -48,11 +47,14 @@ def builtin(version: str, base: str, versions: str) -> tuple[dict[str, Any] | No
 
 
 def _built(since: Version, base: dict[str, Any], deltas: dict[Version, Any]) -> dict[str, Any]:
-    """Give the profile that came with ``since``: the base, or what its delta makes of another."""
+    """Give the profile that came with ``since``: the base, or what its delta makes of another.
+
+    Both arguments are used up: the profile is made of what is in them.
+    """
     delta = deltas.get(since)
     if delta is None:
         return base
-    profile = deepcopy(_built(_numbers(delta["like"]), base, deltas))
+    profile = _built(_numbers(delta["like"]), base, deltas)
     for key in delta.get("unset", ()):
         del profile[key]
     gone = delta.get("remove_architectures", ())
@@ -79,7 +81,7 @@ def _remove(rules: list[dict[str, Any]], wanted: dict[str, Any], since: str) -> 
 def _add(rules: list[dict[str, Any]], wanted: dict[str, Any]) -> None:
     rule = _twin(rules, wanted)
     if rule is None:
-        rules.append(deepcopy(wanted))
+        rules.append(wanted)
     else:
         rule["names"] = sorted({*rule["names"], *wanted["names"]})
 

@@ -1,5 +1,6 @@
 """The built-in profile of a Docker daemon, from the data that is shipped with us."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from shim import data
@@ -7,8 +8,12 @@ from shim.profile.document import DOCKER, Document
 from shim.profile.versions import builtin
 
 
+@lru_cache(maxsize=8)
 def profile(version: str) -> tuple[Document | None, str]:
-    """Give the profile that a daemon of ``version`` has built in, or None and why it is unknown."""
+    """Give the profile that a daemon of ``version`` has built in, or None and why it is unknown.
+
+    All callers get the same tree, which is not theirs to change.
+    """
     tree, reason = builtin(version, _text("default.json"), _text("versions.json"))
     if tree is None:
         return None, reason
