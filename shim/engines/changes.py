@@ -74,7 +74,7 @@ def content(path: Path) -> bytes | None:
 
 
 def diff(edits: Iterable[Edit]) -> str:
-    """Give the edits as unified diffs that ``patch -p0`` takes; empty: nothing changes."""
+    """Give the edits as unified diffs that ``patch -p1 -d /`` takes; empty: nothing changes."""
     return "".join(
         unified(_shown(each.before), _shown(each.after), printable(str(each.path)))
         for each in edits
