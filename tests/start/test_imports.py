@@ -8,7 +8,10 @@ from pathlib import Path
 
 import shim
 from shim import config
+from shim.engines import oci
 from shim.host.cache import facts
+from support.containers import profile
+from support.wrapped import script
 
 ROOT = str(Path(shim.__file__).parent.parent)
 BARE = [os.path.realpath(sys.executable), "-I", "-S"]
@@ -77,3 +80,32 @@ def test_a_start_that_is_adjusted() -> None:
         "from shim.start.augment import sha256; sha256(b'')\n"
     )
     assert outside(names) <= NOTHING_TO_DO | INJECTION
+
+
+def test_a_start_through_the_wrapper(tmp_path: Path) -> None:
+    """Create by each mechanism: reading, deciding, writing config.json; a kept program is at hand.
+
+    ``about`` asks the runtime itself, once: ``select`` comes from there.
+    """
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    settings = tmp_path / "config.yaml"
+    settings.write_text(f"log: {tmp_path}/audit.jsonl\n")
+    settings.chmod(0o644)
+    config.compile_file(str(settings))
+    runtime = script(tmp_path / "crun", "echo 'crun version 1.8.1'; echo 'libseccomp: 2.5.4'")
+    oci.bundle(bundle, profile(), ["/bin/true"])
+    arguments = [str(tmp_path), runtime, str(settings), "400", "create", "-b", str(bundle), "c"]
+    code = f"""
+import shim.start.rawbpf
+def program(*_):
+    from shim.start.augment import sha256
+    return b"", not sha256(b"")
+shim.start.rawbpf.program = program
+from shim.start.runtime import main
+assert main({arguments!r}) == 0
+"""
+    names = imported(code)
+    assert "run.oci.seccomp_bpf_data" in (bundle / "config.json").read_text()
+    more = {"select", "_signal", "_sha256", "_sha2", "_struct", "struct", "binascii"}
+    assert outside(names) <= NOTHING_TO_DO | more

@@ -1,0 +1,130 @@
+"""Podman's precreate hook: the config.json through a pipe, changed or byte for byte."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim.engines import oci
+from support import need
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.wrapped import WrappedLab, script
+
+RAW_BPF = "run.oci.seccomp_bpf_data"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> WrappedLab:
+    """Give a folder with the executables and their log."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return WrappedLab(tmp_path, need.program("crun"))
+
+
+def passed(lab: WrappedLab, data: bytes, *args: str) -> bytes:
+    """Give what the hook prints for ``data``; it must end well and say nothing else."""
+    command = [f"{lab.bin}/seccomp-shim-precreate", "--config", f"{lab.folder}/config.yaml", *args]
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
+
+
+def config(lab: WrappedLab, **bundle: Any) -> tuple[Path, bytes]:
+    """Make a bundle; give its folder and its config.json."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), **bundle)
+    return folder, (folder / "config.json").read_bytes()
+
+
+def test_a_container_for_crun_gets_its_program(lab: WrappedLab) -> None:
+    """What the hook prints is started by crun itself, without any other of our parts."""
+    folder, data = config(lab)
+    new = passed(lab, data, "--canary", str(CANARY), "--runtime", "crun")
+    assert RAW_BPF in json.loads(new)["annotations"]
+    (folder / "config.json").write_bytes(new)
+    with oci.started(lab.real, folder, f"shim-precreate-{os.getpid()}") as process:
+        oci.wait_ready(process, folder)
+        assert oci.outcomes(process) == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+    (line,) = lab.log()
+    assert (line["event"], line["mechanism"]) == ("adjusted", "raw-bpf")
+
+
+def test_where_the_runtime_cannot_be_told_nothing_is_changed(lab: WrappedLab) -> None:
+    """A program would be crun's alone: with runc on the host as well it is the hook's turn."""
+    need.program("runc")
+    _, data = config(lab)
+    assert passed(lab, data, "--canary", str(CANARY)) == data
+    assert passed(lab, data, "--canary", str(CANARY), "--runtime", "runc") == data
+
+
+def knowing(lab: WrappedLab, version: str) -> str:
+    """Write a runtime that says it has that libseccomp; give its path."""
+    features = json.dumps({"annotations": {"io.github.seccomp.libseccomp.version": version}})
+    body = f"[ $1 = features ] && echo '{features}' && exit\necho 'runc version 1.3.0'"
+    return script(lab.folder / f"runc-{version}", body)
+
+
+def filtered(lab: WrappedLab) -> None:
+    """Have the executables believe that this kernel lets filters deny uretprobe."""
+    template = lab.bin / "seccomp-shim-precreate"
+    text = template.read_text()
+    told = (
+        "    import shim.host.cache\n"
+        '    state = {"nr": 335, "state": "filtered"}\n'
+        '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
+    )
+    template.write_text(text.replace("    new = main(", f"{told}    new = main("))
+
+
+def test_a_runtime_that_knows_the_name_gets_the_name(lab: WrappedLab) -> None:
+    """One rule more, first of all, and nothing else; once is enough."""
+    filtered(lab)
+    _, data = config(lab)
+    new = passed(lab, data, "--runtime", knowing(lab, "2.6.0"))
+    before, after = json.loads(data), json.loads(new)
+    rule = after["linux"]["seccomp"]["syscalls"].pop(0)
+    assert rule == {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}
+    assert after == before
+    assert passed(lab, new, "--runtime", knowing(lab, "2.6.0")) == new
+    assert [line["mechanism"] for line in lab.log()] == ["name"]
+
+
+def test_a_runtime_that_does_not_know_the_name_is_left_to_the_hook(lab: WrappedLab) -> None:
+    """A name that the library drops would change nothing."""
+    filtered(lab)
+    _, data = config(lab)
+    assert passed(lab, data, "--runtime", knowing(lab, "2.5.5")) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"linux": null}',
+        b'{"linux": {"seccomp": {"defaultAction": 1}}}', b"[" * 5000,
+    ],
+)  # fmt: skip
+def test_what_is_no_config_comes_out_as_it_went_in(lab: WrappedLab, data: bytes) -> None:
+    """Whatever is wrong with it is for Podman or the runtime to say."""
+    assert passed(lab, data, "--canary", str(CANARY), "--runtime", "crun") == data
+
+
+@pytest.mark.parametrize("args", [["--foo"], ["--canary", "1"], ["--runtime", "/nowhere"]])
+def test_a_wrong_option_is_logged_and_changes_nothing(lab: WrappedLab, args: list[str]) -> None:
+    """Podman would not start a single container over a typing error in the hook's entry."""
+    _, data = config(lab)
+    options = args if args[0] != "--runtime" else [*args, "--canary", str(CANARY)]
+    assert passed(lab, data, *options) == data
+    if args[0] != "--runtime":
+        assert f"cannot use {args[0]}" in lab.log()[0]["reason"]
+
+
+def test_without_an_interpreter_the_config_goes_through(lab: WrappedLab) -> None:
+    """Half an upgrade must not keep Podman from starting containers."""
+    hook = lab.bin / "seccomp-shim-precreate"
+    text = hook.read_text()
+    python = text.partition("[ -x '")[2].partition("'")[0]
+    hook.write_text(text.replace(python, "/nowhere/python3"))
+    assert passed(lab, b"anything", "--canary", str(CANARY)) == b"anything"
