@@ -1,5 +1,6 @@
 """Drop-in files: written whole by us, and the admin's as well once there is more in them."""
 
+import itertools
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,12 +29,16 @@ def without(
         text = toml.without_table(text, table)
     for key in keys:
         text = toml.without_key(text, key)
-    while empty := [s for s in toml.statements(text) if s.header and _empty(text, s.path)]:
-        text = toml.without_table(text, empty[-1].path)
+        text = _without_bare_header(text, key[:-1])
     if tomllib.loads(text).keys() == {"version"}:  # of entries that are no more
         text = toml.without_key(text, ("version",))
     return text.encode() if text.strip() else None
 
 
-def _empty(text: str, path: tuple[str, ...]) -> bool:
-    return bool(toml.look_up(tomllib.loads(text), path) == {})
+def _without_bare_header(text: str, path: tuple[str, ...]) -> str:
+    """Take the header of a table out that no key follows."""
+    said = [each for each in toml.statements(text) if each.path]
+    for each, behind in itertools.zip_longest(said, said[1:]):
+        if each.header and each.path == path and (behind is None or behind.header):
+            return text[: each.start] + text[each.end :]
+    return text
