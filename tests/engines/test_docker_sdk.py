@@ -1,6 +1,7 @@
 """The Docker SDK's clients as we give them, against a real dockerd."""
 
 import json
+import os
 import sys
 import time
 import uuid
@@ -356,6 +357,29 @@ def test_by_name_with_a_runtime_that_knows_it(name: str, call: str) -> None:
         }
         assert verdicts == {abi.SECCOMP_RET_ALLOW}
         container.remove(force=True)
+
+
+def test_a_user_without_roots_rights_has_a_log_of_its_own(lab: Lab) -> None:
+    """Whoever may use the daemon gets adjusted containers, logged in that user's home."""
+    lab.configure(canary=CANARY)
+    folder, uid = lab.docker.folder, 7001
+    (folder / "home").mkdir()
+    os.chown(folder / "home", uid, uid)
+    program = (
+        "from shim.engines.docker import from_env\n"
+        f"client = from_env(settings='{folder}/config.yaml', when='always')\n"
+        f"print(client.api.create_container('{image.NAME}', 'true')['Warnings'])"
+    )
+    (folder / "user.py").write_text(program)
+    done = lab.docker.host.run(
+        f"echo sdk:x:{uid}:{uid}::{folder}/home:/bin/sh >>/etc/passwd\n"
+        f"chmod 755 {folder}; chown {uid} {lab.docker.socket}; cd {ROOT}\n"
+        f"DOCKER_HOST=unix://{lab.docker.socket} "
+        f"setpriv --reuid {uid} --regid {uid} --clear-groups {sys.executable} {folder}/user.py"
+    )
+    assert done.stdout == f"['seccomp-shim: for canary-{CANARY}']\n", done.stderr
+    log = (folder / "home/.local/state/seccomp-shim/audit.jsonl").read_text()
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["adjusted", "created"]
 
 
 def test_from_env_takes_what_dockers_takes(

@@ -4,7 +4,6 @@ Everything that creates a container in the SDK ends in one method of its low-lev
 ``create_container_from_config``; that method alone is replaced, so all the rest is the SDK's own.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -56,10 +55,13 @@ class API(APIClient):
     ) -> dict[str, Any]:
         """Create a container as the SDK does, adjusted. Refused: see there."""
         settings, doubt = load(self.settings)
-        log = settings["log"] if os.geteuid() == 0 else None
-        facts = {"container": name or "", "image": str(config.get("Image", ""))}
+        facts = {
+            "log": settings["log"],
+            "container": name or "",
+            "image": str(config.get("Image", "")),
+        }
         choice, level = self._choice(config, settings["canary"])
-        choice = _logged(choice, level, log, {**facts, "doubt": doubt} if doubt else facts)
+        choice = _logged(choice, level, {**facts, "doubt": doubt} if doubt else facts)
         if choice.uncovered and settings["on_error"] == "deny":
             raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
         create: Callable[..., dict[str, Any]] = super().create_container_from_config
@@ -71,7 +73,7 @@ class API(APIClient):
         if choice.action != "nothing":
             # The adjustment was logged before it was made; only now has the container an id.
             with suppress(ShimError, OSError):
-                audit.record("created", log=log, show=False, **{**facts, "container": answer["Id"]})
+                audit.record("created", show=False, **{**facts, "container": answer["Id"]})
         return answer
 
     def _choice(self, asked: Mapping[str, Any], canary: int) -> tuple[Choice, str]:
@@ -144,7 +146,7 @@ def _is_seccomp(option: str) -> bool:
     return option.startswith(("seccomp=", "seccomp:"))
 
 
-def _logged(choice: Choice, level: str, log: str | None, facts: Mapping[str, Any]) -> Choice:
+def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
     """Log what is about to be done; where that fails, give the choice to do nothing."""
     fields: dict[str, Any] = {**facts, "reason": choice.reason}
     event = "failed" if level == "error" else "left-alone"
@@ -153,7 +155,7 @@ def _logged(choice: Choice, level: str, log: str | None, facts: Mapping[str, Any
         fields["mechanism"] = "name" if choice.action == "profile" else choice.value
         fields["syscall"] = ", ".join(choice.calls)
     try:
-        audit.record(event, level=level, log=log, show=False, **fields)
+        audit.record(event, level=level, show=False, **fields)
     except (ShimError, OSError) as error:
         if choice.action != "nothing":
             return Choice("nothing", "", str(error), choice.calls, uncovered=True)
