@@ -1,7 +1,7 @@
 """Real engines for the tests: dockerd, podman and containerd, each in a host view of its own.
 
 Everything of an engine is in one temporary folder, a mount namespace that shows throw-away layers
-over /etc, /opt, /run, /usr/local and /var/log, and a PID namespace: what it has started and
+over /etc, /opt, /run, /usr/local, /var/lib and /var/log, and a PID namespace: what it has started and
 mounted ends with it, even if the test is interrupted.
 """
 
@@ -40,7 +40,6 @@ seccomp_profile = "{profile}"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime_supports_nocgroups = ["crun", "seccomp-shim", "seccomp-shim-crun", "seccomp-shim-runtime"]
 {engine}
 """
 
@@ -67,6 +66,11 @@ class Engine:
         text = done.stdout.decode(), done.stderr.decode()
         assert code in {None, done.returncode}, f"{command}: {done.returncode}\n{text[0]}{text[1]}"
         return subprocess.CompletedProcess(command, done.returncode, *text)
+
+    def run_args(self, *args: str) -> list[str]:
+        """Give ``args`` of run or create with the options that containers need here."""
+        verb, *rest = args
+        return [verb, "--network", "none", *rest]
 
     def calls(self, *args: str) -> dict[int, int]:
         """Run the client and give the outcomes that the image's caller printed."""
@@ -186,17 +190,12 @@ class Podman(Engine):
     """A podman with storage of its own; ``conf`` is its containers.conf."""
 
     conf: Path = Path()
-    disables_cgroups: bool = False
+    cgroups: Sequence[str] = ()
 
     def run_args(self, *args: str) -> list[str]:
         """Give ``args`` of run or create with the options that containers need here."""
         verb, *rest = args
-        ours = f"--cgroup-parent=/{self.folder.name}"
-        return [
-            *(verb, "--ulimit", "host"),
-            "--cgroups=disabled" if self.disables_cgroups else ours,
-            *rest,
-        ]
+        return [verb, "--ulimit", "host", *self.cgroups, *rest]
 
 
 @contextlib.contextmanager
@@ -211,7 +210,7 @@ def podman(
 
     ``containers`` and ``engine_conf`` are lines for these tables of its containers.conf. Its
     default profile denies with EPERM, like Docker's: as shipped it answers ENOSYS, which a canary
-    that is let through answers, too. runc runs with cgroups, rootful only; anything else without.
+    that is let through answers, too. runc runs with cgroups, anything else without.
     """
     program = need.program("podman")
     profile = Path("/usr/share/containers/seccomp.json")
@@ -226,8 +225,8 @@ def podman(
                 profile=folder / "seccomp.json", containers=containers, engine=engine_conf
             )
         )
-        plain_cgroups = os.path.basename(runtime).endswith("runc") and not rootless
-        if not plain_cgroups:
+        is_runc = os.path.basename(runtime).endswith("runc")
+        if not is_runc or rootless:
             host.run(CGROUP2_ALONE)
         (folder / "home").mkdir()
         client = [*host.enter, "env", "-i", f"PATH={os.environ['PATH']}", f"HOME={folder}/home"]
@@ -243,7 +242,10 @@ def podman(
         client += [program, "--root", f"{folder}/home/root", "--runroot", f"{folder}/xdg/c"]
         client += ["--storage-driver", "vfs", "--tmpdir", f"{folder}/xdg/tmp"]
         client += ["--runtime", runtime, *flags]
-        engine = Podman(folder, host, root, client, conf, not plain_cgroups)
+        cgroups = [] if rootless else [f"--cgroup-parent=/{folder.name}"]
+        if not is_runc:
+            cgroups = ["--cgroups=disabled"]
+        engine = Podman(folder, host, root, client, conf, cgroups)
         engine("import", "-", image.NAME, data=image.archive(root))
         yield engine
 
@@ -295,10 +297,20 @@ def _place() -> Iterator[tuple[Path, Host, Path]]:
         (folder / "scratch").mkdir()
         root = image.rootfs(folder / "rootfs")
         with throwaway(folder / "scratch", pids=True) as host:
+            layer_over_lib(folder / "scratch", host)
             yield folder, host, root
     finally:
         _remove_cgroups(folder.name)
         shutil.rmtree(folder)
+
+
+def layer_over_lib(scratch: Path, host: Host) -> None:
+    """Hide what is recorded of the host's own engines, and keep the tests' records off it."""
+    host.run(
+        f"mkdir -p {scratch}/lib/upper {scratch}/lib/work\n"
+        f"mount -t overlay overlay -o lowerdir=/var/lib,upperdir={scratch}/lib/upper,"
+        f"workdir={scratch}/lib/work /var/lib\nrm -rf /var/lib/seccomp-shim"
+    )
 
 
 def _wait_for(engine: Engine, daemon: "subprocess.Popen[bytes]", *question: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from support import need
 
 _OWN_PIDS = ("--pid", "--fork", "--kill-child", "--mount-proc")
-FOLDERS = ("/etc", "/opt", "/run", "/usr/local", "/var/log")
+FOLDERS = ("/etc", "/opt", "/run", "/usr/local", "/var/lib", "/var/log")
 _OURS = (
     "/opt/seccomp-shim /usr/local/bin/seccomp-shim /etc/seccomp-shim /var/log/seccomp-shim "
-    "/run/seccomp-shim"
+    "/run/seccomp-shim /var/lib/seccomp-shim"
 )
 _ENTER = """
 set -eu
