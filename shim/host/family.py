@@ -58,20 +58,20 @@ class Family:
         signal, listen = resumption(status)
         _ask(listen or abi.PTRACE_CONT, pid, signal)
 
-    def release(self) -> None:
-        """Let go of all of them for good, as they are: running, stopped, or about to be born.
+    def release(self, but: int = 0) -> None:
+        """Let go of all ``but`` one for good, as they are: running, stopped, about to be born.
 
         The tracer's end does the same without a stop, but for those whose option is to die with it.
         """
-        for pid in list(self.members):
+        for pid in self.members - {but}:
             self._interrupt(pid)
-        while self.members:
+        while self.members - {but}:
             try:
                 pid, status = self.wait()
             except EndedError:
                 return
             known = set(self.members)
-            if self._keep(pid, status):
+            if self._keep(pid, status) and pid != but:
                 for new in self.members - known - {pid}:
                     self._interrupt(new)
                 _ask(abi.PTRACE_DETACH, pid, resumption(status)[0])

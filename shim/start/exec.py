@@ -169,10 +169,11 @@ class _Tracer:
             self._fail(error, family)
             return
         give_up_after(0)
+        if self.start.deny:
+            # Were the one that we follow let go first, our death could still end its runtime.
+            family.release(but=self.start.pid)
         if self.member is not None:
             _let_go(self.member)
-        if self.start.deny:
-            family.release()
 
     def _follow(self, family: "Family", calls: "dict[str, int]") -> None:
         from shim.host.tracee import EndedError

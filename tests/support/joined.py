@@ -25,6 +25,7 @@ class Joiner:
         self.plain = Lab(folder / "plain", real)
         self.wrapped = WrappedLab(folder / "wrapped", real)
         self.real = real
+        self.caller = oci.caller((CANARY, OTHER_CANARY))
         self.container: Container
 
     @contextmanager
@@ -57,8 +58,7 @@ class Joiner:
 
     def outcomes(self, *options: str, plain: bool = False) -> dict[int, int]:
         """Give what the two canary calls of a joined process end with."""
-        args = (*options, "ID", *oci.caller((CANARY, OTHER_CANARY)))
-        done = self.run(*args, plain=plain, input="\n")
+        done = self.run(*options, "ID", *self.caller, plain=plain, input="\n")
         assert done.returncode == 0, done.stderr
         return outcomes(done.stdout)
 
