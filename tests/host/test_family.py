@@ -25,9 +25,11 @@ got = []
 signal.signal(signal.SIGUSR1, lambda *_: got.append("usr1"))
 signal.signal(signal.SIGCHLD, lambda *_: got.append("chld"))
 os.kill(os.getpid(), signal.SIGUSR1)
+reader, writer = os.pipe()
 child = os.fork()
 if child == 0:
     os.kill(os.getpid(), signal.SIGSTOP)
+    os.read(reader, 1)
     os._exit(7)
 _, status = os.waitpid(child, os.WUNTRACED)
 seen["stopped"] = os.WIFSTOPPED(status) and os.WSTOPSIG(status)
@@ -36,6 +38,7 @@ seen["still stopped"] = os.waitpid(child, os.WNOHANG | os.WCONTINUED)[0] == 0
 os.kill(child, signal.SIGCONT)
 _, status = os.waitpid(child, os.WCONTINUED)
 seen["continued"] = os.WIFCONTINUED(status)
+os.write(writer, b"x")
 seen["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 child = os.fork()
 if child == 0:
