@@ -1,8 +1,8 @@
 """Real engines for the tests: dockerd, podman and containerd, each in a host view of its own.
 
 Everything of an engine is in one temporary folder, a mount namespace that shows throw-away layers
-over /etc, /opt, /run, /usr/local, /var/lib and /var/log, and a PID namespace: what it has started and
-mounted ends with it, even if the test is interrupted.
+over /etc, /opt, /run, /usr/local, /var/lib and /var/log, and a PID namespace: what it has started
+and mounted ends with it, even if the test is interrupted.
 """
 
 import contextlib
@@ -297,20 +297,10 @@ def _place() -> Iterator[tuple[Path, Host, Path]]:
         (folder / "scratch").mkdir()
         root = image.rootfs(folder / "rootfs")
         with throwaway(folder / "scratch", pids=True) as host:
-            layer_over_lib(folder / "scratch", host)
             yield folder, host, root
     finally:
         _remove_cgroups(folder.name)
         shutil.rmtree(folder)
-
-
-def layer_over_lib(scratch: Path, host: Host) -> None:
-    """Hide what is recorded of the host's own engines, and keep the tests' records off it."""
-    host.run(
-        f"mkdir -p {scratch}/lib/upper {scratch}/lib/work\n"
-        f"mount -t overlay overlay -o lowerdir=/var/lib,upperdir={scratch}/lib/upper,"
-        f"workdir={scratch}/lib/work /var/lib\nrm -rf /var/lib/seccomp-shim"
-    )
 
 
 def _wait_for(engine: Engine, daemon: "subprocess.Popen[bytes]", *question: str) -> None:
