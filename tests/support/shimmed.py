@@ -20,6 +20,7 @@ SETTINGS = "/etc/seccomp-shim/config.yaml"
 RUNTIME = "seccomp-shim"
 # No bridge is there, and no iptables.
 ALONE = ["--network", "none"]
+_SECONDS = 120  # none of it takes as long
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Shimmed:
             capture_output=True,
             text=True,
             check=False,
+            timeout=_SECONDS,
         )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
