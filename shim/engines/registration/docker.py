@@ -120,7 +120,8 @@ def _by_runtime(
             args = dockerway.real_args(host, site.default, site.runtimes)
         except ShimError as error:
             if default:
-                raise
+                hint = f"install without --default; containers ask for it by --runtime {RUNTIME}"
+                raise ShimError(error.message, subject=str(site.path), hint=hint) from None
             notes.append(f"{error.message}; {RUNTIME} calls the runtime of its own settings")
     if args:
         entry["runtimeArgs"] = args

@@ -51,8 +51,9 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
     if not path or kind not in {"", _RUNC_SHIM} or "containerd-shim" in str(path):
         raise ShimError(
             f"Docker's default runtime {name} is a containerd shim, which cannot be wrapped",
-            hint="install without --default; containers ask for it by --runtime seccomp-shim",
         )
+    if arguments and not str(arguments[0]).startswith("-"):
+        raise ShimError(f"Docker's default runtime {name} has arguments that are no options")
     found = path if os.path.isabs(path) else host.program(path)
     if not found:
         raise ShimError(
