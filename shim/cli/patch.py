@@ -6,19 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
-    from shim.profile.document import Document
-    from shim.profile.edit import Edit, Finding
+    from shim.profile.contents import Contents
+    from shim.profile.patched import Changed, Patched
 
 DESCRIPTION = """\
 Add to seccomp profiles what a newer kernel makes processes call by itself
 (uretprobe, uprobe), as one more rule. Everything else stays byte for byte.
-Takes Docker profiles, OCI linux.seccomp and whole OCI config.json files.
+Takes Docker profiles, OCI linux.seccomp, whole OCI config.json files, and YAML
+with SeccompProfile resources or with JSON profiles inside, as ConfigMaps have.
 
 A profile is left alone where it allows the call already, denies it by name,
 leaves it to a supervisor, is not for x86-64, or filters nothing. What was
@@ -40,12 +41,11 @@ Changes made by --in-place are logged first; what cannot be logged is not made."
 
 
 class Patch(NamedTuple):
-    """One file read and planned: its bytes before and after, its edits, and why."""
+    """One file read and planned, with its bytes before and after."""
 
     file: str
-    document: "Document"
-    edits: "list[Edit]"
-    findings: "list[Finding]"
+    contents: "Contents"
+    patched: "Patched"
     before: bytes
     after: bytes
 
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     for file in args.files:
         try:
             patch = _plan(file, calls, states, args)
-            if args.in_place and patch.edits:
+            if args.in_place and patch.patched.changed:
                 _write(patch)
         except (ShimError, OSError) as error:
             line = _explain(error, file)
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             reports.append({"file": file, "error": line})
             code = 2
             continue
-        if args.check and patch.edits:
+        if args.check and patch.patched.changed:
             code = max(code, 1)
         if args.json:
             reports.append(_report(patch))
@@ -164,18 +164,17 @@ def _plan(
     file: str, calls: "list[Syscall]", states: Mapping[str, str], args: argparse.Namespace
 ) -> Patch:
     from shim import files
-    from shim.profile.document import MAX_BYTES, read
-    from shim.profile.edit import plan
-    from shim.profile.render import apply
+    from shim.profile.contents import read
+    from shim.profile.document import MAX_BYTES
+    from shim.profile.patched import patch
 
     if file == "-":
         before, where = sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"
     else:
         before, where = files.read(file, MAX_BYTES), file
-    document = read(before, where)
-    edits, findings = plan(document, calls, states, args.when, args.override_deny)
-    after = apply(document, edits).text.encode()
-    return Patch(file, document, edits, findings, before, after)
+    contents = read(before, where)
+    patched = patch(contents, calls, states, args.when, args.override_deny)
+    return Patch(file, contents, patched, before, patched.text.encode())
 
 
 def _write(patch: Patch) -> None:
@@ -187,12 +186,12 @@ def _write(patch: Patch) -> None:
         "sha256_before": hashlib.sha256(patch.before).hexdigest(),
         "sha256_after": hashlib.sha256(patch.after).hexdigest(),
     }
-    common = {"mechanism": "profile", "profile": os.path.realpath(patch.file), **sums}
+    common: dict[str, Any] = {"mechanism": "profile", "profile": os.path.realpath(patch.file), **sums}
     logged = False
 
     def log() -> None:
         nonlocal logged
-        for finding in patch.findings:
+        for finding in patch.patched.findings:
             if finding.changed:
                 record(
                     "patch",
@@ -216,31 +215,41 @@ def _show(patch: Patch, args: argparse.Namespace) -> None:
     """Print what was asked for, and the reasons for a human."""
     from shim.profile.diff import unified
 
-    where = printable(patch.document.where)
     if args.diff:
-        diff = unified(patch.document.text, patch.after.decode(), printable(patch.file))
+        diff = unified(patch.contents.text, patch.patched.text, printable(patch.file))
         sys.stdout.buffer.write(diff.encode())
     elif not (args.in_place or args.check):
         sys.stdout.buffer.write(patch.after)
     sys.stdout.flush()
     done = "would be allowed, is" if args.diff or args.check else "is now allowed, was"
-    for finding in patch.findings:
-        became = done if finding.changed else "is left alone:"
-        print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
+    for profile in patch.patched.profiles:
+        where = printable(profile.part.document.where)
+        for finding in profile.findings:
+            became = done if finding.changed else "is left alone:"
+            print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
 
 
 def _report(patch: Patch) -> dict[str, object]:
+    """Describe a file; if it is one profile, without a level for that."""
+    report = {"file": patch.file, "changed": patch.patched.changed}
+    profiles = [_report_of(profile) for profile in patch.patched.profiles]
+    if not patch.patched.profiles[0].part.name:
+        return {**report, **profiles[0]}
+    return {**report, "profiles": profiles}
+
+
+def _report_of(profile: "Changed") -> dict[str, object]:
     edits = []
-    for edit in patch.edits:
+    for edit in profile.edits:
         value = {} if edit.op == "remove" else {"value": edit.value}
         what: dict[str, object] = {"op": edit.op, "path": edit.pointer, **value}
         edits.append({**what, "syscalls": edit.syscalls, "reason": edit.reason})
+    name = {"profile": profile.part.name} if profile.part.name else {}
     return {
-        "file": patch.file,
-        "format": patch.document.format.name,
-        "changed": bool(patch.edits),
+        **name,
+        "format": profile.part.document.format.name,
         "edits": edits,
-        "calls": [finding._asdict() for finding in patch.findings],
+        "calls": [finding._asdict() for finding in profile.findings],
     }
 
 

@@ -142,3 +142,4 @@ docker = members(
     }
 )
 config = members({"linux": members({"seccomp": oci})})
+resource = members({"spec": oci}, required=("spec",))

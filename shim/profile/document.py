@@ -6,11 +6,13 @@ Formats are told apart by what is in them, never by the file's name:
   ``linux.seccomp``;
 - a Docker profile has ``archMap``, or a rule with one of ``name``, ``comment``, ``includes``,
   ``excludes``;
+- a ``SeccompProfile`` of the security-profiles-operator has that for its ``kind``; its profile is
+  ``spec``;
 - what remains and has ``defaultAction`` or ``syscalls`` is taken for a flat OCI ``linux.seccomp``.
   Docker reads such a file too, and the plain rule that is added to it means the same to both.
 
-Another format needs a ``Format`` of its own and a branch in ``detect``; one that is not JSON also
-needs a reader beside ``scan``.
+Another format needs a ``Format`` of its own and a branch in ``detect``. What is no JSON, or holds
+several profiles, is for ``shim.profile.contents``.
 """
 
 from collections.abc import Callable
@@ -44,6 +46,11 @@ CONFIG = Format(
     "config.json", "/linux/seccomp", check.config, core.says, core.names_of, core.always
 )
 
+SECCOMP_PROFILE = Format(
+    "SeccompProfile", "/spec", check.resource, core.says, core.names_of, core.always
+)
+OPERATOR = "security-profiles-operator.x-k8s.io/"
+
 
 class Document(NamedTuple):
     """A profile as it was read, and ``where`` it came from: a name for messages."""
@@ -60,33 +67,39 @@ class Document(NamedTuple):
 
 
 def read(data: bytes, where: str) -> Document:
-    """Read a profile strictly; ShimError with file, line and column says what is wrong with it."""
-    if len(data) > MAX_BYTES:
-        limit = MAX_BYTES // (1024 * 1024)
-        raise ShimError(f"is larger than {limit} MiB: no profile is", subject=where)
-    text = _decode(data, where)
+    """Read a JSON profile strictly; ShimError with file, line and column says what is wrong."""
+    text = decode(data, where)
     try:
         tree = scan.parse(text)
     except scan.NotJSON as error:
         raise ShimError(
-            f"not valid JSON: {error}", subject=_at(where, text, error.offset)
+            f"not valid JSON: {error}", subject=place(where, text, error.offset)
         ) from None
+    return checked(tree, text, where, lambda pointer: _offset(text, pointer))
+
+
+def checked(tree: object, text: str, where: str, offset: Callable[[str], int | None]) -> Document:
+    """Make a document of a tree that was read from ``text``; ShimError: it is no valid profile.
+
+    ``offset`` tells where in the text a JSON pointer's value begins; None: there is none.
+    """
+    prefix = ""
     try:
         root = core.table(tree, "")
         form = detect(root)
         form.check(root, "")
-    except ShimError as error:
-        raise _placed(error, "", text, where) from None
-    try:
         # What no single value shows: keys that exclude each other, a missing default.
+        prefix = form.pointer
         form.says(seccomp_of(root, form) or {}, "")
     except ShimError as error:
-        raise _placed(error, form.pointer, text, where) from None
+        raise _placed(error, prefix, text, where, offset) from None
     return Document(where, text, root, form)
 
 
 def detect(tree: dict[str, object]) -> Format:
     """Tell the format of a tree by its content; ShimError: it is no profile."""
+    if tree.get("kind") == "SeccompProfile" and str(tree.get("apiVersion")).startswith(OPERATOR):
+        return SECCOMP_PROFILE
     if not {"ociVersion", "linux", "process"}.isdisjoint(tree):
         return CONFIG
     syscalls = tree.get("syscalls")
@@ -107,7 +120,11 @@ def seccomp_of(tree: dict[str, object], form: Format) -> dict[str, object] | Non
     return value if isinstance(value, dict) else None
 
 
-def _decode(data: bytes, where: str) -> str:
+def decode(data: bytes, where: str) -> str:
+    """Give the text of a file that could be a profile; ShimError: it could not."""
+    if len(data) > MAX_BYTES:
+        limit = MAX_BYTES // (1024 * 1024)
+        raise ShimError(f"is larger than {limit} MiB: no profile is", subject=where)
     if data.startswith(b"\xef\xbb\xbf"):
         raise ShimError(
             "begins with a byte order mark, which container runtimes refuse",
@@ -118,22 +135,29 @@ def _decode(data: bytes, where: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8")
-        raise ShimError("not valid UTF-8", subject=_at(where, before, len(before))) from None
+        raise ShimError("not valid UTF-8", subject=place(where, before, len(before))) from None
 
 
-def _placed(error: ShimError, prefix: str, text: str, where: str) -> ShimError:
-    """Turn an error on a JSON pointer into one on file, line and column."""
-    pointer = error.subject if error.subject.startswith("/") else ""
-    places = scan.locate(text, [prefix + pointer])
-    while not places:  # a key that is missing: show the object that lacks it
-        pointer = pointer.rpartition("/")[0]
-        places = scan.locate(text, [prefix + pointer])
-    [place] = places.values()
-    message = f"{error.subject} {error.message}" if error.subject else error.message
-    return ShimError(message, subject=_at(where, text, place.start), hint=error.hint)
-
-
-def _at(where: str, text: str, offset: int) -> str:
+def place(where: str, text: str, offset: int) -> str:
+    """Name a place in a text: file, line and column, counted from one."""
     line = text.count("\n", 0, offset) + 1
     column = offset - text.rfind("\n", 0, offset)
     return f"{where}:{line}:{column}"
+
+
+def _offset(text: str, pointer: str) -> int | None:
+    places = scan.locate(text, [pointer])
+    return places[pointer].start if places else None
+
+
+def _placed(
+    error: ShimError, prefix: str, text: str, where: str, offset: Callable[[str], int | None]
+) -> ShimError:
+    """Turn an error on a JSON pointer into one on file, line and column."""
+    pointer = error.subject if error.subject.startswith("/") else ""
+    found = offset(prefix + pointer)
+    while found is None:  # a key that is missing: show the object that lacks it
+        pointer = pointer.rpartition("/")[0]
+        found = offset(prefix + pointer)
+    message = f"{error.subject} {error.message}" if error.subject else error.message
+    return ShimError(message, subject=place(where, text, found), hint=error.hint)

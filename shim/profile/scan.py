@@ -46,6 +46,13 @@ class Place(NamedTuple):
 
 def parse(text: str) -> object:
     """Give the tree of a JSON text. NotJSON: it is none."""
+    try:
+        tree = _QUICK.decode(text.strip(" \t\r\n"))
+    except (ValueError, RecursionError):
+        pass  # the scanner finds the words for it, and the place
+    else:
+        if not _deep(tree):
+            return tree
     return _Scanner(text, None).document()
 
 
@@ -57,6 +64,43 @@ def locate(text: str, pointers: Iterable[str]) -> dict[str, Place]:
     scanner = _Scanner(text, frozenset(pointers))
     scanner.document()
     return scanner.places
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key appears twice")
+    return members
+
+
+def _never(word: str) -> object:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("out of range")
+    return value
+
+
+def _deep(tree: object) -> bool:
+    """Tell whether a tree has more than MAX_DEPTH levels."""
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
+# The json package's own scanner, a good ten times as fast, made as strict as ours.
+_QUICK = JSONDecoder(object_pairs_hook=_once, parse_constant=_never, parse_float=_finite)
 
 
 class _Scanner:
