@@ -258,6 +258,17 @@ def test_containerd_2_gets_a_file_of_ours_where_it_imports_it(tmp_path: Path) ->
     assert not (root / "etc/containerd/conf.d").exists()
 
 
+def test_an_executable_that_is_not_there_is_not_named(tmp_path: Path) -> None:
+    """Without the wrapper pods could not start: one line says what to do, nothing is done."""
+    root = _root(tmp_path, DEBIAN)
+    host = registration.host(root)
+    shutil.rmtree(root / "opt")
+    before = registration.files(root)
+    with pytest.raises(ShimError, match="is not there"):
+        install("containerd", host)
+    assert registration.files(root) == before
+
+
 def test_status_tells_of_a_program_that_is_gone(tmp_path: Path) -> None:
     """A handler whose program is not there is a problem; without a handler there is none."""
     root = _root(tmp_path, DEBIAN)

@@ -1,6 +1,7 @@
 """CRI-O is in no Debian: what is written is held against its documented tables."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,17 @@ def test_what_would_not_work_is_refused(
     before = registration.files(root)
     with pytest.raises(ShimError, match=complaint):
         install("crio", host, *words)
+    assert registration.files(root) == before
+
+
+def test_an_executable_that_is_not_there_is_not_named(tmp_path: Path) -> None:
+    """Without the wrapper pods could not start: one line says what to do, nothing is done."""
+    root = _root(tmp_path, FILES["packaged"])
+    host = _host(root)
+    shutil.rmtree(root / "opt")
+    before = registration.files(root)
+    with pytest.raises(ShimError, match="is not there"):
+        install("crio", host)
     assert registration.files(root) == before
 
 

@@ -152,6 +152,17 @@ def test_what_would_not_work_is_refused(
     assert registration.files(root) == before
 
 
+def test_executables_that_are_not_there_are_entered_nowhere(tmp_path: Path) -> None:
+    """Podman starts nothing where a hook is not there: none is entered then."""
+    root = _root(tmp_path, {})
+    host = registration.host(root)
+    for words, name in (WAYS[0], "seccomp-shim-crun"), (WAYS[1], "seccomp-shim-verify"):
+        (root / "opt/seccomp-shim/bin" / name).unlink()
+        with pytest.raises(ShimError, match=f"{name}: is not there"):
+            install("podman", host, *words)
+    assert not (root / "etc").exists()
+
+
 def test_an_old_podman_is_refused(tmp_path: Path) -> None:
     """A podman that reads no drop-in files would read ours neither."""
     root = _root(tmp_path, {})
@@ -230,7 +241,8 @@ def _audit(podman: engines.Podman, log: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "rootless"), [("crun", False), ("runc", False), ("crun", True)]
+    ("runtime", "rootless"),
+    [("crun", False), ("runc", False), ("crun", True), ("runc", True)],
 )
 def test_the_wrapper_in_a_real_podman(runtime: str, rootless: bool) -> None:
     """New containers, one made before, and exec are let through, until uninstall."""
@@ -255,7 +267,8 @@ def test_the_wrapper_in_a_real_podman(runtime: str, rootless: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "rootless"), [("crun", False), ("runc", False), ("crun", True)]
+    ("runtime", "rootless"),
+    [("crun", False), ("runc", False), ("crun", True), ("runc", True)],
 )
 def test_the_hooks_in_a_real_podman(runtime: str, rootless: bool) -> None:
     """Podman runs our entries for new containers, for root and rootless, until uninstall."""

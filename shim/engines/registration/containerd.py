@@ -93,7 +93,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     model = _model(file, host)
     program = str(model.get("options", {}).get("BinaryName", "")) or "runc"
     ours = "seccomp-shim-crun" if "crun" in os.path.basename(program) else "seccomp-shim-runc"
-    taken = {**model.get("options", {}), "BinaryName": str(host.executable(ours))}
+    taken = {**model.get("options", {}), "BinaryName": dropin.program(host, ours)}
     handler = {"runtime_type": RUNC, **model, "options": taken}
     if release >= (2,) and _drop_in(file.path) in _imports(file):
         where = "a file of its own, which it imports"

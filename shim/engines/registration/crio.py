@@ -152,7 +152,7 @@ def _handler(runtime: dict[str, Any], host: Host, default: bool) -> tuple[str, l
     stem = "crun" if "crun" in os.path.basename(program) else "runc"
     handler = {
         **model,
-        "runtime_path": str(host.executable(f"seccomp-shim-{stem}")),
+        "runtime_path": dropin.program(host, f"seccomp-shim-{stem}"),
         "runtime_type": "oci",
     }
     notes = []

@@ -1,11 +1,14 @@
 """Drop-in files: written whole by us, and the admin's as well once there is more in them."""
 
 import itertools
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 from shim.engines import toml
+from shim.engines.registration import Host
+from shim.errors import ShimError
 
 
 def header(engine: str) -> str:
@@ -13,6 +16,14 @@ def header(engine: str) -> str:
     return (
         f"# Written by seccomp-shim install {engine}; seccomp-shim uninstall {engine} removes it.\n"
     )
+
+
+def program(host: Host, name: str) -> str:
+    """Give the path of our executable ``name``; ShimError: it is not there, engines would fail."""
+    path = host.executable(name)
+    if not os.access(host.path(str(path)), os.X_OK):
+        raise ShimError("is not there", subject=str(path), hint="run install.sh first")
+    return str(path)
 
 
 def without(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.engines.changes import Edit, content, edit
-from shim.engines.registration import Host
+from shim.engines.registration import Host, dropin
 
 STAGES = {
     "seccomp-shim-hook": "createRuntime",
@@ -31,7 +31,7 @@ def places(folder: Path) -> list[Path]:
 
 def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
     """Give the entry that calls our executable ``name`` for every container."""
-    path = str(host.executable(name))
+    path = dropin.program(host, name)
     document = {
         "version": "1.0.0",
         "hook": {"path": path, "args": [path, *args]},

@@ -181,7 +181,7 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
         real = _real(name, conf, host)
         if real is None:
             continue  # an entry would make podman believe that it is there
-        table[name] = [str(host.executable(f"seccomp-shim-{name}")), *_paths(name, conf, host)]
+        table[name] = [dropin.program(host, f"seccomp-shim-{name}"), *_paths(name, conf, host)]
         found = host.program(name)
         if found and not os.path.samefile(host.path(real), host.path(found)):
             notes.append(
