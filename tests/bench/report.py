@@ -34,6 +34,8 @@ def text(result: dict[str, Any]) -> str:
         "",
         *_table("A process of its own", result["processes"]),
     ]
+    for rows in result.get("docker", []):
+        lines += ["", *_table("The verb docker in front of docker", rows)]
     for one in result["starts"]:
         with_nnp = "with" if one["no_new_privileges"] else "without"
         title = f"{one['runtime']} run /usr/bin/true, {with_nnp} no_new_privileges"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import stops, timing
+from bench import dockers, stops, timing
 from shim.errors import ShimError
 from shim.host import tracee
 from support import need
@@ -27,6 +27,10 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(figures.read_text())
     assert [row["name"] for row in result["processes"]][:1] == ["python3 -I -S -c pass"]
+    names = [[row["name"] for row in rows] for rows in result.get("docker", [])]
+    if dockers.available():
+        commands = ("docker ps", "docker run")
+        assert names == [[command, f"seccomp-shim {command}"] for command in commands]
     assert [(one["runtime"], one["no_new_privileges"]) for one in result["starts"]] == [
         (runtime, nnp) for runtime in runtimes for nnp in (True, False)
     ]
@@ -34,7 +38,11 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
         assert [row["name"] for row in one["rows"]] == ["bare", "hook, no-op", "hook, injection"]
         assert one["tracer"]["stops"] > 1
         assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
-    for rows in (result["processes"], *(one["rows"] for one in result["starts"])):
+    for rows in (
+        result["processes"],
+        *result.get("docker", []),
+        *(one["rows"] for one in result["starts"]),
+    ):
         assert rows[0]["ratio"] == 1
         assert all(row["least_ms"] <= row["median_ms"] for row in rows)
         for row in rows:
