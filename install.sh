@@ -25,7 +25,8 @@ What it puts where:
   /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
   /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
 System packages, only where missing: Python >= 3.11 with venv, libseccomp, and runc if the host
-has neither runc nor crun. No container engine's configuration is changed.
+has neither runc nor crun. No container engine's configuration is changed: seccomp-shim install ENGINE
+does that.
 
 For tests and packagers:
   --python                          print the interpreter that would be used
@@ -274,9 +275,24 @@ install_all() {
 
 # Engines that still name our executables would fail to start containers.
 refuse_while_used() {
+    for record in /var/lib/seccomp-shim/engines/*.json; do
+        [ -e "$record" ] || continue
+        engine=${record##*/}
+        die "${engine%.json} still uses it: run  seccomp-shim uninstall ${engine%.json}  first"
+    done
     used=$(grep -rlsF -- "$prefix/bin/" /etc/docker /etc/containers /etc/containerd /etc/crio \
         /usr/share/containers /etc/systemd/system | head -n 1) || true
-    [ -z "$used" ] || die "$used: still names $prefix/bin (remove that entry first, then run this again)"
+    case $used in
+        "") return ;;
+        /etc/docker/*) engine=docker ;;
+        /etc/containerd/*) engine=containerd ;;
+        /etc/crio/*) engine=crio ;;
+        */containers/*) engine=podman ;;
+        *) engine= ;;
+    esac
+    [ -z "$engine" ] ||
+        die "$used: still names $prefix/bin: run  seccomp-shim uninstall $engine  first"
+    die "$used: still names $prefix/bin (remove that entry first, then run this again)"
 }
 
 remove_packages() {

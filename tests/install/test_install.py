@@ -165,6 +165,19 @@ def test_uninstall_refuses_while_an_engine_names_the_hook(installed: Host) -> No
     installed.run(f"test -x {HOOK} && rm {entry} && {INSTALL} --uninstall")
 
 
+def test_uninstall_names_the_verb_that_frees_an_engine(installed: Host) -> None:
+    """While an engine is registered the program stays, and says what to run first."""
+    installed.run("rm -rf /etc/docker; seccomp-shim install docker --no-reload")
+    said = installed.run(f"{INSTALL} --uninstall", code=2).stderr
+    assert "run  seccomp-shim uninstall docker  first" in said
+    installed.run("rm -rf /var/lib/seccomp-shim")
+    said = installed.run(f"{INSTALL} --uninstall", code=2).stderr
+    assert "/etc/docker/daemon.json: still names" in said
+    assert "run  seccomp-shim uninstall docker  first" in said
+    installed.run(f"seccomp-shim uninstall docker && {INSTALL} --uninstall")
+    installed.run("test ! -e /etc/docker/daemon.json && test ! -e /var/lib/seccomp-shim")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
