@@ -41,6 +41,15 @@ def change(text: str, calls: "dict[str, int]", runtime: "Runtime") -> "Change":
     return _programmed(config, text, denied, runtime)
 
 
+def paths(text: str) -> "list[str]":
+    """Give the paths of all hooks that are entered for the stages before the program starts."""
+    hooks = parse_config(text, "config.json").get("hooks") or {}
+    if not isinstance(hooks, dict):
+        raise ShimError("hooks is not an object", subject="config.json")
+    stages = [hooks.get(stage) or [] for stage in ("prestart", "createRuntime")]
+    return [str(each.get("path")) for stage in stages for each in stage if isinstance(each, dict)]
+
+
 def enter(text: str, stage: str, entry: "dict[str, object]") -> str:
     """Enter a hook at ``stage``, behind the others; one of the same path gives way to it."""
     hooks = parse_config(text, "config.json").get("hooks") or {}

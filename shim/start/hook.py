@@ -15,6 +15,7 @@ from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from shim.host.tracee import Tracee
@@ -159,31 +160,43 @@ def _become_tracer(start: Start, order: int, answer: int) -> "NoReturn":
 
 
 def _trace(start: Start, order: int, answer: int) -> int:
-    import _signal
-
-    from shim.host.tracee import Tracee
-
     text = os.read(order, 65536)
     if not text:
         return 0  # nothing is to be done, or the hook has failed
     document = loads(text)
     start.facts["runtime"] = document["runtime"]
+
+    def tell_hook(message: str) -> None:
+        os.write(answer, message.encode())
+        os.close(answer)
+
+    return trace(start, document["calls"], tell_hook)
+
+
+def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]") -> int:
+    """Follow the init until its filter is loaded and ``calls`` are let through; give an exit code.
+
+    ``answer`` is called once: with ``seized`` as soon as the init is held, or with why it is not.
+    """
+    import _signal
+
+    from shim.host.tracee import Tracee
+
     try:
         fate = abi.PTRACE_O_EXITKILL if start.deny else 0
         tracee = Tracee(start.pid, abi.PTRACE_O_TRACEEXEC | fate)
     except (OSError, ShimError) as error:
-        os.write(answer, f"cannot trace the container's init: {error}".encode())
+        answer(f"cannot trace the container's init: {error}")
         return 1
     _signal.signal(_signal.SIGALRM, _too_late)
     _signal.alarm(_FOLLOW_SECONDS)
-    os.write(answer, b"seized")
-    os.close(answer)
+    answer("seized")
     # From here on the runtime goes on beside us: what is imported now costs the container nothing.
     from shim.start.augment import LeftAlone
     from shim.start.follow import follow
 
     try:
-        follow(tracee, document["calls"], start.log)
+        follow(tracee, calls, start.log)
     except LeftAlone as reason:
         start.log("left-alone", reason=str(reason))
     except BaseException as error:

@@ -7,9 +7,9 @@ What cannot, or only with a doubt, is left to the hook at createRuntime, which s
 import gc
 import os
 
-from shim import abi, config
+from shim import config
 from shim.errors import ShimError
-from shim.start.hook import Start
+from shim.start.hook import Start, parse
 from shim.start.needed import needed_calls
 
 TYPE_CHECKING = False
@@ -26,18 +26,23 @@ _RUNTIMES = ("crun", "runc")
 def main(argv: "list[str]", data: bytes) -> bytes:
     """Give what is to be used in place of the config.json ``data``: itself, where in doubt."""
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
-    path, canary, wanted, mistake = _options(argv)
-    settings, doubt = config.load(path)
+    try:
+        given, mistake = parse(argv, ("--config", "--canary", "--runtime"), USAGE), ""
+    except ShimError as error:
+        given, mistake = {}, str(error)
+    settings, doubt = config.load(given.get("--config", config.PATH))
     start = Start(settings)
     start.facts = {"mechanism": "", "kernel": os.uname().release}
     try:
         for reason in (mistake, doubt):
             if reason:
                 start.log("config", level="error", reason=reason)
-        calls, start.facts["state"], _ = needed_calls(canary or settings["canary"])
+        calls, start.facts["state"], _ = needed_calls(
+            int(given.get("--canary", settings["canary"]))
+        )
         if not calls or mistake:
             return data  # the hook says so
-        return _changed(data, calls, _runtimes(wanted, settings), start)
+        return _changed(data, calls, _runtimes(given.get("--runtime", ""), settings), start)
     except Exception as error:  # a fault of ours must not be what stops a container
         start.log_failure(error)
         return data
@@ -72,21 +77,3 @@ def _runtimes(wanted: str, settings: "dict[str, Any]") -> "list[Runtime]":
     if not found:
         raise ShimError("there is no runtime", subject=wanted or " or ".join(_RUNTIMES))
     return found
-
-
-def _options(argv: "list[str]") -> "tuple[str, int, str, str]":
-    """Parse the admin's arguments: the settings' path, canary, runtime, and what is wrong."""
-    path, canary, wanted = config.PATH, 0, ""
-    rest = list(argv[1:])
-    while rest:
-        option = rest.pop(0)
-        value = rest.pop(0) if rest else ""
-        if option == "--config" and value.startswith("/"):
-            path = value
-        elif option == "--canary" and value.isdigit() and int(value) in abi.CANARIES:
-            canary = int(value)
-        elif option == "--runtime" and value:
-            wanted = value
-        else:
-            return path, canary, wanted, f"cannot use {option} {value}".rstrip() + f" ({USAGE})"
-    return path, canary, wanted, ""

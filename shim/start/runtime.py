@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from shim.host.runtime import Runtime
+    from shim.start.handover import Tracer
+
 GO, REFUSED = 0, 4
 _LIMIT = 16 << 20
 
@@ -62,12 +65,13 @@ def main(argv: "list[str]") -> int:
 class Wrapped(Start):
     """One start through the wrapper: whose config.json is still to be read by the runtime."""
 
-    __slots__ = ("document", "line", "real")
+    __slots__ = ("document", "line", "real", "settings")
 
     def __init__(self, settings: "dict[str, Any]", line: CommandLine, real: str) -> None:
         super().__init__(settings)
         self.line = line
         self.real = real
+        self.settings = settings
         bundle = os.path.abspath(line.options.get("bundle", "."))
         self.document = os.path.join(bundle, line.options.get("config", "config.json"))
         self.facts = {
@@ -92,6 +96,12 @@ class Wrapped(Start):
         sys.stderr.write(f"seccomp-shim: {printable(message)}\n")
         sys.stderr.flush()
         return REFUSED
+
+    def tracing(self) -> Start:
+        """Give what the tracer is to log: as a hook would, the start known from its state."""
+        start = Start(self.settings)
+        start.facts |= {"state": self.facts["state"], "runtime": self.real}
+        return start
 
     def arrange(
         self, calls: "dict[str, int]", reason: str, folder: str, options: "list[str]"
@@ -120,23 +130,52 @@ class Wrapped(Start):
             self.facts |= made.facts
             self.log("left-alone")
             return
-        new = made.text
+        tracer, new = None, made.text
         if made.mechanism == "filter-injection":
-            # runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
-            newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
-            stage = "createRuntime" if newer else "prestart"
-            new = enter(new, stage, _entry(f"{folder}/seccomp-shim-hook", options))
+            tracer, new = self._await_hook(new, calls, runtime, folder, options)
         if os.access(f"{folder}/seccomp-shim-verify", os.X_OK):
             more = [*options, "--mechanism", made.mechanism]
             new = enter(new, "poststart", _entry(f"{folder}/seccomp-shim-verify", more))
 
         def log() -> None:
-            if made.mechanism != "filter-injection":  # the hook logs what the tracer does
+            if made.mechanism != "filter-injection":  # the tracer logs what it does
                 self.facts |= {"mechanism": made.mechanism, **made.facts}
                 self.log("adjusted")
 
-        if new != text:
-            files.replace(self.document, new.encode(), data, log, durable=False)
+        try:
+            if new != text:
+                files.replace(self.document, new.encode(), data, log, durable=False)
+        except BaseException:
+            if tracer:
+                tracer.dismiss()
+            raise
+
+    def _await_hook(
+        self,
+        text: str,
+        calls: "dict[str, int]",
+        runtime: "Runtime",
+        folder: str,
+        options: "list[str]",
+    ) -> "tuple[Tracer | None, str]":
+        """Enter the hook, with a tracer that waits for it; where the engine has, leave it at that.
+
+        runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
+        """
+        from shim.start.bundle import enter, paths
+        from shim.start.handover import Tracer
+
+        hook = f"{folder}/seccomp-shim-hook"
+        if hook in paths(text):
+            return None, text
+        newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
+        stage = "createRuntime" if newer else "prestart"
+        try:
+            tracer = Tracer(self.tracing(), calls)
+        except OSError:  # before Linux 5.3 there is no pidfd_open
+            return None, enter(text, stage, _entry(hook, options))
+        entry = _entry(f"{folder}/seccomp-shim-handover", [*tracer.arguments, *options])
+        return tracer, enter(text, stage, entry)
 
     def _tell_engine(self, level: str, message: str) -> None:
         """Write ``message`` where the runtime would: its --log file, in its format."""
