@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from shim.filter.prove import Difference
     from shim.profile.document import Document
 
+    Source = Document | bytes
+
 DESCRIPTION = """\
 Prove what distinguishes two seccomp filters: list every system call, for every
 architecture and all arguments, that AFTER answers differently than BEFORE.
 Nothing is sampled: both programs are followed on all their paths.
 
 BEFORE and AFTER are Docker profiles, OCI linux.seccomp, whole config.json
-files or raw BPF programs, told apart by content."""
+files, YAML with SeccompProfile resources or JSON profiles inside, or raw BPF
+programs, told apart by content. Where YAML holds several profiles, each is
+compared with the one of the same name."""
 
 EPILOG = """\
 Profiles are read as they are written: a call whose name the libseccomp here
@@ -81,30 +85,54 @@ def run(args: argparse.Namespace) -> int:
 
     if args.before == args.after == "-":
         raise ShimError("standard input can be read once only", subject="-")
-    before, after = read(args.before), read(args.after)
-    by_name = not isinstance(before, bytes) and not isinstance(after, bytes)
-    if args.for_libseccomp and not by_name:
-        raise ShimError("a BPF program has no names", hint="--for-libseccomp compares profiles")
+    pairs = _pairs(args)
+    known = catalog.load()
     release = args.for_libseccomp
-    found = difference(_program(before, args, release), _program(after, args, release))
-    judged = judge(found, catalog.load(), name_of, by_name=by_name, also_on=args.also_on)
-    unseen = False
-    if release and found.equal:
-        unseen = not difference(_program(before, args, ""), _program(after, args, "")).equal
-    verdict = _verdict(found, judged)
-    if args.json:
-        print(json.dumps(_report(args, found, judged, verdict, unseen), indent=2))
-    else:
+    reports = []
+    good = True
+    for name, before, after in pairs:
+        by_name = not isinstance(before, bytes) and not isinstance(after, bytes)
+        if release and not by_name:
+            raise ShimError("a BPF program has no names", hint="--for-libseccomp compares profiles")
+        found = difference(_program(before, args, release), _program(after, args, release))
+        judged = judge(found, known, name_of, by_name=by_name, also_on=args.also_on)
+        unseen = False
+        if release and found.equal:
+            unseen = not difference(_program(before, args, ""), _program(after, args, "")).equal
+        verdict = _verdict(found, judged)
+        good = good and verdict in ("none", "catalogue")
+        if args.json:
+            title = {"profile": name} if len(pairs) > 1 else {}
+            reports.append({**title, **_report(args, found, judged, verdict, unseen)})
+            continue
+        if len(pairs) > 1:
+            print(printable(f"{name}:"))
         _show(found, judged)
         print(_conclusion(judged, verdict, release, unseen=unseen))
-    return 0 if verdict in ("none", "catalogue") else 1
+    if args.json:
+        print(json.dumps(reports if len(pairs) > 1 else reports[0], indent=2))
+    return 0 if good else 1
 
 
-def read(file: str) -> "Document | bytes":
-    """Read a profile, or a BPF program: only that one has zero bytes at its beginning."""
+def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":
+    """Give what is to be compared with what: one pair, or one a profile of YAML."""
+    before, after = read(args.before), read(args.after)
+    if len(before) == len(after) == 1:
+        return [("", before[0][1], after[0][1])]
+    names = [name for name, _ in before]
+    if names != [name for name, _ in after]:
+        raise ShimError(
+            f"holds {len(before)} profiles, not the same as the other, which holds {len(after)}",
+            subject=args.before,
+        )
+    return [(one[0], one[1], other[1]) for one, other in zip(before, after, strict=True)]
+
+
+def read(file: str) -> "list[tuple[str, Source]]":
+    """Read profiles with their names, or a BPF program: only that has zero bytes in front."""
     from shim import files
     from shim.filter.bpf import BpfError, check, decode
-    from shim.profile import document
+    from shim.profile import contents, document
 
     limit = document.MAX_BYTES
     if file == "-":
@@ -112,15 +140,15 @@ def read(file: str) -> "Document | bytes":
     else:
         data, where = files.read(file, limit), file
     if b"\0" not in data[:8]:
-        return document.read(data, where)
+        return [(part.name, part.document) for part in contents.read(data, where).parts]
     try:
         check(decode(data))
     except BpfError as error:
         raise ShimError(error.message, subject=where, hint="neither JSON nor valid BPF") from None
-    return data
+    return [("", data)]
 
 
-def _program(source: "Document | bytes", args: argparse.Namespace, release: str) -> bytes:
+def _program(source: "Source", args: argparse.Namespace, release: str) -> bytes:
     from shim.filter import compile as compiler
     from shim.filter.resolve import flat
 
