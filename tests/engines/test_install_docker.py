@@ -20,6 +20,13 @@ FILE = engines.DAEMON_JSON
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 CANARY, EPERM, ENOSYS = 400, 1, 38
 
+# Newer ones than the installed: the virtual machines' user lands, where these have been made.
+STACKS = Path("/var/cache/seccomp-shim/stacks")
+DAEMONS = {"installed": engines.DOCKERD} | {
+    path.parts[len(STACKS.parts)].partition("-")[0]: str(path)
+    for path in sorted(STACKS.glob("*/root/usr/sbin/dockerd"))
+}
+
 LAYOUTS = {
     "absent": None,
     "empty": b"",
@@ -316,8 +323,19 @@ def docker() -> Iterator[engines.Docker]:
         yield daemon
 
 
-def test_containers_run_through_it_after_a_reload(docker: engines.Docker) -> None:
+def replace_daemon(docker: engines.Docker, program: str) -> None:
+    """Go on with ``program`` as the dockerd of the view."""
+    if program != engines.DOCKERD:
+        docker.stop()
+        docker.host.run(f"mount --bind {program} {engines.DOCKERD}")
+        docker.start()
+        assert info(docker)["ServerVersion"] in docker.host.run(f"{program} --version").stdout
+
+
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_containers_run_through_it_after_a_reload(docker: engines.Docker, program: str) -> None:
     """Install reloads the running dockerd; its containers are adjusted from then on."""
+    replace_daemon(docker, program)
     assert outcome(docker) == EPERM
     done = shim(docker.host, "install docker")
     assert f"has read {FILE} again" in done.stderr
@@ -402,11 +420,13 @@ def test_no_reload_leaves_the_daemon_alone_and_status_says_so(docker: engines.Do
     assert "seccomp-shim" in info(docker)["Runtimes"]
 
 
-def test_flags_of_the_running_daemon_count() -> None:
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_flags_of_the_running_daemon_count(program: str) -> None:
     """A default as a flag is a conflict; runtimes as flags, which a reload drops, prevent one."""
     flags = ("--default-runtime", "other", "--add-runtime", "other=/usr/sbin/runc")
     with engines.dockerd(None, *flags) as docker:
         prepare(docker.host)
+        replace_daemon(docker, program)
         done = shim(docker.host, "install docker --default", code=2)
         assert "the running dockerd" in done.stderr
         assert "has the flag --default-runtime other" in done.stderr
@@ -460,6 +480,24 @@ def test_a_profile_is_written_set_and_taken_back(docker: engines.Docker) -> None
     assert outcome(docker) == EPERM
     shim(docker.host, "uninstall docker")
     assert state(docker.host) == before
+
+
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_what_dockerd_itself_refuses_is_left_alone(host: Host, program: str) -> None:
+    """Where dockerd can check its file (23.0), one that it would not start with is not edited."""
+    host.run(f"mount --bind {program} {engines.DOCKERD}")
+    try:
+        write(host, FILE, b'{"no-such-setting": true}')
+        checks = "validate" in host.run("dockerd --help").stdout
+        done = shim(host, "install docker", code=2 if checks else 0)
+        line = f"{FILE}: dockerd refuses the file as it is: "
+        assert done.stderr.startswith(f"seccomp-shim install: {line}") == checks
+        assert ("seccomp-shim" in str(read(host, FILE))) != checks
+        host.run("rm -rf /etc/docker /var/lib/seccomp-shim")
+        done = shim(host, "install docker")
+        assert ("dockerd --validate takes the result" in done.stderr) == checks
+    finally:
+        host.run(f"umount {engines.DOCKERD}")
 
 
 def test_a_profile_of_the_admins_own_stays(docker: engines.Docker) -> None:
