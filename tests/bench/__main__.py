@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import dockers, processes, report, starts, stops
+from bench import dockers, processes, report, starts, stops, wrappers
 from shim.errors import ShimError
 from shim.host.cache import facts
 from support.containers import Lab, supported
@@ -58,6 +58,12 @@ def measure(rounds: int) -> dict[str, Any]:
         }
         if dockers.available():
             result["docker"] = dockers.measure(_folder(folder / "docker"), rounds)
+            wrapped = _folder(folder / "docker-wrapped")
+            result["docker_wrapped"] = wrappers.measure_docker(wrapped, rounds)
+        result["wrapped"] = [
+            wrappers.measure(_folder(folder / f"wrapped-{os.path.basename(each)}"), each, rounds)
+            for each in runtimes
+        ]
         for runtime in runtimes:
             lab = _lab(folder / os.path.basename(runtime), runtime)
             for no_new_privileges in (True, False):

@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bench.timing import Case, Timed, interleaved
@@ -35,7 +36,7 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
         _case(lab, name, hooks, number, no_new_privileges)
         for number, (name, hooks) in enumerate(kinds.items())
     ]
-    timed = _where_the_runtime_runs(lab.runtime, lambda: interleaved(cases, rounds, lab.folder))
+    timed = where_the_runtime_runs(lab.runtime, lambda: interleaved(cases, rounds, lab.folder))
     lines = [line for line in lab.log()[already:] if line.get("state") == "canary"]
     done = [line for line in lines if line["event"] == "adjusted" and line["verified"]]
     if len(done) != rounds + 1:
@@ -51,6 +52,15 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
 def _case(lab: Lab, name: str, hooks: dict[str, Any], number: int, no_new_privileges: bool) -> Case:
     ident = f"shim-bench-{os.getpid()}-{number}"
     folder = lab.folder / f"{os.path.basename(lab.runtime)}-{no_new_privileges}-{number}"
+    bundle(folder, hooks, no_new_privileges=no_new_privileges)
+    command = [lab.runtime, "run", "--bundle", str(folder), ident]
+    if os.path.basename(lab.runtime) == "crun":
+        command.insert(1, "--cgroup-manager=disabled")
+    return Case(name, command)
+
+
+def bundle(folder: Path, hooks: dict[str, Any], *, no_new_privileges: bool) -> bytes:
+    """Make the bundle of a container as Docker's daemon has them; give its config.json."""
     folder.mkdir()
     oci.bundle(
         folder,
@@ -65,13 +75,10 @@ def _case(lab: Lab, name: str, hooks: dict[str, Any], number: int, no_new_privil
     kinds = ("bounding", "effective", "permitted")
     config["process"]["capabilities"] = dict.fromkeys(kinds, sorted(DEFAULT_CAPABILITIES))
     path.write_text(json.dumps(config))
-    command = [lab.runtime, "run", "--bundle", str(folder), ident]
-    if os.path.basename(lab.runtime) == "crun":
-        command.insert(1, "--cgroup-manager=disabled")
-    return Case(name, command)
+    return path.read_bytes()
 
 
-def _where_the_runtime_runs(runtime: str, work: Callable[[], list[Timed]]) -> list[Timed]:
+def where_the_runtime_runs(runtime: str, work: Callable[[], list[Timed]]) -> list[Timed]:
     """Do ``work``, for crun beside cgroup v1 in a child whose mounts show it v2 alone.
 
     ``oci.command`` wraps every single run for that, which would be timed along with it.

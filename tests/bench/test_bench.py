@@ -31,6 +31,10 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
     if dockers.available():
         commands = ("docker ps", "docker run")
         assert names == [[command, f"seccomp-shim {command}"] for command in commands]
+    assert [one["runtime"] for one in result["wrapped"]] == runtimes
+    for one in result["wrapped"]:
+        assert len(one["state"]) == 2
+        assert f"{one['run'][-1]['median_ms']:.2f}" in done.stdout
     assert [(one["runtime"], one["no_new_privileges"]) for one in result["starts"]] == [
         (runtime, nnp) for runtime in runtimes for nnp in (True, False)
     ]
@@ -41,6 +45,8 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
     for rows in (
         result["processes"],
         *result.get("docker", []),
+        *(one[table] for one in result["wrapped"] for table in ("state", "run")),
+        *([result["docker_wrapped"]] if "docker_wrapped" in result else []),
         *(one["rows"] for one in result["starts"]),
     ):
         assert rows[0]["ratio"] == 1

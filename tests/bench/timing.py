@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,16 @@ _ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 @dataclass(frozen=True)
 class Case:
-    """One command to time; ``stdin`` is a file, ``code`` the exit code that it must end with."""
+    """One command to time; ``stdin`` is a file, ``code`` the exit code that it must end with.
+
+    ``prepare`` is called before each run and is not timed.
+    """
 
     name: str
     command: list[str]
     stdin: str = os.devnull
     code: int = 0
+    prepare: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ def interleaved(cases: Sequence[Case], rounds: int, folder: Path) -> list[Timed]
 
 def once(case: Case, folder: Path) -> tuple[float, float]:
     """Run ``case``: milliseconds by the clock and of processor time; ShimError if it went wrong."""
+    if case.prepare:
+        case.prepare()
     output = folder / "output"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [
