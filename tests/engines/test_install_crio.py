@@ -36,7 +36,7 @@ runtime_path = "/usr/libexec/crio/runc"
 runtime_root = "/run/runc"
 monitor_path = "/usr/libexec/crio/conmon"
 """
-# Keys of [crio.runtime.runtimes.NAME] in crio.conf(5) of CRI-O 1.34 that a handler of type oci has.
+# Keys of [crio.runtime.runtimes.NAME] in crio.conf(5) of CRI-O 1.37 that a handler of type oci has.
 DOCUMENTED = {
     "runtime_path", "runtime_type", "runtime_root", "monitor_path", "monitor_cgroup",
     "monitor_env", "monitor_exec_cgroup", "privileged_without_host_devices",

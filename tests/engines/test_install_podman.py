@@ -153,7 +153,7 @@ def test_what_would_not_work_is_refused(
 
 
 def test_executables_that_are_not_there_are_entered_nowhere(tmp_path: Path) -> None:
-    """Podman starts nothing where a hook is not there: none is entered then."""
+    """Podman leaves out what is not there without a word: none is entered then."""
     root = _root(tmp_path, {})
     host = registration.host(root)
     for words, name in (WAYS[0], "seccomp-shim-crun"), (WAYS[1], "seccomp-shim-verify"):

@@ -2,7 +2,7 @@
 
 CRI-O reads crio.conf, then every file of crio.conf.d in the order of their names, each on top of
 what was read before (pkg/config/config.go, UpdateFromDropInFile). No CRI-O has run with this here:
-Debian has none. What is written follows crio.conf(5) of version 1.34.
+Debian has none. What is written follows crio.conf(5) of version 1.37.
 """
 
 import argparse

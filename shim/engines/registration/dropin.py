@@ -19,7 +19,7 @@ def header(engine: str) -> str:
 
 
 def program(host: Host, name: str) -> str:
-    """Give the path of our executable ``name``; ShimError: it is not there, engines would fail."""
+    """Give the path of our executable ``name``; ShimError: it is not there."""
     path = host.executable(name)
     if not os.access(host.path(str(path)), os.X_OK):
         raise ShimError("is not there", subject=str(path), hint="run install.sh first")

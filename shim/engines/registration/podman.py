@@ -149,7 +149,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     for name, paths in engine.get("runtimes", {}).items():
         there = os.access(host.path(paths[0]), os.X_OK)
         entries.append({"file": str(path), "name": name, "path": paths[0], "exists": there})
-    meaning = "podman takes the next path" if "runtimes" in engine else "podman starts nothing"
+    meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
     problems = [
         f"{each['file']}: {each['path']} is not there: {meaning}"
         for each in entries
