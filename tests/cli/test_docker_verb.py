@@ -16,6 +16,8 @@ from support.checkout import CHECKOUT
 SHIM = [sys.executable, "-m", "shim"]
 # What it was given, as it is in memory.
 SHOWS = '#!/bin/sh\nprintf "%s\\0" "$@"\nexit 7\n'
+# Nobody's settings, and a daemon that is not there.
+NOBODY = {"HOME": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent"}
 Done = subprocess.CompletedProcess[bytes]
 Put = Callable[[str, str], Path]
 
@@ -39,8 +41,7 @@ def put(folder: Path, text: str, name: str = "docker") -> Path:
 
 def run(folders: str | Path, *words: str | bytes, **options: Any) -> Done:
     """Run the verb with ``words``, the PATH being ``folders`` and the system's own after it."""
-    environment = {"PATH": f"{folders}:/usr/bin:/bin", "HOME": "/nonexistent"}
-    environment |= options.pop("env", {})
+    environment = {"PATH": f"{folders}:/usr/bin:/bin", **NOBODY, **options.pop("env", {})}
     return subprocess.run(
         [*SHIM, "docker", *words],
         env=environment,
@@ -70,7 +71,7 @@ def test_the_environment_arrives_as_it_is(tmp_path: Path, locale: dict[str, str]
     put(tmp_path, "#!/bin/sh\ntr '\\0' '\\n' </proc/$$/environ\n")
     extra = {"A": "=b\udcff", "SECRET": "x y", **locale}
     done = run(tmp_path, "ps", env=extra)
-    given_ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": "/nonexistent", **extra}
+    given_ = {"PATH": f"{tmp_path}:/usr/bin:/bin", **NOBODY, **extra}
     lines = {os.fsencode(f"{name}={value}") for name, value in given_.items()}
     assert set(done.stdout.splitlines()) == lines
 

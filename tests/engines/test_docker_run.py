@@ -174,6 +174,19 @@ def test_what_is_kept_is_for_its_owner_alone(without: Shimmed) -> None:
     assert said(done) == f"docker run goes as it is: {place}"
 
 
+def test_a_docker_that_cannot_read_what_is_kept_gets_none_of_it(
+    without: Shimmed, tmp_path: Path
+) -> None:
+    """One from a snap sees another /run and no hidden folders."""
+    (tmp_path / "snap").write_text('#!/bin/sh\nexec /usr/bin/docker "$@"\n')
+    (tmp_path / "snap").chmod(0o755)
+    (tmp_path / "docker").symlink_to("snap")
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = without("--when", "always", *RUN, image.NAME, "echo", "hi", environment=path)
+    assert done.stdout == "hi\n"
+    assert said(done).endswith("/docker: a docker from a snap cannot read the profile to add")
+
+
 def test_a_profile_that_can_be_read_once_is_left_to_docker(shim: Shimmed, profile: Path) -> None:
     """A shell's <(command) is a pipe: what we took from it would be gone."""
     command = shim.command(*RUN, "--security-opt", "seccomp=/dev/fd/9", image.NAME, "echo", "hi")

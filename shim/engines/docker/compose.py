@@ -14,8 +14,8 @@ from copy import deepcopy
 from typing import Any
 
 from shim.engines.docker import commandline, kept
+from shim.engines.docker.ask import ask
 from shim.engines.docker.choose import Choice, Daemon, When, choose
-from shim.engines.docker.daemon import describe
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
@@ -43,7 +43,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     except ShimError:  # what only a service that is not wanted lacks
         every = ()
         project = _config(base)
-    daemon = describe([real, *words[: found.verb]])
+    daemon = ask(real, words[: found.verb])
     folder = _project_folder(found.options, named)
     choices, additions = _choose(real, daemon, project, folder, when)
     command = f"docker compose {words[found.start]}"

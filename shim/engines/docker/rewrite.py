@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from shim import audit, files, journal
 from shim.engines.docker import commandline, kept
+from shim.engines.docker.ask import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
-from shim.engines.docker.daemon import describe
 from shim.errors import ShimError
 from shim.profile.diff import unified
 from shim.profile.document import MAX_BYTES
@@ -53,7 +53,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     if asked is None:
         return Plan(words)
     command = f"docker {found.command}"
-    daemon = describe([real, *words[: found.verb]])
+    daemon = ask(real, words[: found.verb])
     request = requested(asked.security_opt, asked.privileged, asked.runtime)
     choice = choose(daemon, request, when)
     if choice.action == "nothing":
