@@ -180,6 +180,8 @@ UNKNOWN = "#!/bin/sh\ncase $1$2$3 in\n{cases}\n*) printf '%s\\0' \"$@\"; exit 7 
         ("info*) echo '{}' ;;", "what answers is no Docker daemon"),
         ("info*) echo podman ;;", "docker info printed no JSON"),
         ("info*) echo no daemon >&2; exit 1 ;;", "no daemon"),
+        ("info*) echo '{\"ServerVersion\": \"\"}'; echo no daemon >&2 ;;", "no daemon"),
+        ("info*) echo '{\"ServerErrors\": [\"no daemon\"]}' ;;", "no daemon"),
         ("info*) kill -9 $$ ;;", "docker info printed no JSON"),
     ],
 )

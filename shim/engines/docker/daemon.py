@@ -108,7 +108,8 @@ def _answer(output: str, errors: str) -> dict[str, Any]:
         info = json.loads(output)
     except ValueError:
         info = None
-    if not isinstance(info, dict):
+    told = isinstance(info, dict) and (info.get("ServerVersion") or info.get("ServerErrors"))
+    if not isinstance(info, dict) or (errors and not told):  # clients from 28 on leave all empty
         raise ShimError(_first_line(errors) or "docker info printed no JSON")
     failures = info.get("ServerErrors")
     if isinstance(failures, list) and failures:
