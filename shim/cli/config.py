@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     except FileNotFoundError:
         print(f"{args.file} is not there; the defaults are in force")
         settings = config.DEFAULTS
-    for key, value in settings.items():
-        print(f"{key}: {value}")
+    runtimes = ", ".join(f"{name}: {path}" for name, path in settings["runtimes"].items())
+    for key, value in {**settings, "runtimes": runtimes or "from PATH"}.items():
+        print(f"{key}: {value or 'none'}")
     return 0

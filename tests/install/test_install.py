@@ -156,6 +156,30 @@ def test_upgrade_keeps_the_version_that_hooks_may_still_run(installed: Host) -> 
     assert second in installed.run(f"cat {HOOK}").stdout
 
 
+def test_the_wrapper_is_installed_beside_the_hook(installed: Host) -> None:
+    """Every executable is whole, root's and in its place; the links say which runtime is meant."""
+    names = "runtime runc crun precreate hook handover verify"
+    places = " ".join(f"{PREFIX}/bin/seccomp-shim-{name}" for name in names.split())
+    assert set(installed.run(f"stat -L -c '%u:%g %a' {places}").stdout.splitlines()) == {"0:0 755"}
+    assert installed.run(f"grep -l '@[A-Z_]*@' {places}", code=1).stdout == ""
+    for name in ("runc", "crun"):
+        link = installed.run(f"readlink {PREFIX}/bin/seccomp-shim-{name}").stdout
+        assert link == "seccomp-shim-runtime\n"
+    shown = installed.run(f"{PREFIX}/bin/seccomp-shim-runtime --version", env={"PATH": "/x"}).stdout
+    assert shown == installed.run("$(command -v runc || command -v crun) --version").stdout
+
+
+def test_the_wrapper_reads_the_settings_of_this_host(installed: Host) -> None:
+    """With nothing set in the environment, an edit of the settings holds for the next call."""
+    wrapper = f"env -i {PREFIX}/bin/seccomp-shim-runtime"
+    installed.run("printf '#!/bin/sh\\necho mine\\n' >/opt/mine; chmod 755 /opt/mine")
+    installed.run("echo 'runtimes: {mine: /opt/mine}' >>/etc/seccomp-shim/config.yaml")
+    for _ in range(2):  # compiled on the first call, kept for the second
+        assert installed.run(f"{wrapper} state x").stdout == "mine\n"
+    installed.run("test /etc/seccomp-shim/config.lines -ot /etc/seccomp-shim/config.json")
+    assert "runtimes: mine: /opt/mine" in installed.run("seccomp-shim config").stdout
+
+
 def test_uninstall_refuses_while_an_engine_names_the_hook(installed: Host) -> None:
     """Removing a hook that an engine still calls would stop every container from starting."""
     entry = "/etc/containers/oci/hooks.d/shim.json"

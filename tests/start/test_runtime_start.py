@@ -150,6 +150,57 @@ def test_crun_exec_has_the_program_too(crun: WrappedLab) -> None:
         assert done.stdout.split("\n")[1:3] == [f"{CANARY} {ENOSYS}", f"{OTHER_CANARY} {EPERM}"]
 
 
+def believing_filtered(lab: WrappedLab) -> None:
+    """Have the wrapper believe that this kernel lets filters deny uretprobe."""
+    told = (
+        "    import shim.host.cache\n"
+        '    state = {"nr": 335, "state": "filtered"}\n'
+        '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
+    )
+    line = "    from shim.start.runtime import main\n"
+    text = lab.wrapper.read_text().replace("shim_cache=/run/seccomp-shim\n", "shim_cache=/none\n")
+    assert line in text
+    lab.wrapper.write_text(text.replace(line, told + line))
+
+
+@pytest.mark.parametrize(
+    ("version", "mechanism"), [("2.5.5", "filter-injection"), ("2.5.6", "name"), ("2.6.0", "name")]
+)
+def test_a_runtime_that_knows_the_name_gets_the_name(
+    tmp_path: Path, version: str, mechanism: str
+) -> None:
+    """What ``features`` says decides; one rule more is all that the name costs."""
+    need.root()
+    features = json.dumps({"annotations": {"io.github.seccomp.libseccomp.version": version}})
+    (tmp_path / "real").mkdir()
+    lab = WrappedLab(
+        tmp_path,
+        script(
+            tmp_path / "real" / "runc",
+            f"case $1 in features) echo '{features}' ;; *) echo 'runc version 1.3.0' ;; esac",
+        ),
+        canary=0,
+    )
+    believing_filtered(lab)
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), ["/bin/true"])
+    before = config_of(folder)
+    for _ in range(2):  # the second time there is nothing left to do
+        subprocess.run([lab.runtime, "create", "--bundle", str(folder), "c1"], check=True)
+    after = config_of(folder)
+    after["hooks"].pop("poststart", None)
+    if mechanism == "name":
+        rule = after["linux"]["seccomp"]["syscalls"].pop(0)
+        assert rule == {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}
+        assert after == before
+        assert [line["mechanism"] for line in lab.events("adjusted")] == ["name"]
+        assert "allowed by name" in lab.events("left-alone")[0]["reason"]
+    else:
+        assert after["linux"] == before["linux"]
+        assert len(after["hooks"]["createRuntime"]) == 1
+
+
 # --- what is left alone, and what a bundle can do -----------------------------------------------
 
 
