@@ -131,14 +131,18 @@ def opinion(
     reasons = []
     wrong = False
     for name, nr in calls.items():
-        if not _lets(programs[at:], nr):
-            _, why = verdict_before(programs[at], nr)
-            by_whom = "the runtime's filter" if not _lets([programs[at]], nr) else "an older filter"
-            reasons.append(f"{name}: {why or f'{by_whom} denies it'}")
-            # What the filter denies by name is meant: then nobody adjusted it.
-            wrong = wrong or not why or _lets([programs[at]], nr)
+        reason = ""
+        if not _lets([programs[at]], nr):
+            # What the filter denies by name is meant so.
+            reason = verdict_before(programs[at], nr)[1]
+            wrong = wrong or not reason
+            reason = reason or "the runtime's filter denies it"
+        elif not _lets(programs[at:], nr):
+            reason, wrong = "an older filter denies it", True
         elif not _lets(programs[:at], nr):
-            reasons.append(f"{name}: denied by a filter that the container's program loaded itself")
+            reason = "denied by a filter that the container's program loaded itself"
+        if reason:
+            reasons.append(f"{name}: {reason}")
     if expected and expected != facts["sha256_after"]:
         reasons.append("the installed filter is not the one that was handed over")
         wrong = True

@@ -1,0 +1,284 @@
+"""After the start: whether a container has the filter that it should have."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim import abi, audit
+from shim.engines import hookfile
+from shim.filter import bpf
+from shim.filter.bpf import RET_K
+from shim.filter.prefix import allow
+from shim.start.augment import sha256
+from shim.start.verify import CannotTell, opinion
+from support import need
+from support.containers import CANARY, OTHER_CANARY, Lab, profile, supported
+from support.filters import JEQ, X86_64, denying
+from support.joined import code
+from support.wrapped import WrappedLab
+
+CALLS = {"canary": CANARY}
+# poll() is made again as restart_syscall after a stop, and the profile denies that one.
+POLLING = """
+import select
+poll = select.poll()
+poll.register(0)
+print("ready", flush=True)
+poll.poll()
+"""
+
+
+class Verified(Lab):
+    """A lab with the poststart hook."""
+
+    def __init__(self, folder: Path, runtime: str) -> None:
+        """Render the hook beside the other."""
+        super().__init__(folder, runtime)
+        self.verify = hookfile.render(folder / "verify", name="seccomp-shim-verify")
+
+    def both(self, *, injected: bool = True) -> dict[str, list[dict[str, Any]]]:
+        """Give the hooks of a config.json: ours at both ends of the start, or the later one."""
+        entry = {"path": str(self.verify), "args": [str(self.verify), *self.options()]}
+        return {**(self.hooks() if injected else {}), "poststart": [entry]}
+
+    def options(self) -> list[str]:
+        """Give the hook's arguments."""
+        return ["--config", f"{self.folder}/config.yaml", "--canary", str(CANARY)]
+
+    def call(self, *options: str, **state: object) -> "subprocess.CompletedProcess[str]":
+        """Call the hook as a runtime does."""
+        return subprocess.run(
+            [self.verify, *(options or self.options())],
+            input=json.dumps(state),
+            capture_output=True,
+            text=True,
+            env={},
+            timeout=20,
+            check=False,
+        )
+
+    def verdict(self) -> dict[str, Any]:
+        """Wait for the line of the hook, which nobody else waits for."""
+        return wait_for_verdict(self)
+
+
+def wait_for_verdict(lab: Lab) -> dict[str, Any]:
+    """Wait until the log has the line of one verification; give it."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for line in lab.log():
+            if line["event"] == "verified":
+                return line
+        time.sleep(0.01)
+    pytest.fail("nothing was verified")
+
+
+@pytest.fixture(params=["runc", "crun"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Verified:
+    """Give a folder with both hooks for each runtime."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return Verified(tmp_path, need.program(request.param))
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_an_adjusted_container_is_verified(lab: Verified, no_new_privileges: bool) -> None:
+    """The line says that it is so, by which mechanism, and that the program is the one made."""
+    with lab.container(hooks=lab.both(), no_new_privileges=no_new_privileges) as container:
+        pid = container.ready()
+        line = lab.verdict()
+        (done,) = [each for each in lab.log() if each["event"] == "adjusted"]
+    assert (line["verified"], line["level"]) == (True, "info")
+    assert (line["mechanism"], line["after"]) == ("filter-injection", "ALLOW")
+    assert (line["container"], line["pid"]) == (container.name, pid)
+    assert line["sha256_after"] == done["sha256_after"]
+    assert "the one that was handed over" in line["proof"]
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_a_container_that_nobody_adjusted_is_loud(lab: Verified, no_new_privileges: bool) -> None:
+    """Where the filter denies the call by its default the line is an error, and status finds it."""
+    hooks = lab.both(injected=False)
+    with lab.container(hooks=hooks, no_new_privileges=no_new_privileges) as container:
+        container.ready()
+        line = lab.verdict()
+    assert (line["verified"], line["level"]) == (False, "error")
+    assert line["after"] == "ERRNO(1)"
+    assert "the runtime's filter denies it" in line["reason"]
+    assert audit.unverified(str(lab.log_path)) == [line]
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_the_wrapper_has_its_containers_verified(tmp_path: Path, runtime: str) -> None:
+    """Whatever the mechanism, the wrapper's own entry looks at the result."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    lab = WrappedLab(tmp_path, need.program(runtime))
+    with lab.container() as container:
+        container.ready()
+        line = wait_for_verdict(lab)
+    assert (line["verified"], line["after"]) == (True, "ALLOW")
+    assert line["mechanism"] == ("raw-bpf" if runtime == "crun" else "filter-injection")
+    assert "the one that was handed over" in line["proof"]
+
+
+def test_the_program_does_not_notice(lab: Verified) -> None:
+    """A program in poll goes on waiting, though its filter forbids to have that call restarted."""
+    with lab.container(hooks=lab.both(), args=code(POLLING)) as container:
+        pid = container.ready()
+        assert lab.verdict()["verified"] is True
+        for _ in range(5):
+            lab.log_path.unlink()
+            lab.call(id=container.name, pid=pid, bundle=str(container.folder))
+            lab.verdict()
+        assert Path(f"/proc/{pid}/syscall").read_text().split()[0] == "7"
+        assert container.process.poll() is None
+
+
+def test_a_container_that_ends_at_once(lab: Verified) -> None:
+    """What could not be looked at is not said to be wrong."""
+    with lab.container(hooks=lab.both(), args=code("")) as container:
+        container.process.communicate()
+        line = lab.verdict()
+    assert line["verified"] in {True, None}
+    assert line["level"] == "info"
+
+
+def test_a_profile_that_means_it(lab: Verified) -> None:
+    """Without a filter, and where it denies the call by name, there is nothing to verify."""
+    body = profile()
+    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
+    body["syscalls"] = [*body["syscalls"], denial]
+    for seccomp in (None, body):
+        with lab.container(seccomp=seccomp) as container:
+            pid = container.ready()
+            options = [*lab.options(), "--mechanism", "name"]
+            lab.call(*options, id=container.name, pid=pid, bundle=str(container.folder))
+            lab.call(*options, id="after", pid=os.getpid(), bundle="/no/such")
+            line = lab.verdict()
+            assert line["container"] == "after"
+            lab.log_path.unlink()
+
+
+def test_nobody_waits_for_it(tmp_path: Path) -> None:
+    """The hook is back, with its output closed, while the looking still goes on."""
+    need.root()
+    lab = Verified(tmp_path, "runc")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    config = {"root": {"path": "/"}, "linux": {"seccomp": profile()}}
+    (bundle / "config.json").write_text(json.dumps(config))
+    with subprocess.Popen(["sleep", "60"]) as unfiltered:
+        done = lab.call(id="x", pid=unfiltered.pid, bundle=str(bundle))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert lab.log() == []
+        unfiltered.kill()
+    line = lab.verdict()
+    assert (line["verified"], line["reason"]) == (None, "the container's process has ended")
+
+
+def test_a_pid_that_is_another_process(lab: Verified) -> None:
+    """A process with another root is not the container's, whatever filter it has."""
+    with lab.container() as container, subprocess.Popen(["sleep", "60"]) as other:
+        container.ready()
+        lab.call(id=container.name, pid=other.pid, bundle=str(container.folder))
+        line = lab.verdict()
+        other.kill()
+    assert (line["verified"], line["level"]) == (None, "info")
+    assert "its pid is another's" in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        (["--canary", "1"], {}),
+        (["--mechanism"], {}),
+        ([], {}),
+        ([], {"id": "x", "pid": 2, "bundle": "/no/such"}),
+        ([], {"id": "x", "pid": "2", "bundle": 3}),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    tmp_path: Path, options: list[str], state: dict[str, object]
+) -> None:
+    """Bad arguments and bad states end in the log, never in a failed start."""
+    need.root()
+    lab = Verified(tmp_path, "runc")
+    done = lab.call("--config", f"{tmp_path}/config.yaml", *(options or lab.options()[2:]), **state)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if options:
+        return  # the settings are not known then, and the log is root's own
+    line = lab.verdict()
+    assert (line["verified"], line["level"]) == (None, "warning")
+
+
+def test_filters_that_the_program_loaded_itself_do_not_count() -> None:
+    """What is newer than the runtime's filter is the program's own business, and is told."""
+    verified, facts = opinion([denying(), denying(CANARY)], 0, CALLS)
+    assert verified
+    assert facts["after"] == "ALLOW"
+    assert "loaded itself" in str(facts["reason"])
+
+
+def test_filters_from_before_the_runtime_do_count() -> None:
+    """A container within another filter has no more than that one lets through."""
+    verified, facts = opinion([denying(CANARY), denying(errno=5)], 1, CALLS)
+    assert not verified
+    assert facts["after"] == "ERRNO(5)"
+    assert "an older filter denies it" in str(facts["reason"])
+
+
+def test_the_strictest_verdict_of_all_filters_counts() -> None:
+    """Of errno and kill it is kill, of equal ones the newer: as the kernel chooses."""
+    kill = bpf.encode([(RET_K, 0, 0, abi.SECCOMP_RET_KILL_PROCESS)])
+    verdicts = [
+        opinion(filters, 2, CALLS)[1]["after"]
+        for filters in (
+            [denying(CANARY), denying(errno=5), kill],
+            [denying(errno=6), denying(errno=5), denying(CANARY)],
+            [denying(CANARY), denying(CANARY), denying(CANARY)],
+        )
+    ]
+    assert verdicts == ["KILL_PROCESS", "ERRNO(6)", "ALLOW"]
+
+
+def test_a_denial_by_name_in_the_program_is_respected() -> None:
+    """A verdict of its own for the call is its author's will: told, not an error."""
+    tail = bpf.decode(denying(errno=1))
+    named = [*tail[:4], (JEQ, 0, 1, CANARY), (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | 5), *tail[4:]]
+    verified, facts = opinion([bpf.encode(named)], 0, CALLS)
+    assert verified
+    assert "denies it by name" in str(facts["reason"])
+
+
+def test_another_program_than_the_expected_one_is_wrong() -> None:
+    """A filter that lets the call through and is not the one that was made is an error."""
+    made = allow(denying(), X86_64, CANARY)
+    other = allow(denying(OTHER_CANARY), X86_64, CANARY)
+    assert opinion([made], 0, CALLS, sha256(made))[0]
+    verified, facts = opinion([other], 0, CALLS, sha256(made))
+    assert not verified
+    assert "not the one that was handed over" in str(facts["reason"])
+
+
+def test_without_a_filter_of_the_runtime_nothing_can_be_told() -> None:
+    """Filters that were there before it are none of its own."""
+    with pytest.raises(CannotTell, match="no filter"):
+        opinion([denying()], 1, CALLS)
+
+
+def test_the_log_is_searched_from_its_end(tmp_path: Path) -> None:
+    """Of a long log the last part is read, without the line that is cut, and what is no line."""
+    log = tmp_path / "audit.jsonl"
+    log.write_text(
+        '{"event": "verified", "verified": false, "container": "old"}\n' * 40_000
+        + 'no line\n[1]\n{"event": "verified", "verified": true}\n'
+        + '{"event": "verified", "verified": false, "container": "new"}\n'
+    )
+    lines = audit.unverified(str(log))
+    assert 1000 < len(lines) < 40_000
+    assert lines[-1]["container"] == "new"
+    assert audit.unverified(str(tmp_path / "none")) == []
