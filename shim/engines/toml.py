@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
@@ -58,6 +59,22 @@ def look_up(document: Mapping[str, Any], path: Sequence[str]) -> Any:
             return None
         value = value[name]
     return value
+
+
+def a_table(document: Mapping[str, Any], path: Sequence[str], where: Path) -> dict[str, Any]:
+    """Give the table at ``path``, an empty one if nothing is there; ShimError: something else."""
+    found = look_up(document, path)
+    if not isinstance(found, dict | None):
+        raise ShimError(f"{'.'.join(path)} must be a table", subject=str(where))
+    return {} if found is None else found
+
+
+def a_list(document: Mapping[str, Any], key: str, where: Path) -> list[Any]:
+    """Give the list ``key``, an empty one if nothing is there; ShimError: something else."""
+    found = document.get(key)
+    if not isinstance(found, list | None):
+        raise ShimError(f"{key} must be a list", subject=str(where))
+    return [] if found is None else found
 
 
 def literal(value: Any) -> str:

@@ -212,6 +212,9 @@ INLINE = f'version = 2\nplugins = {{ "{CRI}" = {{ containerd = {{ runtimes = {{}
         ("version = 4\n", "configuration of version 4"),
         ('disabled_plugins = ["cri"]\nversion = 2\n', "disables the CRI service"),
         (INLINE, "inline"),
+        ("version = 2\nplugins = 1\n", "plugins must be a table"),
+        ("version = 2\nimports = 1\n", "imports must be a list"),
+        (f'version = 2\n[plugins."{CRI}".containerd]\nruntimes = []\n', "runtimes must be a table"),
     ],
 )
 def test_what_cannot_be_extended_is_left_untouched(

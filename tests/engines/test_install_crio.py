@@ -161,6 +161,7 @@ def test_podmans_hooks_are_not_where_cri_o_reads(tmp_path: Path) -> None:
     ("text", "words", "complaint"),
     [
         ("[crio", (), "crio.conf: is not valid TOML"),
+        ("[crio]\nruntime = 1\n", (), "crio.conf: crio.runtime must be a table"),
         ("", ("--way", "hooks", "--default"), "--default is for --way runtime"),
         (
             '[crio.runtime]\ndefault_runtime = "kata"\n'

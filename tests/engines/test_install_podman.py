@@ -131,6 +131,8 @@ def test_hooks_are_entered_for_every_container(
     [
         ({CONF: "[engine\n"}, ("crun",), "etc/containers/containers.conf: is not valid TOML"),
         ({f"{CONF}.d/z.conf": "x"}, ("crun",), "z.conf: is not valid TOML"),
+        ({CONF: "engine = 1\n"}, ("crun",), "containers.conf: engine must be a table"),
+        ({CONF: '[engine.runtimes]\ncrun = "/x"\n'}, ("crun",), "crun must be a list"),
         ({}, (), "neither crun nor runc"),
         ({CONF: '[engine]\nruntime = "kata"\n'}, ("crun",), "kata, which the wrapper"),
         (

@@ -7,50 +7,21 @@ and that file imports the folder conf.d.
 """
 
 import argparse
-import copy
-import fnmatch
-import glob
 import os
 import re
 import subprocess
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from shim.engines import toml
-from shim.engines.changes import Edit, content, edit
-from shim.engines.registration import Host, Plan, dropin
+from shim.engines.changes import content, edit
+from shim.engines.registration import Host, Plan, containerdfile, dropin
+from shim.engines.registration.containerdfile import CRI, NAME, RUNC, File
 from shim.errors import ShimError
 
-NAME = "seccomp-shim"
 CONFIG = "/etc/containerd/config.toml"
-DROP_IN = "conf.d/90-seccomp-shim.toml"
-RUNC = "io.containerd.runc.v2"
-# The plugin that has the runtimes, by version of the configuration file.
-CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
-_KEPT = {"runtime_type": RUNC}
-_MARK = "# kept by seccomp-shim: containerd 1.x forgets it once it is told of another handler\n"
-
-
-class File(NamedTuple):
-    """The main file: its text, what it says, and where it keeps the runtimes."""
-
-    path: Path
-    data: bytes | None
-    text: str
-    document: dict[str, Any]
-    version: int
-
-    @property
-    def cri(self) -> tuple[str, ...]:
-        """Give the way to the table with ``default_runtime_name`` and ``runtimes``."""
-        return ("plugins", CRI[self.version], "containerd")
-
-    @property
-    def handler(self) -> tuple[str, ...]:
-        """Give the way to our handler."""
-        return (*self.cri, "runtimes", NAME)
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -81,33 +52,39 @@ def status_options(parser: argparse.ArgumentParser) -> None:
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan a handler that is like the default one but for its program."""
     release = _release(host)
-    file = _read(host.path(options.config), 3 if release >= (2,) else 2)
-    if {"cri", CRI[2], CRI[3]} & set(map(str, file.document.get("disabled_plugins", []))):
+    file = containerdfile.read(host.path(options.config), 3 if release >= (2,) else 2)
+    if {"cri", *CRI.values()} & set(
+        map(str, toml.a_list(file.document, "disabled_plugins", file.path))
+    ):
         raise ShimError(
             "disables the CRI service, which alone has handlers",
             subject=str(file.path),
             hint=f"ctr takes --runc-binary {host.executable('seccomp-shim-runc')} without any",
         )
     if release < (2,):
-        _refuse_replaced(file)
+        containerdfile.refuse_replaced(file)
     model = _model(file, host)
-    program = str(model.get("options", {}).get("BinaryName", "")) or "runc"
+    given = toml.a_table(model, ("options",), file.path)
+    program = str(given.get("BinaryName", "")) or "runc"
     ours = "seccomp-shim-crun" if "crun" in os.path.basename(program) else "seccomp-shim-runc"
-    taken = {**model.get("options", {}), "BinaryName": dropin.program(host, ours)}
+    taken = {**given, "BinaryName": dropin.program(host, ours)}
     handler = {"runtime_type": RUNC, **model, "options": taken}
-    if release >= (2,) and _drop_in(file.path) in _imports(file):
+    if release >= (2,) and containerdfile.drop_in(file.path) in containerdfile.imports(file):
         where = "a file of its own, which it imports"
-        edits = [edit(_drop_in(file.path), _drop_in_text(file, handler, options.default).encode())]
+        edits = [
+            edit(
+                containerdfile.drop_in(file.path),
+                containerdfile.drop_in_text(file, handler, options.default).encode(),
+            )
+        ]
     else:
         where = "tables of its main file"
-        edits = [_main_edit(file, handler, options.default)]
+        edits = [containerdfile.main_edit(file, handler, options.default)]
     version = ".".join(map(str, release)) or "of unknown version"
     notes = [f"containerd {version}: the handler goes into {where}"]
     if os.path.basename(program) != program:
-        notes.append(
-            f"the handler that ours is modelled on starts {program}; to keep that, name it in "
-            f"/etc/seccomp-shim/config.yaml (runtimes: {ours.rpartition('-')[2]}: {program})"
-        )
+        name = ours.rpartition("-")[2]
+        notes += dropin.kept_runtime(host, name, program, "the handler that ours is modelled on")
     steps = ["restart containerd when it suits (running containers go on)"]
     if not options.default:
         steps.append(
@@ -120,28 +97,12 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Give the main file and the one it may import."""
     main = host.path(options.config)
-    return [main, _drop_in(main)]
+    return [main, containerdfile.drop_in(main)]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     """Take our tables out, and the default that names them."""
-    document = toml.parse(now, str(path))
-    if path.name == Path(DROP_IN).name:
-        cri = ("plugins", CRI.get(document.get("version", 1), ""), "containerd")
-        default = (*cri, "default_runtime_name")
-        ours = [default] if toml.look_up(document, default) == NAME else []
-        return dropin.without(path, now, "containerd", ours, (*cri, "runtimes", NAME))
-    text = now.decode()
-    before = tomllib.loads(original.decode()) if original is not None else {}
-    for plugin in CRI.values():
-        cri = ("plugins", plugin, "containerd")
-        text = toml.without_table(text, (*cri, "runtimes", NAME))
-        text = _without_kept_runc(text, (*cri, "runtimes", "runc"))
-        key = (*cri, "default_runtime_name")
-        if toml.look_up(tomllib.loads(text), key) == NAME:
-            old = toml.look_up(before, key)
-            text = toml.with_value(text, key, old) if old else toml.without_key(text, key)
-    return text.encode()
+    return containerdfile.without(path, now, original)
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
@@ -169,7 +130,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
             continue
         document = toml.parse(data, str(path))
         for plugin in CRI.values():
-            cri = toml.look_up(document, ("plugins", plugin, "containerd")) or {}
+            cri = toml.a_table(document, ("plugins", plugin, "containerd"), path)
             default = cri.get("default_runtime_name", default)
             program = toml.look_up(cri, ("runtimes", NAME, "options", "BinaryName"))
             if program is None:
@@ -195,74 +156,6 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, version_if_new: int) -> File:
-    """Read the main file; ShimError: it cannot be extended."""
-    data = content(path)
-    document = toml.parse(data or b"", str(path))
-    text = (data or b"").decode()
-    if not document:
-        # Comments stay; a file without a version would be one of version 1.
-        text += f"version = {version_if_new}\n"
-        document = {"version": version_if_new}
-    version = document.get("version", 1)
-    if version not in CRI:
-        raise ShimError(
-            f"is a configuration of version {version}; 2 and 3 can be extended",
-            subject=str(path),
-            hint="containerd config migrate (1.7 and later) prints it in a newer one",
-        )
-    return File(path, data, text, document, version)
-
-
-def _main_edit(file: File, handler: dict[str, Any], default: bool) -> Edit:
-    """Put the handler into the main file; ShimError: it is written so that it cannot be."""
-    text = file.text
-    wanted = copy.deepcopy(file.document)
-    cri = wanted
-    for name in file.cri:
-        cri = cri.setdefault(name, {})
-    runtimes = cri.setdefault("runtimes", {})
-    if not runtimes.keys() - {NAME}:
-        header, _, body = toml.table((*file.cri, "runtimes", "runc"), _KEPT).partition("\n")
-        text = toml.append(text, f"{header} {_MARK}{body}")
-        runtimes["runc"] = _KEPT
-    if runtimes.get(NAME) != handler:
-        text = toml.without_table(text, file.handler)
-        text = toml.append(text, toml.table(file.handler, handler))
-        runtimes[NAME] = handler
-    if default and cri.get("default_runtime_name") != NAME:
-        text = toml.with_value(text, (*file.cri, "default_runtime_name"), NAME)
-        cri["default_runtime_name"] = NAME
-    try:
-        done = tomllib.loads(text) == wanted
-    except tomllib.TOMLDecodeError:
-        done = False
-    if not done:
-        raise ShimError(
-            "writes its tables inline, where no handler can be added at the end",
-            subject=str(file.path),
-            hint=f"write [{'.'.join(file.cri)}] and the tables in it under headers of their own",
-        )
-    return Edit(file.path, file.data, text.encode())
-
-
-def _drop_in_text(file: File, handler: dict[str, Any], default: bool) -> str:
-    head = f"{dropin.header('containerd')}version = {file.version}\n"
-    if default:
-        head = toml.append(head, toml.table(file.cri, {"default_runtime_name": NAME}))
-    return toml.append(head, toml.table(file.handler, handler))
-
-
-def _without_kept_runc(text: str, path: tuple[str, ...]) -> str:
-    """Take the runc handler out that we put in, unless somebody has added to it."""
-    for each in toml.statements(text):
-        line = text[each.start : each.end].replace("\r\n", "\n")
-        if each.header and each.path == path and line.endswith(_MARK):
-            untouched = toml.look_up(tomllib.loads(text), path) == _KEPT
-            return toml.without_table(text, path) if untouched else text
-    return text
-
-
 def _model(file: File, host: Host) -> dict[str, Any]:
     """Give the handler that ours is to be like: the default one in force, else runc, else none.
 
@@ -278,11 +171,11 @@ def _model(file: File, host: Host) -> dict[str, Any]:
         if answer.returncode == 0:
             document = tomllib.loads(answer.stdout)
     for plugin in CRI.values():
-        cri = toml.look_up(document, ("plugins", plugin, "containerd")) or {}
-        handlers = cri.get("runtimes", {})
-        for name in (cri.get("default_runtime_name"), "runc"):
-            if name != NAME and handlers.get(name, {}).get("runtime_type") == RUNC:
-                return _not_zero(handlers[name])
+        cri = toml.a_table(document, ("plugins", plugin, "containerd"), file.path)
+        for name in (str(cri.get("default_runtime_name")), "runc"):
+            handler = toml.a_table(cri, ("runtimes", name), file.path)
+            if name != NAME and handler.get("runtime_type") == RUNC:
+                return _not_zero(handler)
     return {}
 
 
@@ -290,32 +183,6 @@ def _not_zero(table: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is Go's zero value: it is what a missing key means."""
     inner = {k: _not_zero(v) if isinstance(v, dict) else v for k, v in table.items()}
     return {key: value for key, value in inner.items() if value not in ("", 0, False, [], {})}
-
-
-def _imports(file: File) -> list[Path]:
-    """Give the files that the main file imports, and ours if it would."""
-    found: list[Path] = []
-    for each in file.document.get("imports", []):
-        pattern = os.path.join(file.path.parent, str(each))
-        found += map(Path, sorted(glob.glob(pattern)))
-        if fnmatch.fnmatchcase(str(_drop_in(file.path)), pattern):
-            found.append(_drop_in(file.path))
-    return found
-
-
-def _refuse_replaced(file: File) -> None:
-    """Refuse to write what an imported file makes containerd 1.x ignore."""
-    for path in _imports(file):
-        if any(plugin.encode() in (content(path) or b"") for plugin in CRI.values()):
-            raise ShimError(
-                f"is imported by {file.path}, and containerd 1.x takes its CRI section alone",
-                subject=str(path),
-                hint=f"register there: --config {path}",
-            )
-
-
-def _drop_in(main: Path) -> Path:
-    return main.parent / DROP_IN
 
 
 def _release(host: Host) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     del original
     if path.suffix == ".json":
         return None
-    runtime = _runtime(toml.parse(now, str(path)))
+    runtime = _runtime(toml.parse(now, str(path)), path)
     ours = []
     if runtime.get("default_runtime") == NAME:
         ours.append((*TABLE, "default_runtime"))
@@ -115,7 +115,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     del options
     path = host.path(FOLDER) / DROP_IN
     data = content(path)
-    runtime = _runtime(toml.parse(data, str(path))) if data is not None else {}
+    runtime = _runtime(toml.parse(data, str(path)), path) if data is not None else {}
     entries = hooksd.entries(host.path(HOOKS), host)
     program = toml.look_up(runtime, ("runtimes", NAME, "runtime_path"))
     if program is not None:
@@ -155,12 +155,7 @@ def _handler(runtime: dict[str, Any], host: Host, default: bool) -> tuple[str, l
         "runtime_path": dropin.program(host, f"seccomp-shim-{stem}"),
         "runtime_type": "oci",
     }
-    notes = []
-    if host.program(stem) != program:
-        notes.append(
-            f"CRI-O's {name} starts {program}; to keep that, name it in "
-            f"/etc/seccomp-shim/config.yaml (runtimes: {stem}: {program})"
-        )
+    notes = dropin.kept_runtime(host, stem, program, f"CRI-O's {name}")
     text = toml.table(TABLE, {"default_runtime": NAME}) if default else ""
     return toml.append(text, toml.table((*TABLE, "runtimes", NAME), handler)), notes
 
@@ -171,12 +166,17 @@ def _read(host: Host) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in [folder / "crio.conf", *sorted((folder / "crio.conf.d").glob("*"))]:
         data = content(path) if path != folder / DROP_IN else None
-        found = _runtime(toml.parse(data, str(path))) if data is not None else {}
+        found = _runtime(toml.parse(data, str(path)), path) if data is not None else {}
         handlers = {**merged.get("runtimes", {}), **found.get("runtimes", {})}
         merged |= found | ({"runtimes": handlers} if handlers else {})
     return merged
 
 
-def _runtime(document: dict[str, Any]) -> dict[str, Any]:
-    table = toml.look_up(document, TABLE)
-    return dict(table) if isinstance(table, dict) else {}
+def _runtime(document: dict[str, Any], where: Path) -> dict[str, Any]:
+    table = dict(toml.a_table(document, TABLE, where))
+    if "runtimes" in table:
+        found = toml.a_table(table, ("runtimes",), where)
+        table["runtimes"] = {name: toml.a_table(found, (name,), where) for name in found}
+    if "hooks_dir" in table:
+        table["hooks_dir"] = toml.a_list(table, "hooks_dir", where)
+    return table

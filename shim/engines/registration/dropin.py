@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from shim import config
 from shim.engines import toml
 from shim.engines.registration import Host
 from shim.errors import ShimError
@@ -24,6 +25,18 @@ def program(host: Host, name: str) -> str:
     if not os.access(host.path(str(path)), os.X_OK):
         raise ShimError("is not there", subject=str(path), hint="run install.sh first")
     return str(path)
+
+
+def kept_runtime(host: Host, name: str, path: str, whose: str) -> list[str]:
+    """Say what to set where the wrapper would not start ``path`` as its real runtime ``name``."""
+    settings, _ = config.load(str(host.path(config.PATH)))
+    taken = settings["runtimes"].get(name) or host.program(name) or ""
+    if os.path.realpath(taken) in {os.path.realpath(path), os.path.realpath(host.path(path))}:
+        return []
+    return [
+        f"{whose} starts {path}, the wrapper {taken or f'any {name} on PATH'}: to keep the first, "
+        f"name it in /etc/seccomp-shim/config.yaml (runtimes: {name}: {path})"
+    ]
 
 
 def without(

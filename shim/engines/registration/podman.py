@@ -14,35 +14,21 @@ import os
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.catalog import kernel_injected
 from shim.engines import toml
 from shim.engines.changes import content, edit
-from shim.engines.registration import Host, Plan, dropin, hooksd
+from shim.engines.registration import Host, Plan, dropin, hooksd, podmanconf
+from shim.engines.registration.podmanconf import DROP_IN, Conf
 from shim.errors import ShimError
 from shim.host.runtime import knows, libseccomp_version
 
-DROP_IN = "containers.conf.d/99-seccomp-shim.conf"
 # Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
 HOOKS = "oci/podman-hooks.d"
-SYSTEM = ("/usr/share/containers", "/etc/containers")
 RUNTIMES = ("crun", "runc")
-_PLACES = "/usr/bin /usr/sbin /usr/local/bin /usr/local/sbin /sbin /bin"
-_LAST = {
-    "crun": ["/run/current-system/sw/bin/crun"],
-    "runc": ["/usr/lib/cri-o-runc/sbin/runc", "/run/current-system/sw/bin/runc"],
-}
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-
-
-class Conf(NamedTuple):
-    """What containers.conf and its drop-in files say, ours left out, and who says it last."""
-
-    engine: dict[str, Any]
-    last: dict[tuple[str, ...], Path]
 
 
 class Way(NamedTuple):
@@ -77,16 +63,18 @@ def status_options(parser: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan one drop-in file, and the hooks' files where they are wanted."""
-    folder = _folder(host)
+    folder = podmanconf.folder_of(host)
     release = _release(host)
     if release and release < (3, 3):
         raise ShimError(
             f"podman {'.'.join(map(str, release))} reads no drop-in files",
             hint="Podman 3.3 and later do",
         )
-    conf = _read(folder, host)
+    conf = podmanconf.read(folder, host)
     way = (_runtimes if options.way == "runtime" else _hooks)(conf, folder, host)
-    for path in _overruling(_engine(tomllib.loads(way.text)), conf, folder):
+    for path in podmanconf.overruling(
+        podmanconf.engine_of(tomllib.loads(way.text), folder), conf, folder
+    ):
         raise ShimError(
             f"is read after {DROP_IN} and overrules it",
             subject=str(path),
@@ -104,7 +92,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Give the files of our own that may be there."""
     del options
-    folder = _folder(host)
+    folder = podmanconf.folder_of(host)
     return [folder / DROP_IN, *hooksd.places(folder / HOOKS)]
 
 
@@ -113,7 +101,7 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     del original
     if path.suffix == ".json":
         return None
-    engine = _engine(toml.parse(now, str(path)))
+    engine = podmanconf.engine_of(toml.parse(now, str(path)), path)
     ours: list[tuple[str, ...]] = [
         ("engine", "runtimes", name)
         for name, paths in engine.get("runtimes", {}).items()
@@ -141,10 +129,10 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
 def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     """Tell what our drop-in file says, and whether another one overrules it."""
     del options
-    folder = _folder(host)
+    folder = podmanconf.folder_of(host)
     path = folder / DROP_IN
     data = content(path)
-    engine = _engine(toml.parse(data, str(path))) if data is not None else {}
+    engine = podmanconf.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
     entries = hooksd.entries(folder / HOOKS, host)
     for name, paths in engine.get("runtimes", {}).items():
         there = os.access(host.path(paths[0]), os.X_OK)
@@ -156,7 +144,8 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         if not each["exists"]
     ]
     problems += [
-        f"{each} overrules {path}" for each in _overruling(engine, _read(folder, host), folder)
+        f"{each} overrules {path}"
+        for each in podmanconf.overruling(engine, podmanconf.read(folder, host), folder)
     ]
     return {
         "engine": "podman",
@@ -178,16 +167,14 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
     table: dict[str, Any] = {}
     notes = []
     for name in RUNTIMES:
-        real = _real(name, conf, host)
+        real = podmanconf.real(name, conf, host)
         if real is None:
             continue  # an entry would make podman believe that it is there
-        table[name] = [dropin.program(host, f"seccomp-shim-{name}"), *_paths(name, conf, host)]
-        found = host.program(name)
-        if found and not os.path.samefile(host.path(real), host.path(found)):
-            notes.append(
-                f"podman takes {real}, but {found} is first on PATH: to keep podman's, name it in "
-                f"/etc/seccomp-shim/config.yaml (runtimes: {name}: {real})"
-            )
+        table[name] = [
+            dropin.program(host, f"seccomp-shim-{name}"),
+            *podmanconf.paths(name, conf, host),
+        ]
+        notes += dropin.kept_runtime(host, name, real, "podman")
     if not table:
         raise ShimError("podman has neither crun nor runc here", hint="install one of them")
     text = ""
@@ -216,7 +203,7 @@ def _hooks(conf: Conf, folder: Path, host: Host) -> Way:
     wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
     name = str(conf.engine.get("runtime", ""))
     names = [name] if name else RUNTIMES
-    real = next(filter(None, (_real(each, conf, host) for each in names)), None)
+    real = next(filter(None, (podmanconf.real(each, conf, host) for each in names)), None)
     if real and _precreate_helps(real):
         wanted["seccomp-shim-precreate"] = ["--runtime", real]
         notes.append(f"where {real} runs a container its configuration is changed before: free")
@@ -231,68 +218,6 @@ def _precreate_helps(runtime: str) -> bool:
         return True  # takes a raw program (0.18)
     version = libseccomp_version(runtime)
     return any(knows(version, call.libseccomp) for call in kernel_injected().values())
-
-
-def _paths(name: str, conf: Conf, host: Host) -> list[str]:
-    """Give the paths at which podman looks for runtime ``name`` without us."""
-    default = [f"{place}/{name}" for place in _PLACES.split()] + _LAST.get(name, [])
-    ours = str(host.executable(f"seccomp-shim-{name}"))
-    return [path for path in conf.engine.get("runtimes", {}).get(name, default) if path != ours]
-
-
-def _real(name: str, conf: Conf, host: Host) -> str | None:
-    """Give the path of the runtime that podman starts by ``name`` without us."""
-    if name.startswith("/"):
-        return name
-    found = (path for path in _paths(name, conf, host) if host.path(path).is_file())
-    return next(found, None) or host.program(name)
-
-
-def _folder(host: Host) -> Path:
-    """Give the folder containers/ to write to: the system's for root, else the user's own."""
-    if os.geteuid() == 0:
-        return host.path(SYSTEM[1])
-    own = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(own) if own.startswith("/") else host.home / ".config") / "containers"
-
-
-def _read(folder: Path, host: Host) -> Conf:
-    """Read what podman reads, in its order; our own file and the user's for root are left out."""
-    engine: dict[str, Any] = {}
-    last: dict[tuple[str, ...], Path] = {}
-    for path in _files(folder, host):
-        data = content(path)
-        found = _engine(toml.parse(data, str(path))) if data is not None else {}
-        runtimes = {**engine.get("runtimes", {}), **found.get("runtimes", {})}
-        engine |= found | ({"runtimes": runtimes} if runtimes else {})
-        keys: list[tuple[str, ...]] = [(key,) for key in found if key != "runtimes"]
-        keys += [("runtimes", name) for name in found.get("runtimes", {})]
-        last.update(dict.fromkeys(keys, path))
-    return Conf(engine, last)
-
-
-def _files(folder: Path, host: Host) -> Iterator[Path]:
-    system = [host.path(each) for each in SYSTEM]
-    for each in [*system, *({folder} - set(system))]:
-        yield each / "containers.conf"
-        for path in sorted((each / "containers.conf.d").glob("*.conf")):
-            if path != folder / DROP_IN:
-                yield path
-
-
-def _overruling(engine: dict[str, Any], conf: Conf, folder: Path) -> Iterator[Path]:
-    """Give the files that are read after ours and say the same otherwise."""
-    ours = folder / DROP_IN
-    for key, path in conf.last.items():
-        behind = path.parent == ours.parent and path.name > ours.name
-        if behind and toml.look_up(engine, key) is not None:
-            yield path
-
-
-def _engine(document: dict[str, Any]) -> dict[str, Any]:
-    """Give the table ``engine`` of a containers.conf."""
-    table = document.get("engine", {})
-    return dict(table) if isinstance(table, dict) else {}
 
 
 def _release(host: Host) -> tuple[int, ...]:
