@@ -207,9 +207,10 @@ def test_podman_hooks(podman: Podman) -> None:
 def test_containerd(containerd: Engine, binary: str, expected: int) -> None:
     """Through ctr, with BinaryName: what runs, and what is exec'd with and without a terminal."""
     name = next(_names)
-    run = ["run", "--rootfs", "--seccomp", "--runc-binary", binary, str(containerd.rootfs)]
-    assert containerd.calls(*run, "--rm", name, *CALL) == {CANARY: expected}
-    containerd(*run[:-1], "-d", run[-1], name, *CALL, "stay")
+    run = ["run", "--rootfs", "--seccomp", "--runc-binary", binary]
+    root = str(containerd.rootfs)
+    assert containerd.calls(*run, "--rm", root, name, *CALL) == {CANARY: expected}
+    containerd(*run, "--detach", root, name, *CALL, "stay")
     execute = ["tasks", "exec", "--exec-id"]
     assert containerd.calls(*execute, "pipes", name, *CALL) == {CANARY: expected}
     seen = containerd.calls_at_terminal(*execute, "terminal", "--tty", name, *CALL)
