@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """The new text of a config.json, by which mechanism, and what the audit log says of it."""
+    """The new text of a config.json, by which mechanism, and what the audit log says of it.
 
-    __slots__ = ("facts", "mechanism", "text")
+    ``calls`` are those that the container's own filter would deny by its default only.
+    """
+
+    __slots__ = ("calls", "facts", "mechanism", "text")
 
     def __init__(self, mechanism: str, text: str, facts: "dict[str, object]") -> None:
+        self.calls: dict[str, int] = {}
         self.mechanism = mechanism
         self.text = text
         self.facts = facts
@@ -36,9 +40,13 @@ def change(text: str, calls: "dict[str, int]", runtime: "Runtime") -> "Change":
     denied, reason = needing(config, calls, runtime.path)
     if not denied:
         return Change("", text, {"reason": reason})
-    if _knows_all(runtime, denied) and RAW_BPF not in (config.get("annotations") or {}):  # type: ignore[operator]
-        return _named(config, text, list(denied))
-    return _programmed(config, text, denied, runtime)
+    annotations: dict[str, object] = config.get("annotations") or {}  # type: ignore[assignment]
+    if _knows_all(runtime, denied) and RAW_BPF not in annotations:
+        made = _named(config, text, list(denied))
+    else:
+        made = _programmed(config, text, denied, runtime)
+    made.calls = denied
+    return made
 
 
 def paths(text: str) -> "list[str]":

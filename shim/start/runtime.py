@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from shim.host.runtime import Runtime
+    from shim.start.bundle import Change
     from shim.start.handover import Tracer
 
 GO, REFUSED = 0, 4
 _LIMIT = 16 << 20
+_HOOK_SECONDS = 60
 
 
 def main(argv: "list[str]") -> int:
@@ -132,7 +134,7 @@ class Wrapped(Start):
             return
         tracer, new = None, made.text
         if made.mechanism == "filter-injection":
-            tracer, new = self._await_hook(new, calls, runtime, folder, options)
+            tracer, new = self._await_hook(made, runtime, folder, options)
         if os.access(f"{folder}/seccomp-shim-verify", os.X_OK):
             more = [*options, "--mechanism", made.mechanism]
             new = enter(new, "poststart", _entry(f"{folder}/seccomp-shim-verify", more))
@@ -151,12 +153,7 @@ class Wrapped(Start):
             raise
 
     def _await_hook(
-        self,
-        text: str,
-        calls: "dict[str, int]",
-        runtime: "Runtime",
-        folder: str,
-        options: "list[str]",
+        self, made: "Change", runtime: "Runtime", folder: str, options: "list[str]"
     ) -> "tuple[Tracer | None, str]":
         """Enter the hook, with a tracer that waits for it; where the engine has, leave it at that.
 
@@ -166,16 +163,18 @@ class Wrapped(Start):
         from shim.start.handover import Tracer
 
         hook = f"{folder}/seccomp-shim-hook"
-        if hook in paths(text):
-            return None, text
+        if hook in paths(made.text):
+            return None, made.text
         newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
         stage = "createRuntime" if newer else "prestart"
         try:
-            tracer = Tracer(self.tracing(), calls)
+            tracer = Tracer(self.tracing(), made.calls)
         except OSError:  # before Linux 5.3 there is no pidfd_open
-            return None, enter(text, stage, _entry(hook, options))
+            return None, enter(made.text, stage, _entry(hook, options))
         entry = _entry(f"{folder}/seccomp-shim-handover", [*tracer.arguments, *options])
-        return tracer, enter(text, stage, entry)
+        # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
+        entry["timeout"] = _HOOK_SECONDS
+        return tracer, enter(made.text, stage, entry)
 
     def _tell_engine(self, level: str, message: str) -> None:
         """Write ``message`` where the runtime would: its --log file, in its format."""
