@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shim.engines import toml
+from shim.engines.registration import containerdfile
 from shim.errors import ShimError
 from support import cri, engines, image, need, registration
 from support.registration import BIN, install, uninstall
+from support.tomls import texts
 
 CRI = "io.containerd.grpc.v1.cri"
 RUNTIMES = ("plugins", CRI, "containerd", "runtimes")
@@ -173,6 +177,40 @@ def test_runc_that_somebody_completed_stays(tmp_path: Path) -> None:
     assert toml.look_up(_config(root), RUNTIMES) == {
         "runc": {**RUNC, "options": {"SystemdCgroup": True}}
     }
+
+
+@given(texts(), st.booleans(), st.booleans())
+def test_any_text_is_what_it_was_after_both(text: str, default: bool, named: bool) -> None:
+    """What is put into any valid file is all in it, and taken out gives the old file's bytes."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    text = f"version = 2{end}{text}"
+    if named:
+        text += KUBEADM.partition("\n\n")[2].replace("\n", end)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return  # both name the same table
+    path = Path("config.toml")
+    file = containerdfile.File(path, text.encode(), text, document, 2)
+    try:
+        edit = containerdfile.main_edit(file, OURS, default)
+    except ShimError:
+        assert not isinstance(document.get("plugins", {}), dict) or "{" in text
+        return
+    assert edit.after is not None
+    after = tomllib.loads(edit.after.decode())
+    assert toml.look_up(after, (*RUNTIMES, "seccomp-shim")) == OURS
+    left = containerdfile.without(path, edit.after, text.encode())
+    assert left is not None
+    assert tomllib.loads(left.decode()) in (document, _with_table(document))
+    if named or not default:
+        assert left == text.encode()
+
+
+def _with_table(document: dict[str, Any]) -> dict[str, Any]:
+    """Give the document with the table, empty now, in which our default stood."""
+    plugins = {CRI: {"containerd": {}}, **document.get("plugins", {})}
+    return {**document, "plugins": plugins}
 
 
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
