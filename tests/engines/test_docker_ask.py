@@ -81,7 +81,7 @@ def test_what_answers_otherwise_is_left_to_the_client(tmp_path: Path, answer: by
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(ValueError, match="^"):
+        with pytest.raises(ValueError, match=r"^"):
             ask.get_info(path)
         thread.join()
 

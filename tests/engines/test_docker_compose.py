@@ -224,6 +224,13 @@ def test_what_is_not_understood_goes_as_it_is(
     assert reason in line
 
 
+def test_where_no_service_needs_anything_compose_is_not_asked(shim: Shimmed, folder: Path) -> None:
+    """Not even a file that it cannot read is looked at."""
+    shim.configure(default=RUNTIME)
+    (folder / "compose.yaml").write_text("services: [")
+    assert words_of(shim, folder, "up") == (["compose", "up"], "")
+
+
 def test_without_compose_docker_says_so(started: Shimmed, folder: Path) -> None:
     """A client without the plugin refuses as ever."""
     (started.docker.folder / "client/cli-plugins/docker-compose").unlink(missing_ok=True)

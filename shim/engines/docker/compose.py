@@ -15,7 +15,7 @@ from typing import Any
 
 from shim.engines.docker import commandline, kept
 from shim.engines.docker.ask import ask
-from shim.engines.docker.choose import Choice, Daemon, When, choose
+from shim.engines.docker.choose import Choice, Daemon, Request, When, choose
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
@@ -30,11 +30,17 @@ OVERRIDES = (
 _CONFIG_SECONDS = 120  # files may be fetched from afar
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(COMPOSE_FILE|COMPOSE_PATH_SEPARATOR)\s*[=:](.*)")
 _PLAIN = re.compile(r"""\s*(?:'([^'\\]*)'|"([^"\\$]*)"|([^'"\\$#]*?))\s*(?:\s#.*)?""")
+# Where this needs nothing no service does, and compose need not be asked.
+_DENYING_ALL = Request(('seccomp={"defaultAction": "SCMP_ACT_ERRNO"}',))
 _EVERY = ("--profile", "*")  # a service that is named is started, whatever its profile
 
 
 def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
     """Plan the command. ShimError: it cannot be told what it would start."""
+    daemon = ask(real, words[: found.verb])
+    most = choose(daemon, _DENYING_ALL, when)
+    if most.action == "nothing" and not most.uncovered:
+        return Plan(words)
     named = files(found.options, os.environ, os.getcwd())
     base = [real, *words[: found.start]]
     every: Sequence[str] = _EVERY
@@ -43,7 +49,6 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     except ShimError:  # what only a service that is not wanted lacks
         every = ()
         project = _config(base)
-    daemon = ask(real, words[: found.verb])
     folder = _project_folder(found.options, named)
     choices, additions = _choose(real, daemon, project, folder, when)
     command = f"docker compose {words[found.start]}"
