@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ACCESS_LIST = "system.posix_acl_access"
+
 
 def read(path: str, limit: int) -> bytes:
     """Give the first ``limit`` + 1 bytes: enough to see that a file is too large."""
@@ -39,7 +41,7 @@ def replace(
     old = os.stat(target)
     if not stat.S_ISREG(old.st_mode):
         raise ShimError("is no regular file and cannot be replaced", subject=path)
-    draft = _draft(target, data, lambda fd: _take_after(target, old, fd), durable)
+    draft = _draft(target, data, lambda fd: take_after(target, old, fd), durable)
     try:
         if read(target, len(expected)) != expected:
             raise _changed(path)
@@ -94,6 +96,20 @@ def remove(path: str, expected: bytes, before_unlink: "Callable[[], None]") -> N
     _sync_folder(os.path.dirname(target))
 
 
+def take_after(source: "str | int", old: os.stat_result, fd: int) -> None:
+    """Give the open file ``fd`` the owner, mode and attributes of ``source``, in this order.
+
+    A new owner clears set-id bits, and a mode without write permission forbids attributes.
+    """
+    os.fchown(fd, old.st_uid, old.st_gid)
+    names = os.listxattr(source)
+    for name in names:
+        os.setxattr(fd, name, os.getxattr(source, name))
+    if _ACCESS_LIST not in names and _ACCESS_LIST in os.listxattr(fd):
+        os.removexattr(fd, _ACCESS_LIST)  # a new file's, from its folder's default
+    os.fchmod(fd, stat.S_IMODE(old.st_mode))
+
+
 def _draft(target: str, data: bytes, finish: "Callable[[int], None]", durable: bool = True) -> str:
     """Write ``data`` to a file beside ``target`` and give its path; ``finish`` gets its fd."""
     folder = os.path.dirname(target)
@@ -120,17 +136,6 @@ def _draft(target: str, data: bytes, finish: "Callable[[int], None]", durable: b
 
 def _changed(path: str) -> ShimError:
     return ShimError("somebody else changed it meanwhile", subject=path, hint="try again")
-
-
-def _take_after(target: str, old: os.stat_result, fd: int) -> None:
-    """Give the open file the owner, mode and attributes of ``target``, in this order.
-
-    A new owner clears set-id bits, and a mode without write permission forbids attributes.
-    """
-    os.fchown(fd, old.st_uid, old.st_gid)
-    for name in os.listxattr(target):
-        os.setxattr(fd, name, os.getxattr(target, name))
-    os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
 def _about(path: str, error: OSError) -> OSError:

@@ -34,10 +34,16 @@ examples:
   seccomp-shim patch --in-place /etc/containers/*.json
   seccomp-shim patch --when always - < default.json > patched.json
   seccomp-shim patch --check --add mseal --add map_shadow_stack app.json
+  seccomp-shim patch --all --yes
+  seccomp-shim patch --all --diff --root /mnt/image /mnt/image/srv
 
 exit codes: 0 done or nothing to do, 1 --check found a profile that would
-change, 2 error (with several files: the others are still done).
-Changes made by --in-place are logged first; what cannot be logged is not made."""
+change (with --all also: the answer was no, or a file was skipped because
+somebody else has changed or locked it: run it again), 2 error (with several
+files: the others are still done).
+Changes made by --in-place and --all are logged first; what cannot be logged is
+not made. A file with several hard links gets a new inode: the other names keep
+the old content."""
 
 
 class Patch(NamedTuple):
@@ -59,7 +65,24 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a profile; - is standard input")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="a profile; - is standard input; with --all also a folder to be looked into",
+    )
+    parser.add_argument(
+        "-a",
+        "--all",
+        action="store_true",
+        help="every profile that find finds: shows a plan, asks, changes all in one run that "
+        "rollback can take back",
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", help="with --all: the host whose root folder is DIR"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="with --all: do not ask")
+    parser.add_argument("--state", metavar="DIR", help="with --all: where backups and journals go")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-i", "--in-place", action="store_true", help="replace the files atomically")
     what.add_argument("--diff", action="store_true", help="show a unified diff, write nothing")
@@ -92,6 +115,18 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Patch every file; the exit code is the gravest of them."""
+    if args.json and args.diff:
+        raise ShimError("--json and --diff cannot be printed together")
+    if args.all:
+        from shim.cli import patchall
+
+        args.root = args.root or "/"
+        states = {} if args.when == "always" else _states()
+        return patchall.run(args, _calls(args.add), states)
+    if args.root or args.yes or args.state:
+        raise ShimError("--root, --yes and --state are for --all")
+    if not args.files:
+        raise ShimError("no file was named", hint="--all takes every profile of this host")
     written = not (args.diff or args.check or args.json)
     if written and not args.in_place and len(args.files) > 1:
         raise ShimError(
@@ -102,8 +137,6 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("standard input cannot be replaced in place", subject="-")
     if args.files.count("-") > 1:
         raise ShimError("standard input can be read once only", subject="-")
-    if args.json and args.diff:
-        raise ShimError("--json and --diff cannot be printed together")
     calls = _calls(args.add)
     states = {} if args.when == "always" else _states()
     code = 0
@@ -166,14 +199,15 @@ def _plan(
     from shim import files
     from shim.profile.contents import read
     from shim.profile.document import MAX_BYTES
-    from shim.profile.patched import patch
+    from shim.profile.patched import patch, planned
 
     if file == "-":
         before, where = sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"
     else:
         before, where = files.read(file, MAX_BYTES), file
     contents = read(before, where)
-    patched = patch(contents, calls, states, args.when, args.override_deny)
+    profiles = planned(contents, calls, states, args.when, args.override_deny)
+    patched = patch(contents, profiles)
     return Patch(file, contents, patched, before, patched.text.encode())
 
 
@@ -186,7 +220,11 @@ def _write(patch: Patch) -> None:
         "sha256_before": hashlib.sha256(patch.before).hexdigest(),
         "sha256_after": hashlib.sha256(patch.after).hexdigest(),
     }
-    common: dict[str, Any] = {"mechanism": "profile", "profile": os.path.realpath(patch.file), **sums}
+    common: dict[str, Any] = {
+        "mechanism": "profile",
+        "profile": os.path.realpath(patch.file),
+        **sums,
+    }
     logged = False
 
     def log() -> None:

@@ -41,6 +41,12 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return result
 
 
+def syncfs(fd: int) -> None:
+    """Put all of the file system that ``fd`` is on onto its disk (man 2 syncfs, Linux 5.8)."""
+    if _libc.syncfs(fd) == -1:
+        raise _oserror("syncfs")
+
+
 def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
     """Look at or steer thread ``pid`` (man 2 ptrace); OSError carries its errno."""
     result: int = _ptrace(request, pid, addr, data)

@@ -33,18 +33,22 @@ class Patched(NamedTuple):
         return [finding for each in self.profiles for finding in each.findings]
 
 
-def patch(
+def planned(
     contents: Contents,
     calls: Iterable[Syscall],
     states: Mapping[str, str],
     when: str = "present",
     override_deny: bool = False,
-) -> Patched:
-    """Plan as ``shim.profile.edit.plan`` does, make the edits and read them back."""
+) -> list[Changed]:
+    """Plan every profile as ``shim.profile.edit.plan`` does."""
     calls = list(calls)
-    profiles = []
-    for part in contents.parts:
-        edits, findings = plan(part.document, calls, states, when, override_deny)
-        profiles.append(Changed(part, edits, findings))
+    return [
+        Changed(part, *plan(part.document, calls, states, when, override_deny))
+        for part in contents.parts
+    ]
+
+
+def patch(contents: Contents, profiles: list[Changed]) -> Patched:
+    """Make the edits that were planned, and read them back. ShimError: they cannot be made."""
     after = apply(contents, [each.edits for each in profiles])
     return Patched(after.text, profiles)

@@ -1,0 +1,46 @@
+"""Make a plan's changes and tell what came of it: for patch --all and rollback."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from shim.errors import printable
+
+if TYPE_CHECKING:
+    from shim.fleet.change import Plan
+    from shim.fleet.state import State
+
+_PAST = {"patch": "changed", "rollback": "taken back"}
+
+
+def settled(state: "State", verb: str) -> None:
+    """Find out what killed runs left half done, and say so."""
+    from shim.fleet.runs import recover
+
+    for run in recover(state):
+        states = [entry.state for entry in run.entries.values()]
+        line = f"run {run.id} was killed: {states.count('new')} files are new"
+        line += f", {states.count('old')} old"
+        if "changed" in states:
+            line += f", {states.count('changed')} somebody else's"
+        print(f"seccomp-shim {verb}: {line}", file=sys.stderr)
+
+
+def apply(plan: "Plan", state: "State", verb: str) -> int:
+    """Make the changes; gives 0, 1 if files were skipped, 2 if some failed."""
+    from shim.cli.table import bar
+    from shim.fleet.change import run
+
+    outcome = run(plan, state, bar(len(plan.changes)))
+    for each in outcome.results:
+        if each.what != "done":
+            line = f"{each.change.path}: {each.what}: {each.reason}"
+            print(f"seccomp-shim {verb}: {printable(line)}", file=sys.stderr)
+    skipped, failed = outcome.count("skipped"), outcome.count("failed")
+    files = outcome.count("done")
+    line = f"{files} file{'s' * (files != 1)} {_PAST[plan.kind]}"
+    line += f", {skipped} skipped" if skipped else ""
+    line += f", {failed} failed" if failed else ""
+    print(f"{line}; run {outcome.run}")
+    if failed:
+        return 2
+    return 1 if skipped else 0

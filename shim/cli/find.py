@@ -1,0 +1,114 @@
+"""The verb find: list the profiles of this host."""
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.fleet.find import Found
+    from shim.fleet.root import Root
+
+DESCRIPTION = """\
+List every seccomp profile that is in use or lies where engines look: Docker,
+Podman, CRI-O and containerd by their settings, the kubelet's folder, Kubernetes
+manifests, compose files, and systemd's units, which have filters of their own
+and are only listed. Nothing is changed."""
+
+EPILOG = """\
+states:
+  allows             the kernel's own calls (uretprobe, uprobe) pass
+  denies by default  the profile has never heard of them: patch helps
+  explicit deny      it denies them by name, somebody wanted that
+  supervised         a listener or tracer decides
+  not x86-64         it is for other architectures only
+  filters nothing    it has neither rules nor a default action
+  invalid            no engine could use it; WHY tells what is wrong
+  not judged         systemd's own filter
+
+Compose files are looked for in /etc, /opt, /srv, /root and /home, four folders
+deep. Links are followed, but not out of --root. What could not be read is told
+on standard error.
+
+examples:
+  seccomp-shim find
+  seccomp-shim find /srv/deploy --json | jq 'select(.state == "denies by default")'
+  seccomp-shim find --root /mnt/image
+
+exit codes: 0 done, 2 error."""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "find",
+        help="list the profiles of this host: where, used by whom, what they say",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="look at this file or into this folder as well"
+    )
+    parser.add_argument(
+        "--root", default="/", metavar="DIR", help="look at the host whose root folder is DIR"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document a profile")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is found."""
+    from shim.catalog import kernel_injected
+    from shim.cli.table import table
+    from shim.fleet.find import survey
+    from shim.fleet.judge import Options
+
+    options = Options(list(kernel_injected().values()), {}, "always")
+    found = survey(root(args.root), args.paths, options)
+    if args.json:
+        for each in found.found:
+            print(json.dumps(_document(each)))
+    elif found.found:
+        rows = [row(each) for each in found.found]
+        print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")
+    else:
+        print("no profile was found")
+    for path, why in found.notes:
+        print(f"seccomp-shim find: {printable(f'{path}: {why}')}", file=sys.stderr)
+    return 0
+
+
+def root(folder: str) -> "Root":
+    """Open the folder that is the root. ShimError: it is no folder."""
+    from shim.fleet.root import Root
+
+    if not os.path.isdir(folder):
+        raise ShimError("is no folder", subject=folder)
+    return Root(folder)
+
+
+def row(found: "Found") -> tuple[str, ...]:
+    """Give the cells of the table."""
+    name = f"{found.file} ({found.profile})" if found.profile else found.file
+    users = ", ".join(f"{who} ({where.removeprefix(found.file)})" for who, where in found.uses)
+    return name, found.format or "-", found.state, users or "-", found.reason
+
+
+def _document(found: "Found") -> dict[str, object]:
+    return {
+        "file": found.file,
+        "profile": found.profile or None,
+        "format": found.format or None,
+        "state": found.state,
+        "reason": found.reason,
+        "used_by": [{"who": who, "where": where} for who, where in found.uses],
+        "calls": {
+            each.syscall: {"verdict": each.verdict, "reason": each.reason}
+            for each in found.findings
+        },
+        "left_alone": found.kept or None,
+    }

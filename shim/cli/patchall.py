@@ -1,0 +1,90 @@
+"""The verb patch with --all: every profile of the host that needs it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.catalog import Syscall
+    from shim.fleet.change import Plan
+    from shim.fleet.find import Survey
+
+
+def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
+    """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
+    from shim.cli.apply import apply, settled
+    from shim.cli.find import root
+    from shim.cli.table import confirmed
+    from shim.fleet import state
+    from shim.fleet.change import patching
+    from shim.fleet.find import survey
+    from shim.fleet.judge import Options
+
+    if "-" in args.files:
+        raise ShimError("standard input is not one of many files", subject="-")
+    options = Options(calls, states, args.when, args.override_deny)
+    found = survey(root(args.root), args.files, options)
+    for path, why in found.notes:
+        print(f"seccomp-shim patch: {printable(f'{path}: {why}')}", file=sys.stderr)
+    plan = patching(found)
+    _show(args, found, plan)
+    if args.check or args.diff or args.json:
+        return 1 if args.check and plan.changes else 0
+    if not plan.changes:
+        return 0
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise ShimError("nobody can be asked here", hint="--yes changes without asking")
+        if not confirmed(f"Change {len(plan.changes)} files?"):
+            return 1
+    with state.opened(args.state or state.folder()) as opened:
+        settled(opened, "patch")
+        return apply(plan, opened, "patch")
+
+
+def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
+    """Show what would become of every file; with --diff the changes themselves."""
+    from shim.cli.find import row
+    from shim.cli.table import table
+
+    planned = {change.path for change in plan.changes}
+    shown = {file.shown for file in found.files if file.real in planned}
+    if args.json:
+        for each in found.found:
+            names = [one.syscall for one in each.findings if one.changed and each.file in shown]
+            document = {"file": each.file, "profile": each.profile or None, "state": each.state}
+            print(json.dumps({**document, "adds": names, "reason": each.reason}))
+        return
+    if args.diff:
+        _diff(found, planned)
+        return
+    rows = []
+    for each in found.found:
+        if each.format == "systemd":
+            continue
+        name, form, state, _, reason = row(each)
+        names = [one.syscall for one in each.findings if one.changed]
+        changes = each.file in shown and names
+        will = f"add {', '.join(names)}" if changes else "leave alone"
+        why = next((one.reason for one in each.findings if not one.changed), reason)
+        rows.append((name, form, state, will, "" if changes else why))
+    if rows:
+        print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
+    print(f"{len(plan.changes)} of {len(found.files)} files would change")
+    sys.stdout.flush()
+
+
+def _diff(found: "Survey", planned: set[str]) -> None:
+    from shim.profile.diff import unified
+
+    for file in found.files:
+        if file.real in planned and file.verdict.after is not None:
+            with open(file.real, "rb") as opened:
+                before = opened.read().decode()
+            diff = unified(before, file.verdict.after.decode(), printable(file.shown))
+            sys.stdout.buffer.write(diff.encode())
+    sys.stdout.flush()

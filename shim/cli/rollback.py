@@ -1,0 +1,115 @@
+"""The verb rollback: take back what patch --all did."""
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.fleet.change import Plan
+    from shim.fleet.runs import Run
+    from shim.fleet.state import State
+
+DESCRIPTION = """\
+Take back a run of patch --all, or what the last run did to certain files: their
+content becomes byte for byte what it was. Owner, mode and attributes stay as
+they are. A rollback is a run of its own and can be taken back as well."""
+
+EPILOG = """\
+A file that somebody has changed since the run is left alone unless --force is
+given; what it held is kept as a backup even then. Runs that were killed count
+too: what they left half done is found out and written down first.
+
+Backups are in /var/lib/seccomp-shim/backups, named by the SHA-256 of their
+content, journals in /var/lib/seccomp-shim/runs; for users other than root both
+are in ~/.local/state/seccomp-shim.
+
+examples:
+  seccomp-shim rollback --list
+  seccomp-shim rollback --last --dry-run
+  seccomp-shim rollback --id 20261123T1555
+  seccomp-shim rollback /etc/docker/seccomp.json
+
+exit codes: 0 done or nothing to do, 1 files were left alone, 2 error."""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "rollback",
+        help="take back what patch --all did",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="take back only these files")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--last", action="store_true", help="take back the last run")
+    which.add_argument("--id", default="", metavar="ID", help="take back this run")
+    which.add_argument("--list", action="store_true", help="list the runs, change nothing")
+    parser.add_argument(
+        "--force", action="store_true", help="also overwrite what was changed since the run"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done")
+    parser.add_argument("--json", action="store_true", help="with --list: one document a run")
+    parser.add_argument("--state", default="", metavar="DIR", help="where backups and journals are")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Take back, or list."""
+    from shim.cli.apply import apply, settled
+    from shim.fleet import state
+
+    if not (args.files or args.last or args.id or args.list):
+        raise ShimError("nothing was named", hint="--last, --id ID or FILE; --list shows the runs")
+    folder = args.state or state.folder()
+    if not os.path.isdir(folder):
+        raise ShimError("nothing has been changed from here", subject=folder)
+    with state.opened(folder) as opened:
+        settled(opened, "rollback")
+        if args.list:
+            _list(opened, as_json=args.json)
+            return 0
+        from shim.fleet.change import taking_back
+
+        paths = [os.path.realpath(path) for path in args.files]
+        plan = taking_back(opened, args.id, paths, force=args.force)
+        for path, reason in plan.refused:
+            print(f"seccomp-shim rollback: {printable(f'{path}: {reason}')}", file=sys.stderr)
+        if args.dry_run:
+            _show(plan)
+            return 1 if plan.refused else 0
+        code = apply(plan, opened, "rollback") if plan.changes else 0
+        if not plan.changes:
+            print("nothing to do")
+        return max(code, 1 if plan.refused else 0)
+
+
+def _show(plan: "Plan") -> None:
+    for change in plan.changes:
+        print(f"{printable(change.path)}: would be again {change.after}")
+
+
+def _list(opened: "State", *, as_json: bool) -> None:
+    from shim.cli.table import table
+    from shim.fleet.runs import listed
+
+    runs = listed(opened)
+    if as_json:
+        for each in runs:
+            files = [entry._asdict() for entry in each.entries.values()]
+            print(json.dumps({**each._asdict(), "entries": None, "files": files}))
+        return
+    rows = [_row(each) for each in runs]
+    print(table(("ID", "WHAT", "NEW", "LEFT OLD", "CHANGED SINCE", "ENDED"), rows), end="")
+
+
+def _row(run: "Run") -> tuple[str, ...]:
+    states = [entry.state for entry in run.entries.values()]
+    what = f"{run.kind} of {run.of}" if run.of else run.kind
+    counts = (str(states.count(state)) for state in ("new", "old", "changed"))
+    return (run.id, what, *counts, run.ended or "at work")

@@ -1,0 +1,44 @@
+"""What several verbs print: tables, and how far a long job is."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from shim.errors import printable
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out in columns; the last one is as long as it is."""
+    cells = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
+    lines = []
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        lines.append("  ".join([*padded, row[-1]]).rstrip() + "\n")
+    return "".join(lines)
+
+
+def bar(total: int) -> Callable[[int], None]:
+    """Give what shows on a terminal's standard error how many of ``total`` are done."""
+    if not sys.stderr.isatty() or not total:
+        return lambda _: None
+    began = time.monotonic()
+    width = min(40, max(10, shutil.get_terminal_size().columns - 40))
+
+    def show(count: int) -> None:
+        full = width * count // total
+        seconds = time.monotonic() - began
+        line = f"\r[{'#' * full}{'.' * (width - full)}] {count} of {total} files, {seconds:.1f} s"
+        sys.stderr.write(line + ("\n" if count >= total else ""))
+        sys.stderr.flush()
+
+    show(0)
+    return show
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; only a yes is one."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,166 @@
+"""Every profile of a host: where it is, who uses it, what it says."""
+
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+from shim.errors import ShimError
+from shim.fleet.judge import Judged, Options, Verdict, judge
+from shim.fleet.look import Look
+from shim.fleet.root import Root
+from shim.fleet.sources import compose, engines, kubernetes, units
+from shim.fleet.state import checksum
+from shim.profile.edit import Finding
+
+# From this many different contents on, a second process is worth its start.
+_MANY = 64
+
+
+class Found(NamedTuple):
+    """One profile. ``profile`` names it in a file of several; ``uses`` are who and where.
+
+    ``kept`` says why the file is not to be changed by us, empty if it may be.
+    """
+
+    file: str
+    profile: str
+    format: str
+    state: str
+    reason: str
+    uses: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
+    kept: str
+
+
+class File(NamedTuple):
+    """A file with profiles: its true path, its content's checksum, and what patch makes of it."""
+
+    real: str
+    shown: str
+    before: str
+    verdict: Verdict
+    kept: str
+
+
+class Survey(NamedTuple):
+    """All that was found, the files behind it, and what could not be looked at: path and why."""
+
+    found: list[Found]
+    files: list[File]
+    notes: list[tuple[str, str]]
+
+
+def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
+    """Look everywhere engines look, and into ``paths``; judge what is there."""
+    look = Look(root)
+    for source in (engines, kubernetes, compose, units):
+        source.look(look)
+    for path in paths:
+        _named(look, path)
+    contents, unread = _contents(look)
+    verdicts = _judged(contents, options)
+    found: list[Found] = []
+    files: list[File] = []
+    for real, place in sorted(look.places.items()):
+        where = place.shown
+        uses = tuple(dict.fromkeys(place.uses))
+        if real in unread:
+            found.append(Found(where, "", "", "invalid", unread[real], uses, (), "unreadable"))
+            continue
+        name = contents.names.get(real)
+        if name is None:
+            continue
+        verdict = verdicts[name]
+        if not verdict.profiles:
+            if not uses and not place.named and not _like_profile(contents.data[name]):
+                continue
+            reason = _without(verdict.error, contents.first[name])
+            found.append(Found(where, "", "", "invalid", reason, uses, (), "invalid"))
+            continue
+        kept = place.kept or _without(verdict.error, contents.first[name])
+        files.append(File(real, where, name, verdict, kept))
+        found += [_found(where, each, uses, kept) for each in verdict.profiles]
+    for path, line, what in look.filters:
+        use = (("systemd", f"{path}:{line}"),)
+        found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
+    return Survey(found, files, look.notes)
+
+
+class _Contents(NamedTuple):
+    """Content by checksum, checksum by path, and the path that each content was first seen at."""
+
+    data: dict[str, bytes]
+    names: dict[str, str]
+    first: dict[str, str]
+
+
+def _named(look: Look, path: str) -> None:
+    """Look at what the user named: a file is a profile, or tells of some; a folder holds such."""
+    if look.is_folder(path):
+        for each in look.files(path):
+            kubernetes.manifest(look, each)
+            compose.composition(look, each)
+            look.lying(each)
+        return
+    before = len(look.places)
+    kubernetes.manifest(look, path)
+    compose.composition(look, path)
+    if len(look.places) == before:
+        look.lying(path, named=True)
+
+
+def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
+    contents = _Contents({}, {}, {})
+    unread: dict[str, str] = {}
+    for real, place in look.places.items():
+        try:
+            data = look.data(real)
+        except OSError as error:
+            if place.uses or place.named:
+                unread[real] = error.strerror or str(error)
+            elif not isinstance(error, FileNotFoundError):
+                look.note(place.shown, error.strerror or str(error))
+            continue
+        except ShimError as error:
+            unread[real] = error.message
+            continue
+        if b"\0" in data[:1024] and not (place.uses or place.named):
+            continue
+        if not (place.uses or place.named or place.own or _like_profile(data)):
+            continue
+        name = checksum(data)
+        contents.names[real] = name
+        contents.data.setdefault(name, data)
+        contents.first.setdefault(name, place.shown)
+    return contents, unread
+
+
+def _judged(contents: _Contents, options: Options) -> dict[str, Verdict]:
+    """Judge each content once."""
+    work = [(data, contents.first[name], options) for name, data in contents.data.items()]
+    if len(work) < _MANY:
+        verdicts: Iterable[Verdict] = [judge(*each) for each in work]
+    else:
+        with ProcessPoolExecutor() as pool:
+            verdicts = list(pool.map(_judge, work, chunksize=16))
+    return dict(zip(contents.data, verdicts, strict=True))
+
+
+def _judge(work: tuple[bytes, str, Options]) -> Verdict:
+    return judge(*work)
+
+
+def _found(where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str) -> Found:
+    reason = f"{judged.reason}; {kept}" if kept else judged.reason
+    profile, form, state, _, findings = judged
+    return Found(where, profile, form, state, reason, uses, findings, kept)
+
+
+def _like_profile(data: bytes) -> bool:
+    return bool(re.search(rb"defaultAction|\"syscalls\"|SeccompProfile", data))
+
+
+def _without(error: str, where: str) -> str:
+    """Give an error without the path it begins with: another file can have the same content."""
+    return error.removeprefix(where).lstrip(": ")

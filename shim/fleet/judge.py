@@ -1,0 +1,83 @@
+"""What a profile does to the calls that kernels inject, in one word."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from shim.catalog import Syscall
+from shim.errors import ShimError
+from shim.profile.contents import read
+from shim.profile.edit import Finding
+from shim.profile.patched import Changed, patch, planned
+
+# From the verdicts of shim.profile.says. Where a profile treats its calls differently, the first of
+# these that is met names it.
+STATES = {
+    "denied-by-default": "denies by default",
+    "conditional": "denies by default",
+    "explicit-deny": "explicit deny",
+    "supervised": "supervised",
+    "no-x86-64": "not x86-64",
+    "unconfined": "filters nothing",
+    "default-allows": "allows",
+    "allows": "allows",
+}
+
+
+class Options(NamedTuple):
+    """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials."""
+
+    calls: Sequence[Syscall]
+    states: Mapping[str, str]
+    when: str = "present"
+    override_deny: bool = False
+
+
+class Judged(NamedTuple):
+    """One profile of a file, and what was found of each call."""
+
+    profile: str
+    format: str
+    state: str
+    reason: str
+    findings: tuple[Finding, ...]
+
+
+class Verdict(NamedTuple):
+    """A file's content: its profiles, and what ``patch`` makes of it; None: nothing, or it cannot.
+
+    ``error`` says why it cannot; a file without profiles is invalid.
+    """
+
+    profiles: tuple[Judged, ...]
+    error: str
+    after: bytes | None
+
+
+def judge(data: bytes, where: str, options: Options) -> Verdict:
+    """Judge the content of a file, and plan what ``patch`` would do with it.
+
+    An error begins with ``where``.
+    """
+    try:
+        contents = read(data, where)
+    except ShimError as error:
+        return Verdict((), str(error), None)
+    profiles = planned(contents, *options)
+    judged = tuple(_judged(each) for each in profiles)
+    try:
+        patched = patch(contents, profiles)
+    except ShimError as error:
+        return Verdict(judged, str(error), None)
+    return Verdict(judged, "", patched.text.encode() if patched.changed else None)
+
+
+def _judged(changed: Changed) -> Judged:
+    part, findings = changed.part, changed.findings
+    verdicts = [finding.verdict for finding in findings]
+    worst = next(each for each in STATES if each in verdicts)
+    named = [finding for finding in findings if finding.verdict == worst]
+    reason = named[0].reason
+    if len(named) < len(findings):
+        reason = f"{', '.join(finding.syscall for finding in named)}: {reason}"
+    form = part.document.format.name
+    return Judged(part.name, form, STATES[worst], reason, tuple(findings))

@@ -1,0 +1,1 @@
+"""Where profiles are looked for: one file a kind of place."""

@@ -1,0 +1,43 @@
+"""Compose files: the profiles that services name in ``security_opt``."""
+
+import os
+import re
+from fnmatch import fnmatch
+
+from shim.fleet.look import Look
+from shim.profile.nodes import NotYAML, parse
+
+_FOLDERS = ("/etc", "/opt", "/srv", "/root", "/home")
+_NAMES = ("compose*.y*ml", "docker-compose*.y*ml")
+_DEPTH = 4
+
+
+def look(look: Look) -> None:
+    """Look for compose files where services are usually kept."""
+    for folder in _FOLDERS:
+        for path in look.files(folder, _DEPTH):
+            name = os.path.basename(path)
+            if any(fnmatch(name, each) for each in _NAMES):
+                composition(look, path)
+
+
+def composition(look: Look, path: str) -> None:
+    """Note the profiles that a compose file names; other files are passed over."""
+    text = look.text(path)
+    if text is None or "security_opt" not in text or "seccomp" not in text:
+        return
+    try:
+        roots = parse(text)
+    except NotYAML as error:
+        look.note(path, f"is not YAML: {error}")
+        return
+    for root in roots:
+        services = root.get("services")
+        for key, service in services.pairs if services else ():
+            options = (service.alias or service).get("security_opt")
+            for option in (options.alias or options).items if options else ():
+                found = re.fullmatch(r"seccomp[:=](.+)", str(option.value))
+                if found and found[1] != "unconfined" and not found[1].startswith("{"):
+                    where = f"{path}:{text.count(chr(10), 0, option.start) + 1}"
+                    file = os.path.join(os.path.dirname(path), found[1])
+                    look.used(os.path.normpath(file), f"service {key.value}", where)

@@ -1,0 +1,100 @@
+"""Docker, Podman, CRI-O and containerd: what their settings name, and where they look."""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+
+from shim.fleet.look import Look, line_of
+
+_PODMAN = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
+_KUBELET = "/var/lib/kubelet/seccomp"
+_NOT_PATHS = ("", "builtin", "default", "unconfined", "RuntimeDefault", "runtime/default")
+
+
+def look(look: Look) -> None:
+    """Look at all four."""
+    homes = look.homes()
+    _docker(look, homes)
+    _podman(look, homes)
+    for path in _with_drop_ins(look, "/etc/crio/crio.conf", "/usr/share/crio/crio.conf.d"):
+        _toml(look, path, "CRI-O")
+    for path in _with_drop_ins(look, "/etc/containerd/config.toml"):
+        _toml(look, path, "containerd")
+
+
+def _docker(look: Look, homes: list[str]) -> None:
+    folders = ["/etc/docker", "/var/snap/docker/current/config"]
+    folders += [f"{home}/.config/docker" for home in homes]
+    for folder in folders:
+        path = f"{folder}/daemon.json"
+        settings = _json(look, path)
+        profile = settings.get("seccomp-profile")
+        if isinstance(profile, str) and profile not in _NOT_PATHS:
+            text = look.text(path) or ""
+            line = line_of(text, '"seccomp-profile"')
+            look.used(os.path.join(folder, profile), "docker daemon", f"{path}:{line}")
+        for each in look.files(folder, depth=2):
+            if each.endswith((".json", ".yaml", ".yml")):
+                look.lying(each)
+
+
+def _podman(look: Look, homes: list[str]) -> None:
+    present = [path for path in _PODMAN if look.text(path) is not None]
+    for index, path in enumerate(present):
+        if index == 0:
+            look.used(path, "podman, CRI-O (default)", "(built in)")
+        look.lying(path, own=True)
+    mains = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"]
+    mains += [f"{home}/.config/containers/containers.conf" for home in homes]
+    for main in mains:
+        for path in _with_drop_ins(look, main):
+            _toml(look, path, "podman")
+
+
+def _toml(look: Look, path: str, who: str) -> None:
+    """Note every profile that a TOML file names, under whatever runtime or plugin."""
+    text = look.text(path)
+    if text is None or "seccomp" not in text:
+        return
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        look.note(path, f"is not TOML: {error}")
+        return
+    for key, value in _profiles(tree):
+        if value in _NOT_PATHS:
+            continue
+        line = line_of(text, rf"^\s*{key}\s*=")
+        file = os.path.join(_KUBELET, value.removeprefix("localhost/"))
+        look.used(file, who, f"{path}:{line}")
+
+
+def _profiles(tree: object) -> Iterator[tuple[str, str]]:
+    if not isinstance(tree, dict):
+        return
+    for key, value in tree.items():
+        if key in ("seccomp_profile", "unset_seccomp_profile") and isinstance(value, str):
+            yield key, value
+        else:
+            yield from _profiles(value)
+
+
+def _with_drop_ins(look: Look, main: str, *more: str) -> Iterator[str]:
+    yield main
+    for folder in (f"{main}.d", os.path.join(os.path.dirname(main), "conf.d"), *more):
+        for path in look.files(folder, depth=0):
+            if path.endswith((".conf", ".toml")) or folder.endswith("crio.conf.d"):
+                yield path
+
+
+def _json(look: Look, path: str) -> dict[str, object]:
+    text = look.text(path)
+    if text is None:
+        return {}
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        look.note(path, f"is not JSON: {error}")
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -1,0 +1,100 @@
+"""What is kept between runs: backups by content, a journal of every run, and the lock."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+
+from shim.errors import ShimError
+
+ROOT = "/var/lib/seccomp-shim"
+
+
+def folder() -> str:
+    """Give the folder of backups and journals: the machine's for root, else a user's."""
+    if os.geteuid() == 0:
+        return ROOT
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "seccomp-shim")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator["State"]:
+    """Give the state in folder ``path`` to this process alone. ShimError: another has it."""
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    state = State(path)
+    for each in (state.backups, state.runs):
+        os.makedirs(each, mode=0o700, exist_ok=True)
+    fd = os.open(os.path.join(path, "fleet.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ShimError(
+                "another patch --all or rollback is at work", subject=path, hint="try again"
+            ) from None
+        state.sweep()
+        yield state
+    finally:
+        os.close(fd)
+
+
+def checksum(data: bytes) -> str:
+    """Give the name that content goes by here: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class State:
+    """Where backups and journals are."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.backups = os.path.join(path, "backups")
+        self.runs = os.path.join(path, "runs")
+        self._kept: set[str] = set()
+
+    def backup(self, name: str) -> str:
+        """Give the path of a backup by the checksum of its content."""
+        return os.path.join(self.backups, name[:2], name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep ``data``, whose checksum is ``name``; the caller syncs the file system after.
+
+        One that is there already is believed only if it is whole: a power failure can cut short
+        what had not been synced, and nothing had been changed by then.
+        """
+        if name in self._kept:
+            return
+        path = self.backup(name)
+        if _content(path) != data:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            draft = os.path.join(self.backups, f"new-{os.getpid()}")
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(data)
+            os.rename(draft, path)
+        self._kept.add(name)
+
+    def kept(self, name: str) -> bytes:
+        """Read a backup. ShimError: it is gone or damaged."""
+        path = self.backup(name)
+        data = _content(path)
+        if data is None or checksum(data) != name:
+            what = "is gone" if data is None else "is damaged"
+            raise ShimError(f"the backup {what}", subject=path)
+        return data
+
+    def sweep(self) -> None:
+        """Remove drafts of backups that a run left when it was killed; needs the lock."""
+        for name in os.listdir(self.backups):
+            if name.startswith("new-"):
+                os.unlink(os.path.join(self.backups, name))
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
