@@ -104,7 +104,8 @@ class Report:
     def done(self, lines: list[str]) -> None:
         """Add what was done after the files were written."""
         self.document["done"] = lines
-        self._say([*(["written"] if self.document["changed"] else []), *lines])
+        word = "written" if self.document["verb"] == "install" else "taken back"
+        self._say([*([word] if self.document["changed"] else []), *lines])
 
     def end(self, next_steps: list[str]) -> None:
         """Add what is left to do, and print the document."""

@@ -338,7 +338,7 @@ def _layouts(draw: st.DrawFn, tree: dict[str, Any]) -> bytes:
     if draw(st.booleans()) and indent is not None:
         text = text.replace("\n", "\r\n")
     mark = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"]))
-    return mark + text.encode(errors="replace")
+    return mark + text.encode()
 
 
 def _daemon_without(path: Path, now: bytes, original: bytes | None) -> bytes | None:

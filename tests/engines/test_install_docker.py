@@ -194,6 +194,19 @@ def test_a_symbolic_link_is_followed_and_stays(host: Host) -> None:
     assert state(host) == before
 
 
+def test_arguments_that_the_admin_gave_our_entry_stay(host: Host) -> None:
+    """Installing again keeps the options that somebody has written into our entry."""
+    shim(host, "install docker")
+    tree = json.loads(read(host, FILE))
+    tree["runtimes"]["seccomp-shim"]["runtimeArgs"] = ["--config", "/etc/mine.yaml"]
+    write(host, FILE, json.dumps(tree).encode())
+    assert "no file needs to be changed" in shim(host, "install docker").stderr
+    shim(host, "install docker --default")
+    assert json.loads(read(host, FILE)) == tree | {"default-runtime": "seccomp-shim"}
+    shim(host, "uninstall docker")
+    host.run(f"test ! -e {FILE}")
+
+
 def test_edits_made_after_the_install_survive(host: Host) -> None:
     """Uninstall takes exactly our entries out of a file that was edited, and its default back."""
     write(host, FILE, LAYOUTS["default"])
@@ -370,8 +383,10 @@ def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
     docker.host.run(f"test ! -e {FILE}")
 
 
-def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker) -> None:
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker, program: str) -> None:
     """A default runtime of the admin's keeps being called, with its arguments."""
+    replace_daemon(docker, program)
     other = docker.folder / "other"
     other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
     other.chmod(0o755)

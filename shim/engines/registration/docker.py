@@ -12,7 +12,6 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from shim.engines.changes import Edit, edit
 from shim.engines.docker.choose import RUNTIME
@@ -110,22 +109,12 @@ def _by_runtime(
             )
     if default:
         _no_flag(site, "--default-runtime")
-    entry: dict[str, Any] = {"path": str(program)}
-    notes = []
-    args: list[str] = []
-    if known and site.default == RUNTIME:
-        args = known.get("runtimeArgs") or []  # they name what was the default before us
-    else:
-        try:
-            args = dockerway.real_args(host, site.default, site.runtimes)
-        except ShimError as error:
-            if default:
-                hint = f"install without --default; containers ask for it by --runtime {RUNTIME}"
-                raise ShimError(error.message, subject=str(site.path), hint=hint) from None
-            notes.append(f"{error.message}; {RUNTIME} calls the runtime of its own settings")
-    if args:
-        entry["runtimeArgs"] = args
-        notes.append(f"{RUNTIME} calls {args[1]}, Docker's default runtime so far")
+    args, notes = _arguments(site, host, default=default)
+    entry = {**(known or {}), "path": str(program), "runtimeArgs": args}
+    if not args:
+        del entry["runtimeArgs"]
+    if real := dockerway.real_of(args):
+        notes.append(f"{RUNTIME} calls {real}, Docker's default runtime so far")
     notes.append(dockerway.advice(dockerway.facts(host, release, args))[1])
     after = daemonjson.merged(site.config, entry, default, "")
     steps = []
@@ -137,6 +126,21 @@ def _by_runtime(
     elif default:
         steps.append("containers that are there keep their runtime; recreate those to be covered")
     return [edit(site.path, after)], notes, steps
+
+
+def _arguments(site: Site, host: Host, *, default: bool) -> tuple[list[str], list[str]]:
+    """Give the wrapper's arguments that make it call Docker's default runtime, and what to say."""
+    args: list[str] = site.config.runtimes.get(RUNTIME, {}).get("runtimeArgs") or []
+    by_hand = bool(args) and args[0] != "--real-runtime"
+    if by_hand or site.default == RUNTIME:  # the latter: they name what was the default before us
+        return args, []
+    try:
+        return dockerway.real_args(host, site.default, site.runtimes), []
+    except ShimError as error:
+        if default:
+            hint = f"install without --default; containers ask for it by --runtime {RUNTIME}"
+            raise ShimError(error.message, subject=str(site.path), hint=hint) from None
+        return [], [f"{error.message}; {RUNTIME} calls the runtime of its own settings"]
 
 
 def _by_profile(site: Site, host: Host, release: str) -> tuple[list[Edit], list[str], list[str]]:
@@ -153,7 +157,10 @@ def _by_profile(site: Site, host: Host, release: str) -> tuple[list[Edit], list[
             subject=str(site.path),
             hint=f"add the calls to it: seccomp-shim patch --in-place {chosen}, restart dockerd",
         )
-    args = dockerway.real_args(host, site.default, site.runtimes) if site.default != RUNTIME else []
+    if site.default == RUNTIME:
+        args = site.config.runtimes.get(RUNTIME, {}).get("runtimeArgs") or []
+    else:
+        args = dockerway.real_args(host, site.default, site.runtimes)
     found = dockerway.facts(host, release, args)
     text, names = dockerway.profile(found)
     path = dockerway.profile_path(host, release)

@@ -45,11 +45,9 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     entries = []
     if ours and entry:
         entries.append(_entry(site, RUNTIME, entry["path"], os.X_OK))
-        args = entry.get("runtimeArgs") or []
-        if "--real-runtime" in args[:-1]:
-            real = args[args.index("--real-runtime") + 1]
-            if os.path.isabs(real):
-                entries.append(_entry(site, "real runtime", real, os.X_OK))
+        real = dockerway.real_of(entry.get("runtimeArgs") or [])
+        if os.path.isabs(real):
+            entries.append(_entry(site, "real runtime", real, os.X_OK))
     if profile:
         entries.append(_entry(site, "seccomp-profile", profile, os.R_OK))
     problems += [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shim import catalog
+from shim import catalog, config
 from shim.engines.docker import builtin
 from shim.engines.registration import Host, dockerd
 from shim.errors import ShimError
@@ -31,8 +31,14 @@ class Facts(NamedTuple):
 def facts(host: Host, release: str, args: list[str]) -> Facts:
     """Look at the kernel and at the runtime that ``args`` (see ``real_args``) name."""
     states = {name: call["state"] for name, call in cache.facts()["syscalls"].items()}
-    real = args[1] if args else host.program("runc") or ""
+    chosen = config.load()[0]["runtimes"]
+    real = real_of(args) or next(iter(chosen.values()), "") or host.program("runc") or ""
     return Facts(states, release, real, runtime.libseccomp_version(real) if real else None)
+
+
+def real_of(args: list[str]) -> str:
+    """Give the real runtime that the wrapper's arguments name, empty if they name none."""
+    return args[args.index("--real-runtime") + 1] if "--real-runtime" in args[:-1] else ""
 
 
 def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
