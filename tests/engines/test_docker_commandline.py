@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shim.engines.docker import commandline
 from shim.engines.docker.commandline import COMPOSE, GLOBAL, RUN, Asked, find, read, scan
 from shim.errors import ShimError
-from support import need
+from support import composes, need
 from support.engines import DOCKER
 
 # Words that could be taken for something else by who reads carelessly.
@@ -191,26 +191,47 @@ def test_what_cannot_be_told_is_said(line: str, says: str) -> None:
     assert str(error.value) == says
 
 
-@pytest.mark.parametrize("verb", ["run", "create"])
-def test_the_options_are_those_of_the_real_client(verb: str) -> None:
-    """Each option in its help is known here: whether it takes a value, and its letter."""
+@pytest.fixture(params=["here", *composes.SUITES])
+def program(request: pytest.FixtureRequest) -> str:
+    """Give docker's client of this Debian and of newer ones."""
+    if request.param != "here":
+        return str(composes.client(request.param))
     need.kernel(os.path.exists(DOCKER), f"{DOCKER} is not installed")
-    text = subprocess.run([DOCKER, verb, "--help"], capture_output=True, text=True, check=True)
-    nothing = commandline.Options("", "", "")
-    there = commandline.with_help(nothing, text.stdout)
+    return DOCKER
+
+
+def options_of(program: str, *words: str) -> commandline.Options:
+    """Give the options in a client's own help."""
+    command = [program, *words, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return commandline.with_help(commandline.Options("", "", ""), done.stdout)
+
+
+@pytest.mark.parametrize("verb", ["run", "create"])
+def test_the_options_are_those_of_real_clients(program: str, verb: str) -> None:
+    """Each option in its help is known here: whether it takes a value, and its letter."""
+    there = options_of(program, verb)
     assert len(there.valued) > 70
     assert there.valued <= RUN.valued
     assert there.switches <= RUN.switches
     assert there.short.items() <= RUN.short.items()
 
 
-def test_the_global_options_are_those_of_the_real_client() -> None:
+def test_the_global_options_are_those_of_real_clients(program: str) -> None:
     """Those that come before the command, likewise."""
-    need.kernel(os.path.exists(DOCKER), f"{DOCKER} is not installed")
-    text = subprocess.run([DOCKER, "--help"], capture_output=True, text=True, check=True)
-    there = commandline.with_help(commandline.Options("", "", ""), text.stdout)
+    there = options_of(program)
     assert (there.valued, there.switches | {"help"}) == (GLOBAL.valued, GLOBAL.switches)
     assert there.short.items() <= GLOBAL.short.items()
+
+
+@pytest.mark.parametrize("suite", composes.SUITES)
+def test_the_options_are_those_of_real_composes(suite: str) -> None:
+    """Those that come before compose's command, likewise."""
+    there = options_of(str(composes.plugin(suite)))
+    assert len(there.valued) > 5
+    assert there.valued <= COMPOSE.valued
+    assert there.switches <= COMPOSE.switches
+    assert there.short.items() <= COMPOSE.short.items()
 
 
 def test_a_newer_clients_options_are_learnt_from_its_help() -> None:
@@ -276,7 +297,7 @@ def test_an_option_put_in_changes_nothing_else(
     assert after == before
 
 
-def test_composes_options_are_those_of_docker_compose() -> None:
+def test_every_letter_stands_for_one_option() -> None:
     """No option is both a switch and one with a value, and every letter stands for a known one."""
     for options in (COMPOSE, GLOBAL, RUN):
         assert options.valued.isdisjoint(options.switches)

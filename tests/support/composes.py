@@ -1,4 +1,4 @@
-"""Docker compose of newer Debian releases, unpacked where nothing else sees it."""
+"""Docker's client and compose of newer Debian releases, unpacked where nothing else sees them."""
 
 import subprocess
 from pathlib import Path
@@ -11,22 +11,14 @@ SUITES = ("trixie", "sid")
 _PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 
 
+def client(suite: str) -> Path:
+    """Give the docker client of a suite of ``SUITES``."""
+    return _unpacked(suite, "docker-cli") / "usr/bin/docker"
+
+
 def plugin(suite: str) -> Path:
-    """Give the client plugin of a suite of ``SUITES``, fetched once."""
-    need.root()
-    need.program("dpkg-deb")
-    try:
-        [(package, version)] = debian.versions(suite, ("docker-compose",)).items()
-
-        def build(folder: Path) -> None:
-            [file] = debian.download(suite, {package: version}, folder / "deb")
-            subprocess.run(["dpkg-deb", "-x", file, folder / "root"], check=True)
-
-        place = cache.built("compose", f"{suite}-{cache.key(version)}", build)
-    except LabError as error:
-        need.kernel(False, f"Debian's archive cannot be had: {error}")
-        raise
-    return place / "root" / _PLUGIN
+    """Give the plugin compose of a suite."""
+    return _unpacked(suite, "docker-compose") / _PLUGIN
 
 
 def install(suite: str, folder: Path) -> None:
@@ -35,3 +27,21 @@ def install(suite: str, folder: Path) -> None:
     link = folder / "cli-plugins/docker-compose"
     link.unlink(missing_ok=True)
     link.symlink_to(plugin(suite))
+
+
+def _unpacked(suite: str, package: str) -> Path:
+    """Give the folder with the files of a package, fetched once."""
+    need.root()
+    need.program("dpkg-deb")
+    try:
+        versions = debian.versions(suite, (package,))
+
+        def build(folder: Path) -> None:
+            [file] = debian.download(suite, versions, folder / "deb")
+            subprocess.run(["dpkg-deb", "-x", file, folder / "root"], check=True)
+
+        name = f"{suite}-{package}-{cache.key(versions[package])}"
+        return cache.built("packages", name, build) / "root"
+    except LabError as error:
+        need.kernel(False, f"Debian's archive cannot be had: {error}")
+        raise
