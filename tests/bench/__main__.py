@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import dockers, processes, report, starts, stops, wrappers
+from bench import dockers, joins, processes, report, starts, stops, wrappers
 from shim.errors import ShimError
 from shim.host.cache import facts
 from support.containers import Lab, supported
@@ -17,8 +17,9 @@ from support.containers import Lab, supported
 _ABOUT = """\
 Measure what the prestart hook costs: as a process against a bare interpreter and Debian's
 oci-seccomp-bpf-hook (where installed), and in whole container starts under runc and crun (where
-installed), with nothing to do and with an injection; and what the verb docker costs in front of
-docker (where installed). Needs root on x86-64; takes some two seconds a round."""
+installed), with nothing to do and with an injection; what the wrapper costs for a process that
+joins a container; and what the verb docker costs in front of docker (where installed). Needs root
+on x86-64; takes some three seconds a round."""
 
 
 def main(argv: list[str]) -> int:
@@ -63,6 +64,16 @@ def measure(rounds: int) -> dict[str, Any]:
         result["wrapped"] = [
             wrappers.measure(_folder(folder / f"wrapped-{os.path.basename(each)}"), each, rounds)
             for each in runtimes
+        ]
+        result["joins"] = [
+            joins.measure(
+                _folder(folder / f"join-{os.path.basename(runtime)}-{no_new_privileges}"),
+                runtime,
+                rounds,
+                no_new_privileges=no_new_privileges,
+            )
+            for runtime in runtimes
+            for no_new_privileges in (True, False)
         ]
         for runtime in runtimes:
             lab = _lab(folder / os.path.basename(runtime), runtime)

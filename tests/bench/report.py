@@ -45,6 +45,12 @@ def text(result: dict[str, Any]) -> str:
         title = f"{one['runtime']} run /usr/bin/true, and through the wrapper"
         state = f"A verb that passes through, {one['runtime']}"
         lines += ["", *_table(state, one["state"]), "", *_table(title, one["run"])]
+    for one in result["joins"]:
+        with_nnp = "with" if one["no_new_privileges"] else "without"
+        title = f"{one['runtime']} exec /usr/bin/true, {with_nnp} no_new_privs"
+        lines += ["", *_table(title, one["rows"])]
+        if one["stops"]:
+            lines.append(f"  stops of the process that is followed: {one['stops']:.0f}")
     for one in result["starts"]:
         with_nnp = "with" if one["no_new_privileges"] else "without"
         title = f"{one['runtime']} run /usr/bin/true, {with_nnp} no_new_privileges"

@@ -42,8 +42,15 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
         assert [row["name"] for row in one["rows"]] == ["bare", "hook, no-op", "hook, injection"]
         assert one["tracer"]["stops"] > 1
         assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
+    assert [(one["runtime"], one["no_new_privileges"]) for one in result["joins"]] == [
+        (runtime, nnp) for runtime in runtimes for nnp in (True, False)
+    ]
+    for one in result["joins"]:
+        assert (one["stops"] > 100) == (one["runtime"] == "runc")
+        assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
     for rows in (
         result["processes"],
+        *(one["rows"] for one in result["joins"]),
         *result.get("docker", []),
         *(one[table] for one in result["wrapped"] for table in ("state", "run")),
         *([result["docker_wrapped"]] if "docker_wrapped" in result else []),
