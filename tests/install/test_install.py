@@ -165,7 +165,7 @@ def test_the_wrapper_is_installed_beside_the_hook(installed: Host) -> None:
     for name in ("runc", "crun"):
         link = installed.run(f"readlink {PREFIX}/bin/seccomp-shim-{name}").stdout
         assert link == "seccomp-shim-runtime\n"
-    shown = installed.run(f"{PREFIX}/bin/seccomp-shim-runtime --version", env={"PATH": "/x"}).stdout
+    shown = installed.run(f"env -i PATH=/x {PREFIX}/bin/seccomp-shim-runtime --version").stdout
     assert shown == installed.run("$(command -v runc || command -v crun) --version").stdout
 
 
