@@ -128,6 +128,15 @@ def test_the_handler_is_like_the_default_one(
     assert any(outside in note for note in plan.notes) == (files != "absent")
 
 
+def test_it_is_said_where_the_engine_is_not_installed(tmp_path: Path) -> None:
+    """Where no CRI-O is on PATH, install says so and writes all the same; with one it is silent."""
+    root = _root(tmp_path, FILES["packaged"])
+    assert install("crio", _host(root)).notes[0].startswith("crio is not on PATH")
+    registration.program(root / "bin", "crio", "exit 1")
+    notes = install("crio", _host(root), "--default").notes
+    assert not any("is not on PATH" in note for note in notes)
+
+
 def test_the_default_is_ours_where_that_is_asked_for(tmp_path: Path) -> None:
     """With --default pods need no RuntimeClass, and are not told to have one."""
     root = _root(tmp_path, FILES["packaged"])

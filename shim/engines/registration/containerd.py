@@ -91,7 +91,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             "give pods the handler: kubectl apply -f deploy/kubernetes/runtimeclass.yaml, "
             f"then runtimeClassName: {NAME}"
         )
-    return Plan(edits, notes, steps)
+    return Plan(edits, dropin.absence(host, "containerd") + notes, steps)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:

@@ -72,7 +72,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         *hooksd.edits(host.path(HOOKS), host, wanted),
         edit(host.path(FOLDER) / DROP_IN, (dropin.header("crio") + text).encode()),
     ]
-    return Plan(edits, notes, steps)
+    return Plan(edits, dropin.absence(host, "crio") + notes, steps)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:

@@ -27,6 +27,13 @@ def program(host: Host, name: str) -> str:
     return str(path)
 
 
+def absence(host: Host, engine: str) -> list[str]:
+    """Say that nobody reads what is written, where ``engine`` is not installed."""
+    if host.program(engine):
+        return []
+    return [f"{engine} is not on PATH: if it is not installed, nobody reads this yet"]
+
+
 def kept_runtime(host: Host, name: str, path: str, whose: str) -> list[str]:
     """Say what to set where the wrapper would not start ``path`` as its real runtime ``name``."""
     settings, _ = config.load(str(host.path(config.PATH)))

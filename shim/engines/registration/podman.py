@@ -86,7 +86,8 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         *hooksd.edits(folder / HOOKS, host, way.hooks),
         edit(folder / DROP_IN, (dropin.header("podman") + way.text).encode()),
     ]
-    return Plan(edits, way.notes, ["nothing: it holds from the next podman command on"])
+    notes = dropin.absence(host, "podman") + way.notes
+    return Plan(edits, notes, ["nothing: it holds from the next podman command on"])
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -165,7 +166,7 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
     """Give the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
     del folder
     table: dict[str, Any] = {}
-    notes = []
+    notes = ["through the wrapper exec and containers that are there already are covered, too"]
     for name in RUNTIMES:
         real = podmanconf.real(name, conf, host)
         if real is None:
