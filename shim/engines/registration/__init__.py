@@ -9,10 +9,10 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from shim import audit
-from shim.engines.changes import Edit
+if TYPE_CHECKING:
+    from shim.engines.changes import Edit
 
 ENGINES = {
     "docker": "shim.engines.registration.docker",
@@ -56,7 +56,7 @@ class Host(NamedTuple):
 class Plan(NamedTuple):
     """What is to be done: the edits, what was found and decided, and what is left to the admin."""
 
-    edits: list[Edit]
+    edits: "list[Edit]"
     notes: list[str]
     next_steps: list[str]
 
@@ -97,6 +97,8 @@ def load(name: str) -> Engine:
 
 def this_host() -> Host:
     """Give the host as it is, for root or for the user who runs us."""
+    from shim import audit
+
     home = Path(os.path.expanduser("~"))
     log = audit.path()
     state = Path("/var/lib/seccomp-shim/engines")
