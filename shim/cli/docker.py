@@ -106,12 +106,7 @@ def _run(real: str, words: list[str], ours: _Ours) -> int:
         _say(plan.line, ours)
         words = plan.words
     if ours.dry_run:
-        import shlex
-
-        print(shlex.join([real, *words]))
-        sys.stdout.write(plan.diff if found is not None else "")
-        return 0
-    sys.stderr.flush()
+        return _show([real, *words], plan.diff if found is not None else "")
     try:
         become(real, [real, *words])
     except OSError as error:
@@ -133,6 +128,16 @@ def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) ->
         return rewrite.Plan(words, line, uncovered=True)
 
 
+def _show(command: list[str], diff: str) -> int:
+    import shlex
+
+    try:
+        print(f"{shlex.join(command)}\n{diff}", end="", flush=True)
+    except BrokenPipeError:  # the reader has seen enough; nothing is left for exit to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def _refuses() -> bool:
     """Tell whether the admin would rather have no container than one that may be killed."""
     from shim import config
@@ -142,7 +147,15 @@ def _refuses() -> bool:
 
 def _say(line: str, ours: _Ours) -> None:
     if line and not ours.quiet:
-        print(f"seccomp-shim: {printable(line)}", file=sys.stderr)
+        _write_error(f"seccomp-shim: {printable(line)}\n")
+
+
+def _write_error(text: str) -> None:
+    """Write to standard error; one that is closed or full is no reason not to run docker."""
+    try:  # noqa: SIM105 - contextlib would be one more import for what passes through
+        os.write(2, text.encode())
+    except OSError:
+        pass
 
 
 def _told(error: Exception) -> str:
@@ -160,10 +173,10 @@ def _help() -> int:
         code = os.spawnv(os.P_WAIT, real, [real, "--help"])  # noqa: S606 - the user's own docker
     except passthrough.NoDockerError:
         code = 0
-    print(f"\n{HELP}", end="", file=sys.stderr)
+    _write_error(f"\n{HELP}")
     return code
 
 
 def _failed(error: ShimError, code: int) -> int:
-    print(f"seccomp-shim docker: {error}", file=sys.stderr)
+    _write_error(f"seccomp-shim docker: {error}\n")
     return code

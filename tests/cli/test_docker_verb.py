@@ -157,6 +157,35 @@ def test_a_dry_run_prints_the_line_for_a_shell(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("error", ["2>&-", "2>/dev/full", "1>&- 2>&-"])
+def test_a_standard_error_that_takes_nothing_stops_nobody(tmp_path: Path, error: str) -> None:
+    """What cannot be said is not said, and nothing of it goes anywhere else."""
+    put(tmp_path, UNKNOWN.format(cases=f'run*) echo "$@" >{tmp_path}/ran ;;'))
+    script = f'"$@" run --rm bb {error}'
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **NOBODY}
+    command = ["sh", "-c", script, "sh", *SHIM, "docker"]
+    done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert (tmp_path / "ran").read_text() == "run --rm bb\n"
+
+
+def test_a_dry_run_whose_reader_is_gone_ends_quietly(place: Path) -> None:
+    """As when head has seen enough of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {"PATH": f"{place}:/usr/bin:/bin", **NOBODY}
+    done = subprocess.run(
+        [*SHIM, "docker", "--dry-run", "ps"],
+        env=environment,
+        cwd=CHECKOUT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_help_shows_dockers_and_ours(place: Path) -> None:
     """Docker's on standard output, which an alias asks for; ours beside it."""
     done = run(place, "--help")
@@ -180,8 +209,8 @@ UNKNOWN = "#!/bin/sh\ncase $1$2$3 in\n{cases}\n*) printf '%s\\0' \"$@\"; exit 7 
         ("info*) echo '{}' ;;", "what answers is no Docker daemon"),
         ("info*) echo podman ;;", "docker info printed no JSON"),
         ("info*) echo no daemon >&2; exit 1 ;;", "no daemon"),
-        ("info*) echo '{\"ServerVersion\": \"\"}'; echo no daemon >&2 ;;", "no daemon"),
-        ("info*) echo '{\"ServerErrors\": [\"no daemon\"]}' ;;", "no daemon"),
+        ('info*) echo \'{"ServerVersion": ""}\'; echo no daemon >&2 ;;', "no daemon"),
+        ('info*) echo \'{"ServerErrors": ["no daemon"]}\' ;;', "no daemon"),
         ("info*) kill -9 $$ ;;", "docker info printed no JSON"),
     ],
 )
