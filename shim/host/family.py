@@ -11,6 +11,10 @@ from shim import abi
 from shim.host.libc import ptrace
 from shim.host.tracee import EndedError, Tracee, is_stop, resumption, wait_for
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _BIRTHS = (abi.PTRACE_EVENT_FORK, abi.PTRACE_EVENT_VFORK, abi.PTRACE_EVENT_CLONE)
 _EVENTS = (
     abi.PTRACE_O_TRACEFORK
@@ -31,16 +35,14 @@ class Family:
         self.members = {root}
         ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
 
-    def threaded_child(self) -> "Member":
-        """Run on until a process other than the root's makes its first thread; give that process.
+    def threaded_child(self, wanted: "Callable[[int], bool]") -> "Member":
+        """Run on until a ``wanted`` process, not the root, makes its first thread; give that one.
 
-        ``runc exec`` starts ``runc init``, whose C part clones itself twice before the last of them
-        goes on to the Go runtime (runc, libcontainer/nsenter/nsexec.c): with its first thread that
-        one shows itself, after most of the runtime's own start. EndedError: there was none.
+        EndedError: there was none.
         """
         while True:
             pid, status = self.wait()
-            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid):
+            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid, wanted):
                 return Member(self, pid)
             self.serve(pid, status)
 
@@ -91,9 +93,9 @@ class Family:
         if not _ask(abi.PTRACE_INTERRUPT, pid):
             self.members.discard(pid)  # gone with the exec of another thread of its process
 
-    def _first_thread_of(self, pid: int) -> bool:
-        if os.path.exists(f"/proc/{self.root}/task/{pid}"):
-            return False  # a thread of the root's own
+    def _first_thread_of(self, pid: int, wanted: "Callable[[int], bool]") -> bool:
+        if os.path.exists(f"/proc/{self.root}/task/{pid}") or not wanted(pid):
+            return False
         return _process_of(pid) == pid == _process_of(_event_message(pid))
 
 

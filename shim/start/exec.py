@@ -183,7 +183,7 @@ class _Tracer:
         from shim.start.follow import follow
 
         try:
-            self.member = family.threaded_child()
+            self.member = family.threaded_child(_is_runc_init)
             self.start.pid = self.member.pid
             self.start.facts["pid"] = self.member.pid
             follow(self.member, calls, self.start.log)
@@ -204,6 +204,19 @@ class _Tracer:
         os.kill(self.start.pid, 9)
         if self.member is not None:
             family.release()  # the runtime shall tell of it; without a member it ends with us
+
+
+def _is_runc_init(pid: int) -> bool:
+    """Tell whether a process is ``runc init``, at its first thread the container's own.
+
+    The C part of runc clones itself twice before the last of them goes on to the Go runtime
+    (libcontainer/nsenter/nsexec.c): by its first thread that one shows itself, after 150 calls.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")[1:2] == [b"init"]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _let_go(member: "Member") -> None:

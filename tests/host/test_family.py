@@ -154,7 +154,7 @@ def test_the_first_child_with_threads_is_found() -> None:
     """Neither the program's own threads nor children without threads are taken for it."""
 
     def follow(family: Family) -> list[int]:
-        member = family.threaded_child()
+        member = family.threaded_child(lambda _pid: True)
         tasks = len(list(Path(f"/proc/{member.pid}/task").iterdir()))
         member.detach()
         return [member.pid, tasks]
@@ -169,7 +169,7 @@ def test_without_such_a_child_the_end_is_told() -> None:
 
     def follow(family: Family) -> str:
         try:
-            family.threaded_child()
+            family.threaded_child(lambda _pid: True)
         except EndedError as end:
             return str(end)
         return "found"

@@ -20,6 +20,7 @@ from shim.start.augment import sha256
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
 from support.joined import Joiner, code, outcomes
+from support.wrapped import script
 
 DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
 LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
@@ -415,6 +416,20 @@ def test_the_runtime_is_given_what_the_caller_gave(runc: Joiner) -> None:
             entry for entry in each[1].split("\0") if not entry.startswith(("SECCOMP_SHIM", "_="))
         }
     assert found[0] == found[1]
+
+
+def test_a_runtime_in_front_of_the_runtime(runc: Joiner) -> None:
+    """A script that starts the real runtime as its child is not taken for the container's process.
+
+    The child has threads before ``runc init`` is started.
+    """
+    before = runc.wrapped.folder / "before" / "runc"
+    before.parent.mkdir()
+    script(before, f'{runc.real} "$@"\nexit $?')
+    runc.wrapped.real = str(before)
+    runc.wrapped.use(CANARY)
+    with runc.joinable():
+        assert runc.outcomes() == LET_THROUGH
 
 
 def test_nothing_of_ours_is_left(runc: Joiner) -> None:
