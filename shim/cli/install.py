@@ -10,6 +10,7 @@ from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.engines.changes import Edit
+    from shim.engines.registration import Engine, Host
 
 DESCRIPTION = """\
 Change an engine's configuration so that its containers are kept alive: every
@@ -23,7 +24,8 @@ examples:
   seccomp-shim install docker --default
   seccomp-shim install docker --help
 
-exit codes: 0 done or nothing to do, 2 error, with nothing changed."""
+exit codes: 0 done or nothing to do, 1 done, but the running engine could not be
+told, 2 error, with nothing changed."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,11 +60,10 @@ def run(args: argparse.Namespace) -> int:
         report = Report(args, plan.edits, plan.notes)
         if not args.dry_run:
             changes.apply(args.engine, plan.edits, engine.without, host.state, host.log)
-            report.done(engine.activate(args, host))
+            report.activate(engine, args, host)
     except PermissionError as error:
         raise needs_root(error, args) from None
-    report.end(plan.next_steps)
-    return 0
+    return report.end(plan.next_steps)
 
 
 def needs_root(error: PermissionError, args: argparse.Namespace) -> ShimError:
@@ -84,6 +85,7 @@ class Report:
         from shim.engines.changes import diff
 
         shown = diff(edits)
+        self.code = 0
         self.json: bool = args.json
         self.dry_run: bool = args.dry_run
         self.document: dict[str, Any] = {
@@ -101,19 +103,25 @@ class Report:
             sys.stdout.flush()
         self._say([] if shown else ["no file needs to be changed"])
 
-    def done(self, lines: list[str]) -> None:
-        """Add what was done after the files were written."""
+    def activate(self, engine: "Engine", args: argparse.Namespace, host: "Host") -> None:
+        """Tell the running engine, once the files are written, and add what became of that."""
+        try:
+            lines = engine.activate(args, host)
+        except (ShimError, OSError) as error:
+            lines = [f"the running engine could not be told: {error}"]
+            self.code = 1
         self.document["done"] = lines
         word = "written" if self.document["verb"] == "install" else "taken back"
         self._say([*([word] if self.document["changed"] else []), *lines])
 
-    def end(self, next_steps: list[str]) -> None:
-        """Add what is left to do, and print the document."""
+    def end(self, next_steps: list[str]) -> int:
+        """Add what is left to do, print the document, and give the exit code."""
         self.document["next_steps"] = next_steps
         self._say([f"next: {each}" for each in next_steps])
         self._say(["nothing was changed (--dry-run)"] if self.dry_run else [])
         if self.json:
             print(json.dumps(self.document, indent=2))
+        return self.code
 
     def _say(self, lines: list[str]) -> None:
         for line in lines if not self.json else ():

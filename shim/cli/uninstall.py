@@ -22,7 +22,8 @@ examples:
   seccomp-shim uninstall docker --dry-run
   seccomp-shim uninstall docker
 
-exit codes: 0 done or nothing to do, 2 error, with nothing changed."""
+exit codes: 0 done or nothing to do, 1 done, but the running engine could not be
+told, 2 error, with nothing changed."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
         report = Report(args, edits, notes + _kept(args.engine, host, edits))
         if not args.dry_run:
             changes.take_back(args.engine, edits, host.state, host.log)
-            report.done(engine.activate(args, host))
+            report.activate(engine, args, host)
     except PermissionError as error:
         raise needs_root(error, args) from None
-    report.end([])
-    return 0
+    return report.end([])
 
 
 def _kept(engine: str, host: "Host", edits: "list[Edit]") -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shim.engines.changes import Edit, edit
 from shim.engines.docker.choose import RUNTIME
-from shim.engines.registration import Host, Plan, daemonjson, dockerd, dockersite, dockerway
+from shim.engines.registration import Host, Plan, daemonjson, dockerd, dockersite, dockerway, dropin
 from shim.engines.registration.dockersite import Site
 from shim.engines.registration.dockerstatus import activate, status
 from shim.errors import ShimError
@@ -81,6 +81,8 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     changed = [each for each in edits if each.before != each.after]
     if changed:
         notes += _validated(site, host, edits[-1].after or b"")
+    if not site.daemons:
+        notes += dropin.absence(host, "dockerd")
     if changed and not site.daemons:
         steps.append(f"no dockerd runs with {where}: it holds from its next start on")
     return Plan(changed, notes, steps)
