@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from support import cri, engines, image, need, registration
 from support.registration import BIN, install, uninstall
 from support.tomls import texts
 
+CHECKOUT = Path(__file__).parents[2]
 CRI = "io.containerd.grpc.v1.cri"
 RUNTIMES = ("plugins", CRI, "containerd", "runtimes")
 RUNC = {"runtime_type": "io.containerd.runc.v2"}
@@ -310,6 +312,14 @@ def test_an_executable_that_is_not_there_is_not_named(tmp_path: Path) -> None:
     assert registration.files(root) == before
 
 
+def test_the_runtime_class_asks_for_our_handler() -> None:
+    """The manifest that next steps name is a RuntimeClass of the handler that install adds."""
+    manifest = CHECKOUT / "deploy/kubernetes/runtimeclass.yaml"
+    document = yaml.safe_load(manifest.read_text())
+    assert (document["apiVersion"], document["kind"]) == ("node.k8s.io/v1", "RuntimeClass")
+    assert document["handler"] == containerdfile.NAME
+
+
 def test_status_tells_of_a_program_that_is_gone(tmp_path: Path) -> None:
     """A handler whose program is not there is a problem; without a handler there is none."""
     root = _root(tmp_path, DEBIAN)
@@ -384,7 +394,6 @@ def _set(table: dict[str, Any]) -> dict[str, Any]:
 # --- real containerd -------------------------------------------------------------------------
 
 EPERM, ENOSYS = 1, 38
-CHECKOUT = Path(__file__).parents[2]
 CONFIG = """\
 version = 2
 root = "{0}/cri-root"

@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shim import config
+from shim.host import cache
 from support import need
 from support.isolated import BARE, isolated
 
@@ -17,6 +19,11 @@ import json, os
 from shim import config, rootless
 settings, doubt = config.load({path!r})
 print(json.dumps([rootless.rootless(), rootless.user(), settings, doubt]))
+"""
+READ = """
+import json
+from shim.host import cache
+print(json.dumps(cache.read("word.json", {path!r})))
 """
 CHECKOUT = str(Path(__file__).parents[2])
 
@@ -97,3 +104,25 @@ def test_users_of_this_system_have_a_log_in_their_home(tmp_path: Path) -> None:
     log = f"{home}/.local/state/seccomp-shim/audit.jsonl"
     assert f'"log": "{log}"' in done.stdout
     assert Path(log).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_root_has_found_out_is_believed_in_a_namespace() -> None:
+    """What root keeps of this machine in /run holds for rootless containers, too."""
+    need.root()
+    with tempfile.TemporaryDirectory(dir="/run", prefix="shim-test-") as name:
+        Path(name).chmod(0o755)
+        cache.write("word.json", ["kept"], name)
+        assert _as_user(READ.format(path=name), "unshare", "--user", "--map-root-user") == ["kept"]
+
+
+def test_what_a_user_keeps_is_not_believed(tmp_path: Path) -> None:
+    """A folder of the user's own is no source of facts, whoever he is in his namespace."""
+    need.root()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "word.json").write_text('["kept"]')
+    for path in (own, own / "word.json"):
+        os.chown(path, 7000, 7000)
+    assert _as_user(READ.format(path=str(own))) is None
