@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
     try:
         ours, words = _split(words)
         if ours.help:
-            return _help()
+            return _help(words, ours)
         return _run(passthrough.real_docker(), words, ours)
     except passthrough.NoDockerError as error:
         return _failed(error, 127)
@@ -166,14 +166,15 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _help() -> int:
+def _help(words: list[str], ours: _Ours) -> int:
     """Show docker's help, which an alias asks for, and then ours, beside its standard output."""
     try:
         real = passthrough.real_docker()
-        code = os.spawnv(os.P_WAIT, real, [real, "--help"])  # noqa: S606 - the user's own docker
+        code = os.spawnv(os.P_WAIT, real, [real, "--help", *words])  # noqa: S606 - the user's own
     except passthrough.NoDockerError:
         code = 0
-    _write_error(f"\n{HELP}")
+    if not ours.quiet:
+        _write_error(f"\n{HELP}")
     return code
 
 

@@ -191,6 +191,8 @@ def test_help_shows_dockers_and_ours(place: Path) -> None:
     done = run(place, "--help")
     assert (done.returncode, done.stdout) == (7, b"--help\0")
     assert done.stderr.startswith(b"\nusage: seccomp-shim docker ")
+    quiet = run(place, "--quiet", "--help", "run")
+    assert (quiet.stdout, quiet.stderr) == (b"--help\0run\0", b"")
 
 
 def test_help_needs_no_docker(tmp_path: Path) -> None:
