@@ -316,6 +316,16 @@ def test_status_is_loud_about_what_was_not_verified(host: Host) -> None:
     assert "ATTENTION  1 adjustments went wrong in the last 24 hours" in done.stdout
 
 
+def removed(host: Host) -> "subprocess.CompletedProcess[str]":
+    """Have install.sh remove us, as if it had put us there."""
+    program = f'exec env PYTHONPATH={CHECKOUT} {sys.executable} -P -m shim "$@"'
+    return host.run(
+        f"touch /opt/seccomp-shim/manifest; echo '#!/bin/sh\n{program}' >{BIN}/seccomp-shim\n"
+        f"chmod +x {BIN}/seccomp-shim; {CHECKOUT}/install.sh --uninstall",
+        code=2,
+    )
+
+
 def outcome(docker: engines.Docker, *options: str) -> int:
     """Give how the canary ended in a new container."""
     arguments = ("run", "--rm", "--network", "none", *options, image.NAME)
@@ -363,6 +373,7 @@ def test_containers_run_through_it_after_a_reload(docker: engines.Docker, progra
     assert "before seccomp-shim is removed" in done.stderr
     docker.host.run(f"test ! -e {FILE}")
     assert "until then it starts" in shim(docker.host, "status docker", code=1).stdout
+    assert "restart dockerd first" in removed(docker.host).stderr
     docker.stop()
     docker.start()
     assert "seccomp-shim" not in info(docker)["Runtimes"]

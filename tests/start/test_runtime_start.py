@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from shim.filter.prove import difference
 from shim.host.tracee import installed_filters
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, Lab, profile, supported
-from support.wrapped import WrappedLab, script
+from support.wrapped import WrappedLab, apart, script
 
 DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
 LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
@@ -126,6 +127,36 @@ def test_create_and_start(lab: WrappedLab) -> None:
     assert (folder / "output").read_text() == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
 
 
+def test_a_terminal_is_handed_over_by_the_console_socket(lab: WrappedLab) -> None:
+    """The engine gets the terminal's descriptor from the runtime, as without the wrapper."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), terminal=True)
+    name = f"shim-console-{os.getpid()}"
+    address = f"{lab.folder}/console"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        options = ["--bundle", str(folder), "--console-socket", address]
+        command = oci.command(lab.runtime, "create", *options, name)
+        # No pipe: what runs in the container would keep it open.
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        connection, _ = listener.accept()
+        with connection:
+            _, (terminal,), _, _ = socket.recv_fds(connection, 4096, 1)
+    try:
+        subprocess.run(oci.command(lab.runtime, "start", name), check=True)
+        seen = b""
+        while f"{OTHER_CANARY} ".encode() not in seen:
+            seen += os.read(terminal, 4096)
+            if seen.endswith(b"ready\r\n"):
+                os.write(terminal, b"\n")
+        assert f"{CANARY} {ENOSYS}" in seen.decode()
+    finally:
+        os.close(terminal)
+        subprocess.run(oci.command(lab.runtime, "delete", "--force", name), check=False)
+
+
 def test_the_exit_status_is_the_containers(lab: WrappedLab) -> None:
     """``run`` ends with what the container's program ends with."""
     arguments = [*oci.caller(())[:2], "-c", "import sys; sys.exit(42)"]
@@ -158,7 +189,8 @@ def believing_filtered(lab: WrappedLab) -> None:
         '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
     )
     line = "    from shim.start.runtime import main\n"
-    text = lab.wrapper.read_text().replace("shim_cache=/run/seccomp-shim\n", "shim_cache=/none\n")
+    apart(lab.wrapper, lab.folder / "run")
+    text = lab.wrapper.read_text()
     assert line in text
     lab.wrapper.write_text(text.replace(line, told + line))
 

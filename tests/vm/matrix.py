@@ -15,6 +15,7 @@ from vm import cache, cases, debian, guest, initramfs, kernels, report, stacks, 
 from vm.errors import LabError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LIBRARIES = [str(path) for path in (CHECKOUT / ".venv/lib").glob("python3.*/site-packages")]
 EPILOG = """\
 Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
 Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each
@@ -68,17 +69,23 @@ def _main(args: argparse.Namespace) -> int:
             _prepare(kernel, chosen_stacks[:1], ready, folder / kernel.name, [], args)
         )
     began = time.monotonic()
+    cells = [
+        (kernel, stack, [c for c in chosen_cases if runs(kernel, stack, c)])
+        for kernel in chosen_kernels
+        for stack in chosen_stacks
+    ]
+    cells = [cell for cell in cells if cell[2]]
     boots = [
         # All at once, before any of them runs: one run tests one state of the tree.
-        _prepare(k, chosen_stacks, ready, folder / k.name, chosen_cases, args)
-        for k in chosen_kernels
+        _prepare(k, [s], ready, folder / f"{k.name}-{s.name}", some, args)
+        for k, s, some in cells
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         ends = pool.map(lambda b: guest.run(b, b.lab.parent / "console.log", args.seconds), boots)
         results = [
             row
-            for kernel, boot, trouble in zip(chosen_kernels, boots, ends, strict=True)
-            for row in _results(kernel, chosen_stacks, chosen_cases, boot.lab, trouble)
+            for (kernel, stack, some), boot, trouble in zip(cells, boots, ends, strict=True)
+            for row in _results(kernel, [stack], some, boot.lab, trouble)
         ]
     document = {
         "date": time.strftime("%Y-%m-%d"),
@@ -87,7 +94,7 @@ def _main(args: argparse.Namespace) -> int:
             k.name: {
                 "told": k.told,
                 "state": k.state,
-                "release": _release(folder / k.name),
+                "release": _release(folder, k),
                 "package": ready.images[k.name].version,
             }
             for k in chosen_kernels
@@ -138,10 +145,16 @@ def _results(
     ]
 
 
-def _release(folder: Path) -> str:
-    """Give the release that the guest said it runs."""
-    path = folder / "lab" / "release"
-    return path.read_text() if path.exists() else ""
+def _release(folder: Path, kernel: kernels.Kernel) -> str:
+    """Give the release that the guests of ``kernel`` said they run."""
+    said = [path.read_text() for path in folder.glob(f"{kernel.name}-*/lab/release")]
+    return said[0] if said else ""
+
+
+def runs(kernel: kernels.Kernel, stack: stacks.Stack, case: str) -> bool:
+    """Tell whether there is a cell of these three."""
+    own_land = (stack.suite or "bookworm") == kernel.suite
+    return cases.wanted(case, affected=kernel.ours, own_land=own_land)
 
 
 def _prepare(
@@ -166,6 +179,8 @@ def _prepare(
                 "name": s.name,
                 "root": str(ready.trees[s.name].root),
                 "knows_uretprobe": s.knows_uretprobe,
+                # Debian 12's SDK for Docker is older than we need.
+                "libraries": [] if s.suite else LIBRARIES,
             }
             for s in lands
         ],

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+NOT_RUN = "-"
 TEMPLATE = Path(__file__).parent / "proof.md.in"
 
 
@@ -36,7 +37,7 @@ def rows(document: dict[str, Any]) -> list[list[str]]:
         for r in document["results"]
     }
     body = [
-        [case, stack, *(told.get((k, stack, case), "") for k in names)]
+        [case, stack, *(told.get((k, stack, case), NOT_RUN) for k in names)]
         for case in document["cases"]
         for stack in document["stacks"]
     ]

@@ -9,9 +9,13 @@ from vm import cache, debian
 from vm.errors import LabError
 
 # What the cases call. linux-perf is Debian's own perf of each suite.
-PACKAGES = ("runc", "crun", "docker.io", "podman", "containerd", "linux-perf", "python3")
+PACKAGES = (
+    *("runc", "crun", "linux-perf", "python3"),
+    *("docker.io", "docker-cli", "docker-compose", "containerd", "podman", "uidmap"),
+    *("python3-docker", "python3-grpcio", "python3-structlog", "python3-yaml"),
+)
 # What a reader wants to know the version of.
-TOLD = ("runc", "crun", "libseccomp2", "linux-perf")
+TOLD = ("runc", "crun", "libseccomp2", "linux-perf", "docker.io", "containerd", "podman")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 
 from support import need
 from vm import cases, kernels, stacks
+from vm import matrix as matrix_of
 
 RUN = Path(__file__).parent / "run"
 
@@ -27,9 +28,16 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("case", cases.names())
-@pytest.mark.parametrize("stack", [s.name for s in stacks.STACKS])
-@pytest.mark.parametrize("kernel", [k.name for k in kernels.KERNELS])
+@pytest.mark.parametrize(
+    ("kernel", "stack", "case"),
+    [
+        (k.name, s.name, case)
+        for k in kernels.KERNELS
+        for s in stacks.STACKS
+        for case in cases.names()
+        if matrix_of.runs(k, s, case)
+    ],
+)
 def test_cell(
     matrix: dict[tuple[str, str, str], dict[str, Any]], kernel: str, stack: str, case: str
 ) -> None:

@@ -2,8 +2,10 @@
  * The process that is probed, and the one that sweeps the system calls. Static: it is all that its
  * container needs.
  *
- *   victim answer ROUNDS  say "/ready", wait for "/go", call the probed function ROUNDS times, check
- *                         each answer; exit 42 if every one was right, 1 if not
+ *   victim answer ROUNDS [NAME]
+ *                         make "/ready", wait for "/go" (or "/ready-NAME", "/go-NAME"), remove both,
+ *                         call the probed function ROUNDS times, check each answer; exit 42 if every
+ *                         one was right, 1 if not
  *   victim sweep          make every call 0-600 with arguments all 0, then all -1, each in a child
  *                         of its own; print "number arguments outcome" for each
  */
@@ -27,11 +29,16 @@ __attribute__((noinline, noclone)) long answer(long n)
 	return 3 * n + 1;
 }
 
-static int probed(long rounds)
+static int probed(long rounds, const char *name)
 {
-	close(open("/ready", O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-	while (access("/go", F_OK))
+	char ready[64], go[64];
+	snprintf(ready, sizeof ready, "/ready%s%s", *name ? "-" : "", name);
+	snprintf(go, sizeof go, "/go%s%s", *name ? "-" : "", name);
+	close(open(ready, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	while (access(go, F_OK))
 		usleep(10000);
+	unlink(go);
+	unlink(ready);
 	for (long n = 0; n < rounds; n++)
 		if (answer(n) != 3 * n + 1)
 			return 1;
@@ -85,8 +92,8 @@ static int sweep(void)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "answer"))
-		return probed(atol(argv[2]));
+	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "answer"))
+		return probed(atol(argv[2]), argc == 4 ? argv[3] : "");
 	if (argc == 2 && !strcmp(argv[1], "sweep"))
 		return sweep();
 	return 2;

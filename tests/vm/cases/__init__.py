@@ -2,7 +2,8 @@
 
 A file has ``run(cell)``, or ``run(cell, variant)`` and ``VARIANTS``; the first line of its
 docstring stands in docs/proof.md. It is called in the guest, once for each stack, and gives an
-Outcome. Nothing else needs to know of a new file.
+Outcome. Nothing else needs to know of a new file. One that takes long has ``REDUCED``: on other
+kernels than the affected one these variants alone are run, each kernel with its own user land.
 """
 
 import ast
@@ -16,13 +17,16 @@ def names() -> list[str]:
     """Give every case: ``name``, or ``name/variant`` for each of its variants."""
     found = []
     for name, tree in _modules():
-        variants = [
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VARIANTS"
-        ]
-        found += [f"{name}/{v}" for v in variants[0]] if variants else [name]
+        variants = _constant(tree, "VARIANTS")
+        found += [f"{name}/{v}" for v in variants] if variants else [name]
     return found
+
+
+def wanted(case: str, *, affected: bool, own_land: bool) -> bool:
+    """Tell whether ``case`` runs on a kernel that is ``affected``, or has ``own_land`` under it."""
+    name, _, variant = case.partition("/")
+    reduced = _constant(dict(_modules())[name], "REDUCED")
+    return affected or not reduced or (own_land and variant in reduced)
 
 
 def described() -> dict[str, str]:
@@ -34,3 +38,11 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(HERE.glob("*.py")):
         if path.name != "__init__.py":
             yield path.stem.replace("_", "-"), ast.parse(path.read_text())
+
+
+def _constant(tree: ast.Module, name: str) -> tuple[str, ...]:
+    """Give a constant of a case's file without importing it; empty: it has none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return tuple(ast.literal_eval(node.value))
+    return ()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import time
 import traceback
@@ -12,6 +13,7 @@ from typing import Any
 SECONDS = 90  # for any one program; under emulation a container takes two
 PYTHON = "/usr/bin/python3"
 TREE = "/run/lab/tree"
+BIN = "/opt/seccomp-shim/bin"
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 ORDINARY_USER = "65534:65534"
 
@@ -39,6 +41,13 @@ class Cell:
     stack: str
     knows_uretprobe: bool  # the stack's libseccomp resolves the name
     root: Path
+    libraries: tuple[str, ...] = ()  # where Debian's own are too old for us
+    keeper: int = 0  # a process in the stack's mount namespace, whose root is ``root``
+
+    @property
+    def docker_allows(self) -> bool:
+        """Tell whether the stack's dockerd allows uretprobe by default: from 28.2 on."""
+        return self.stack == "sid"
 
     @property
     def kills(self) -> bool:
@@ -47,7 +56,8 @@ class Cell:
 
     def command(self, args: list[str], user: str = "") -> list[str]:
         """Give the command line that runs ``args`` in the stack."""
-        return ["chroot", *([f"--userspec={user}"] if user else []), str(self.root), *args]
+        enter = ["nsenter", "--mount", "--target", str(self.keeper)]
+        return [*enter, *(["chroot", f"--userspec={user}", "/"] if user else []), *args]
 
     def run(self, args: list[str], user: str = "") -> "subprocess.CompletedProcess[str]":
         """Run ``args`` in the stack to its end."""
@@ -60,12 +70,32 @@ class Cell:
             check=False,
         )
 
-    def shim(self, *args: str) -> list[str]:
-        """Give the command line of ``seccomp-shim`` with ``args``, from the tree under test."""
-        code = (
-            f"import sys; sys.path.insert(0, {TREE!r}); from shim.cli import main; sys.exit(main())"
-        )
-        return [PYTHON, "-IS", "-c", code, *args]
+    def shim(self, *args: str, site: bool = False) -> list[str]:
+        """Give the command line of ``seccomp-shim`` with ``args``, from the tree under test.
+
+        With ``site`` it has the stack's own libraries (Debian's python3-yaml and others).
+        """
+        return self.python("from shim.cli import main; sys.exit(main())", *args, site=site)
+
+    def python(self, code: str, *args: str, site: bool = False) -> list[str]:
+        """Give the command line that runs ``code`` with the tree under test."""
+        code = f"import sys; sys.path[:0] = {[TREE, *self.libraries][: 1 + site]!r}; {code}"
+        return [PYTHON, "-I" if site else "-IS", "-c", code, *args]
+
+    def verb(self, *args: str) -> str:
+        """Run ``seccomp-shim`` with ``args``; give what it said."""
+        done = self.run(self.shim(*args, site=True))
+        if done.returncode:
+            raise RuntimeError(f"seccomp-shim {args}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def forget(self, *places: str) -> None:
+        """Remove these files and folders of the stack."""
+        for place in places:
+            path = self.root / place
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
 
     def hook(self) -> str:
         """Put the hook into the stack, as the installation would, and give its path there."""
@@ -74,6 +104,15 @@ class Cell:
         path.write_text(text.replace("@PYTHON@", PYTHON).replace("@PACKAGE_DIR@", TREE))
         path.chmod(0o755)
         return "/run/lab/seccomp-shim-hook"
+
+    def install(self) -> None:
+        """Put all executables into the stack, as the installation would, and no settings."""
+        if not (self.root / BIN[1:]).exists():
+            (self.root / BIN[1:]).mkdir(parents=True)
+            code = "from pathlib import Path; from shim.engines import hookfile; "
+            done = self.run(self.python(f"{code} hookfile.render_all(Path({BIN!r}))"))
+            if done.returncode:
+                raise RuntimeError(done.stderr)
 
     def new_log(self) -> list[dict[str, Any]]:
         """Give the audit lines written since the last look, and start the log anew."""
@@ -86,10 +125,16 @@ class Cell:
 
 
 def run_cell(
-    kernel: dict[str, str], stack: dict[str, Any], root: Path, case: str
+    kernel: dict[str, str], stack: dict[str, Any], place: tuple[Path, int], case: str
 ) -> dict[str, Any]:
-    """Run one case (``name`` or ``name/variant``); a failure of the case itself is a wrong too."""
-    cell = Cell(kernel["name"], kernel["state"], stack["name"], stack["knows_uretprobe"], root)
+    """Run one case (``name`` or ``name/variant``); a failure of the case itself is a wrong too.
+
+    ``place`` is the stack's root and its keeper.
+    """
+    cell = Cell(
+        *(kernel["name"], kernel["state"], stack["name"], stack["knows_uretprobe"]),
+        *(place[0], tuple(stack["libraries"]), place[1]),
+    )
     name, _, variant = case.partition("/")
     began = time.monotonic()
     try:

@@ -30,16 +30,16 @@ def main() -> None:
     shutil.copytree(LAB / "tree", TREE)  # off the share: it is read many times
     sys.path[:0] = [str(TREE / "tests"), str(TREE)]
     plan = json.loads((LAB / "plan.json").read_text())
-    roots = {s["name"]: prepare_stack(s["name"], s["root"]) for s in plan["stacks"]}
+    places = {s["name"]: prepare_stack(s["name"], s["root"]) for s in plan["stacks"]}
     if plan["shell"]:
-        shell(roots)
+        shell(places)
         return
     from vm.inside.cell import run_cell
 
     with (LAB / "results.jsonl").open("a") as results:
         for stack in plan["stacks"]:
             for case in plan["cases"]:
-                outcome = run_cell(plan["kernel"], stack, roots[stack["name"]], case)
+                outcome = run_cell(plan["kernel"], stack, places[stack["name"]], case)
                 results.write(json.dumps(outcome) + "\n")
                 results.flush()
                 print("lab:", stack["name"], case, outcome["told"], *outcome["wrong"], flush=True)
@@ -63,8 +63,8 @@ def mount_kernel_filesystems() -> None:
             Path("/dev", link).symlink_to(target)
 
 
-def prepare_stack(name: str, tree: str) -> Path:
-    """Mount a writable layer over the stack's tree, ready to chroot into."""
+def prepare_stack(name: str, tree: str) -> tuple[Path, int]:
+    """Mount a writable layer over the stack's tree; give its root, and the pid of its keeper."""
     root, layer = Path("/run/stacks") / name, Path("/run/layer/stacks") / name
     for folder in (root, layer / "upper", layer / "work"):
         folder.mkdir(parents=True)
@@ -80,14 +80,32 @@ def prepare_stack(name: str, tree: str) -> Path:
     shutil.rmtree(root / "var/log/seccomp-shim", ignore_errors=True)
     shutil.rmtree(root / "etc/seccomp-shim", ignore_errors=True)
     (root / "var/log/seccomp-shim").mkdir(parents=True)
-    return root
+    return root, keep(root)
 
 
-def shell(roots: dict[str, Path]) -> None:
+def keep(root: Path) -> int:
+    """Start a process in a mount namespace whose root is ``root``; give its pid.
+
+    A changed root (chroot) would not do: who joins a container's mount namespace, as exec does,
+    gets that namespace's own root, and pivot_root leaves that alone where it is not the caller's.
+    """
+    script = (
+        'mkdir "$1/run/old" && pivot_root "$1" "$1/run/old" && cd / && umount --lazy /run/old'
+        " && rmdir /run/old && echo kept && exec sleep infinity"
+    )
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, "sh", root], stdout=subprocess.PIPE
+    )
+    if process.stdout is None or process.stdout.readline() != b"kept\n":
+        raise RuntimeError(f"no mount namespace for {root}")
+    return process.pid
+
+
+def shell(places: dict[str, tuple[Path, int]]) -> None:
     """Give the terminal to a shell in the only stack, or in the guest's own root."""
-    names = list(roots)
-    where = ["chroot", str(roots[names[0]])] if len(names) == 1 else []
-    print(f"lab: the stacks are {', '.join(map(str, roots.values()))}; exit powers off", flush=True)
+    keepers = [str(keeper) for _, keeper in places.values()]
+    where = ["nsenter", "--mount", "--target", keepers[0]] if len(keepers) == 1 else []
+    print(f"lab: the stacks are {', '.join(places)}; exit powers off", flush=True)
     subprocess.run(["setsid", "--ctty", *where, "bash", "-l"], check=False)
 
 
