@@ -283,7 +283,7 @@ refuse_while_used() {
     used=$(grep -rlsF -- "$prefix/bin/" /etc/docker /etc/containers /etc/containerd /etc/crio \
         /usr/share/containers /etc/systemd/system | head -n 1) || true
     case $used in
-        "") return ;;
+        "") refuse_while_running; return ;;
         /etc/docker/*) engine=docker ;;
         /etc/containerd/*) engine=containerd ;;
         /etc/crio/*) engine=crio ;;
@@ -293,6 +293,13 @@ refuse_while_used() {
     [ -z "$engine" ] ||
         die "$used: still names $prefix/bin: run  seccomp-shim uninstall $engine  first"
     die "$used: still names $prefix/bin (remove that entry first, then run this again)"
+}
+
+# dockerd forgets its default runtime at a restart only.
+refuse_while_running() {
+    if "$prefix/bin/seccomp-shim" status docker --json 2>/dev/null | grep -q '"in_use": true'; then
+        die "the running dockerd still starts containers by it: restart dockerd first"
+    fi
 }
 
 remove_packages() {

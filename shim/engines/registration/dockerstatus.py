@@ -75,6 +75,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "registered": ours or bool(profile),
         "entries": entries,
         "default": ours and site.config.default == RUNTIME,
+        "in_use": ours or any(info.get("DefaultRuntime") == RUNTIME for info in answered),
         "profile": profile,
         "version": release,
         "running": bool(site.daemons),
