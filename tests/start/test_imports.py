@@ -109,3 +109,13 @@ assert main({arguments!r}) == 0
     assert "run.oci.seccomp_bpf_data" in (bundle / "config.json").read_text()
     more = {"select", "_signal", "_sha256", "_sha2", "_struct", "struct", "binascii"}
     assert outside(names) <= NOTHING_TO_DO | more
+
+
+def test_an_exec_that_is_followed() -> None:
+    """What a process that joins a container waits for, and what its tracer uses besides."""
+    names = imported(
+        "import shim.start.exec, shim.start.states, shim.start.decide, shim.start.become\n"
+        "import shim.start.follow, shim.host.family, select, _signal\n"
+        "from shim.start.augment import sha256; sha256(b'')\n"
+    )
+    assert outside(names) <= NOTHING_TO_DO | INJECTION
