@@ -1,8 +1,9 @@
 """One schema for every adjustment, rendered by structlog; the start path's twin is shim.journal.
 
 A line has ``time``, ``level`` and ``event`` first, then what the event has of: ``mechanism``,
-``process`` (``exec`` for one that joined a container), ``container``, ``bundle``, ``runtime``,
-``pid``, ``profile``, ``kernel``, ``state``, ``syscall``,
+``process`` (``exec`` for one that joined a container), ``engine`` and ``file`` (whose
+configuration was changed), ``container``, ``bundle``, ``runtime``, ``pid``, ``profile``,
+``kernel``, ``state``, ``syscall``,
 ``before`` and ``after`` (the verdict for the call), ``length_before``, ``length_after`` (in
 instructions), ``sha256_before``, ``sha256_after``, ``proof``, ``verified``, ``stops``,
 ``duration_ms``, ``reason``.

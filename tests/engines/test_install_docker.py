@@ -156,6 +156,29 @@ def test_dry_run_shows_the_diff_and_changes_nothing(host: Host) -> None:
     assert state(host) == installed
 
 
+def test_json_tells_programs_the_same(host: Host) -> None:
+    """With --json there is one document: what would change, what was done, what is left."""
+    shown = json.loads(shim(host, "install docker --dry-run --json").stdout)
+    assert (shown["changed"], shown["files"], shown["dry_run"]) == (True, [FILE], True)
+    assert "done" not in shown
+    told = json.loads(shim(host, "install docker --json").stdout)
+    assert (told["diff"], told["done"]) == (shown["diff"], [])
+    assert any("docker run --runtime seccomp-shim" in step for step in told["next_steps"])
+    told = json.loads(shim(host, "uninstall docker --json").stdout)
+    assert told["changed"]
+
+
+def test_status_shows_every_engine(host: Host) -> None:
+    """Without a name, all engines are asked, and one's trouble does not hide the others."""
+    write(host, FILE, b"{")
+    done = shim(host, "status --json", code=1)
+    engines_told = {each["engine"]: each for each in json.loads(done.stdout)["engines"]}
+    assert engines_told.keys() == {"docker", "podman", "containerd", "crio"}
+    assert engines_told["docker"]["registered"] is None
+    assert "not valid JSON" in engines_told["docker"]["problems"][0]
+    assert engines_told["podman"]["registered"] is False
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_daemon_json_is_refused_untouched(host: Host, kind: str) -> None:
     """One clear line, exit code 2, and not a byte or a file changed."""
