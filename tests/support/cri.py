@@ -18,8 +18,8 @@ import grpc
 
 IMAGE = "docker.io/library/shim-test:latest"
 _NODE = 2  # NamespaceMode: the host's own network, so that no CNI plugin is needed
-_HOST_NETWORK = {1: _NODE}
-_RUNTIME_DEFAULT: Mapping[int, Any] = {1: 0}  # SecurityProfile
+HOST_NETWORK = {1: _NODE}
+RUNTIME_DEFAULT: Mapping[int, Any] = {1: 0}  # SecurityProfile
 
 
 def encode(message: Mapping[int, Any]) -> bytes:
@@ -74,13 +74,13 @@ class Runtime:
         name = f"pod-{uuid.uuid4().hex[:8]}"
         pod = {
             1: {1: name, 2: name, 3: "default"},
-            8: {1: self.cgroup, 2: {1: _HOST_NETWORK, 9: _RUNTIME_DEFAULT}},
+            8: {1: self.cgroup, 2: {1: HOST_NETWORK, 9: RUNTIME_DEFAULT}},
         }
         container = {
             1: {1: "main"},
             2: {1: IMAGE},
             3: list(command),
-            15: {2: {3: _HOST_NETWORK, 15: _RUNTIME_DEFAULT}},
+            15: {2: {3: HOST_NETWORK, 15: RUNTIME_DEFAULT}},
         }
         sandbox = _text(self.call("RunPodSandbox", {1: pod, 2: handler})[1])
         try:
@@ -106,12 +106,15 @@ def service(socket: Path, cgroup: str) -> Iterator[Runtime]:
         yield Runtime(channel, cgroup)
 
 
-def image_archive(layer: bytes) -> bytes:
-    """Give an image of one layer as ``docker save`` would, for ``ctr image import``."""
+def image_archive(layer: bytes, *stay: str) -> bytes:
+    """Give an image of one layer as ``docker save`` would, for ``ctr image import``.
+
+    The command ``stay`` (default: ``/bin/sleep 1000``) keeps a pod's sandbox alive.
+    """
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Entrypoint": ["/bin/sleep"], "Cmd": ["1000"]},
+        "config": {"Entrypoint": list(stay or ("/bin/sleep", "1000"))},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]

@@ -170,6 +170,8 @@ def _prepare(
     for part in ("shim", "hooks", "profiles", "tests/vm"):
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / part, lab / "tree" / part, ignore=unwanted)
+    (lab / "tree/tests/support").mkdir()
+    shutil.copy(CHECKOUT / "tests/support/cri.py", lab / "tree/tests/support")
     (lab / "bin").mkdir()
     shutil.copy(ready.victim, lab / "bin" / "victim")
     plan = {
@@ -219,5 +221,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--refresh", action="store_true", help="look for newer Debian packages first")
     add("--jobs", type=int, default=2, help="guests at a time (default: 2)")
     add("--cpus", type=int, default=1, help="processors of a guest (default: 1)")
-    add("--seconds", type=int, default=900, help="time limit of a guest (default: 900)")
+    add("--seconds", type=int, default=1800, help="time limit of a guest (default: 1800)")
     return parser

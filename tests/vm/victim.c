@@ -6,6 +6,7 @@
  *                         make "/ready", wait for "/go" (or "/ready-NAME", "/go-NAME"), remove both,
  *                         call the probed function ROUNDS times, check each answer; exit 42 if every
  *                         one was right, 1 if not
+ *   victim stay           wait to be killed
  *   victim sweep          make every call 0-600 with arguments all 0, then all -1, each in a child
  *                         of its own; print "number arguments outcome" for each
  */
@@ -94,6 +95,8 @@ int main(int argc, char **argv)
 {
 	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "answer"))
 		return probed(atol(argv[2]), argc == 4 ? argv[3] : "");
+	while (argc == 2 && !strcmp(argv[1], "stay"))
+		pause();
 	if (argc == 2 && !strcmp(argv[1], "sweep"))
 		return sweep();
 	return 2;
