@@ -1,0 +1,164 @@
+#!/usr/bin/python
+"""Seccomp profiles patched, or as they were."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: seccomp_shim_profile
+short_description: Let seccomp profiles allow what a newer kernel makes processes call
+description:
+  - Adds one rule to seccomp profiles that deny by default what the kernel itself makes processes
+    call (uretprobe, uprobe). All else in the file stays byte for byte, owner, mode and attributes
+    are kept, and what was there is kept as a backup under /var/lib/seccomp-shim.
+  - Knows Docker profiles, OCI C(linux.seccomp) and C(config.json), SeccompProfile resources and
+    JSON in YAML such as ConfigMaps have.
+  - A profile that denies a call by name is left alone, as somebody wanted that.
+options:
+  state:
+    description:
+      - C(patched) allows the calls.
+      - C(rolled_back) makes the files what they were before. A file that somebody has changed since
+        is left alone, and the task fails.
+    type: str
+    choices: [patched, rolled_back]
+    default: patched
+  path:
+    description:
+      - Profiles, or folders of profiles.
+      - Exactly one of O(path), O(all) and O(run) must be given.
+    type: list
+    elements: path
+    default: []
+  all:
+    description:
+      - Every profile of the host that engines use or that lies where they look; with
+        O(state=rolled_back), every file that was ever patched.
+    type: bool
+    default: false
+  run:
+    description: With O(state=rolled_back), take back the run with this id alone.
+    type: str
+    default: ""
+  when:
+    description:
+      - C(present) adds the calls that this kernel has, C(needed) only those that it lets profiles
+        deny, C(always) does not look at the kernel.
+    type: str
+    choices: [present, needed, always]
+    default: present
+  override_deny:
+    description: Allow also what a profile denies by name.
+    type: bool
+    default: false
+  force:
+    description: With O(state=rolled_back), overwrite what somebody has changed since.
+    type: bool
+    default: false
+  payload:
+    description: Set by the action plugin.
+    type: str
+  payload_file:
+    description: Set by the action plugin.
+    type: path
+requirements:
+  - Python 3.11 or newer on the host (another one than Ansible's own is looked for in /usr/bin)
+author:
+  - The seccomp-shim authors
+"""
+
+EXAMPLES = r"""
+- name: Patch every profile of the host
+  seccomp_shim.host.seccomp_shim_profile:
+    all: true
+  become: true
+
+- name: Patch one profile
+  seccomp_shim.host.seccomp_shim_profile:
+    path: /etc/docker/seccomp.json
+  become: true
+
+- name: Take all of it back
+  seccomp_shim.host.seccomp_shim_profile:
+    state: rolled_back
+    all: true
+  become: true
+"""
+
+RETURN = r"""
+run:
+  description: The id of the run, for C(run) and for C(seccomp-shim rollback) on the host.
+  returned: when files were changed
+  type: str
+files:
+  description: >-
+    Each file that was changed or not, as C(file), C(result) (patched, rolled back, left alone,
+    skipped, failed) and C(reason). Files with nothing to do are not listed.
+  returned: always
+  type: list
+  elements: dict
+problems:
+  description: What kept the state from being reached, a line each.
+  returned: always
+  type: list
+  elements: str
+notes:
+  description: What could not be looked at, and earlier runs that were killed.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.seccomp_shim.host.plugins.module_utils import onhost
+
+
+def main():
+    """Ask and answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "choices": ["patched", "rolled_back"],
+                "default": "patched",
+            },
+            "path": {"type": "list", "elements": "path", "default": []},
+            "all": {"type": "bool", "default": False},
+            "run": {"type": "str", "default": ""},
+            "when": {
+                "type": "str",
+                "choices": ["present", "needed", "always"],
+                "default": "present",
+            },
+            "override_deny": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            **onhost.ARGUMENTS,
+        },
+        supports_check_mode=True,
+    )
+    answer = onhost.ask(module, _question(module, module.params))
+    answer.update(onhost.shown(module, answer))
+    if answer["problems"]:
+        module.fail_json(msg=onhost.summary(answer["problems"]), **answer)
+    module.exit_json(**answer)
+
+
+def _question(module, given):
+    """Put what was asked for in words."""
+    if sum(bool(given[key]) for key in ("path", "all", "run")) != 1:
+        module.fail_json(msg="exactly one of path, all and run must be given")
+    common = {"paths": given["path"], "check": module.check_mode, "diff": module._diff}
+    if given["state"] == "rolled_back":
+        return {"do": "rolled_back", "run_id": given["run"], "force": given["force"], **common}
+    if given["run"]:
+        module.fail_json(msg="run goes with state: rolled_back")
+    return {
+        "do": "patched",
+        "everything": given["all"],
+        "when": given["when"],
+        "override_deny": given["override_deny"],
+        **common,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Profiles brought into a wanted state: patched, or as they were before us; doing it twice is once.
+
+What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", "reason"}],
+"problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled back`` (with
+``check``: would be), ``left alone``, ``skipped`` or ``failed``; files without anything to do are
+not listed. ``problems`` are what kept the wanted state from being reached.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from shim import audit, files
+from shim.catalog import kernel_injected
+from shim.errors import ShimError
+from shim.fleet import facts, runs, state
+from shim.fleet.change import Plan, patching, run, taking_back
+from shim.fleet.commit import Change
+from shim.fleet.find import File, Survey, survey
+from shim.fleet.judge import Options
+from shim.fleet.root import Root
+from shim.fleet.state import State, checksum
+from shim.profile.diff import unified
+from shim.profile.document import MAX_BYTES
+
+_LOCK_SECONDS = 60
+
+
+def patched(
+    paths: Sequence[str],
+    *,
+    everything: bool,
+    when: str,
+    override_deny: bool,
+    check: bool,
+    diff: bool,
+) -> dict[str, Any]:
+    """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
+
+    A profile that may not be changed is a problem where it was named.
+    """
+    known = {} if when == "always" else facts.states()
+    options = Options(list(kernel_injected().values()), known, when, override_deny)
+    paths = [os.path.realpath(path) for path in paths]
+    found = survey(Root(), paths, options)
+    answer = _answer([f"{path}: {why}" for path, why in found.notes])
+    if not everything:
+        for path in paths:
+            answer["problems"] += _unusable(path, found)
+        found = Survey(found.found, [each for each in found.files if _among(each, paths)], [])
+    plan = patching(found)
+    _refused(answer, plan, named=not everything)
+    answer["files"] += _left_alone(found, plan)
+    _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
+    return answer
+
+
+def rolled_back(
+    paths: Sequence[str], *, run_id: str, force: bool, check: bool, diff: bool
+) -> dict[str, Any]:
+    """Take back what our runs did to ``paths``, or to all files; with ``run_id``, that run alone.
+
+    Without ``run_id`` a file becomes what it was before the first of our patches that follow each
+    other without somebody else's change in between.
+    """
+    answer = _answer([])
+    folder = state.folder()
+    if not os.path.isdir(folder):
+        return answer
+    with _opened(folder) as opened:
+        _settle(answer, opened)
+        paths = [os.path.realpath(path) for path in paths]
+        if run_id:
+            plan = taking_back(opened, run_id, paths, force=force)
+        else:
+            plan = _undoing(opened, paths, force=force)
+        _refused(answer, plan, named=True)
+        _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
+    return answer
+
+
+def _answer(notes: list[str]) -> dict[str, Any]:
+    lists: dict[str, Any] = {"files": [], "problems": [], "notes": notes}
+    return {"changed": False, "run": "", "diff": "", **lists}
+
+
+def _unusable(path: str, found: Survey) -> Iterator[str]:
+    """Say why a named path has no profile that could be patched."""
+    if not os.path.lexists(path):
+        yield f"{path}: there is no such file"
+        return
+    inside = [each for each in found.found if _is_in(each.file, path)]
+    yield from (f"{each.file}: {each.reason}" for each in inside if each.state == "invalid")
+    if not inside and not os.path.isdir(path):
+        yield f"{path}: holds no seccomp profile"
+
+
+def _left_alone(found: Survey, plan: Plan) -> Iterator[dict[str, str]]:
+    """Tell of profiles that deny a call and are not changed, and why."""
+    through = {each.path for each in plan.changes} | {shown for shown, _ in plan.refused}
+    shown = {each.shown for each in found.files if {each.real, each.shown}.isdisjoint(through)}
+    for each in found.found:
+        why = next((one.reason for one in each.findings if one.verdict != "allows"), "")
+        if each.file in shown and why and each.state != "allows":
+            name = f"{each.file} ({each.profile})" if each.profile else each.file
+            yield _told(name, "left alone", why)
+
+
+def _among(file: File, paths: Sequence[str]) -> bool:
+    return any(_is_in(file.real, path) for path in paths)
+
+
+def _is_in(file: str, path: str) -> bool:
+    return os.path.commonpath([os.path.realpath(file), path]) == path
+
+
+def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
+    """Plan to make files what they were before our patches."""
+    patches: dict[str, list[runs.Entry]] = {}
+    of: list[str] = []
+    for each in runs.listed(opened):
+        if each.kind != "patch":
+            continue
+        for entry in each.entries.values():
+            if entry.state != "old" and (not paths or any(_is_in(entry.file, p) for p in paths)):
+                patches.setdefault(entry.file, []).append(entry)
+                of.append(each.id)
+    plan = Plan("rollback", ",".join(dict.fromkeys(of)), [], {}, {}, [])
+    for file, entries in patches.items():
+        try:
+            _undo(plan, opened, entries, force)
+        except (ShimError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            plan.refused.append((file, str(reason)))
+    return plan
+
+
+def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool) -> None:
+    file = entries[-1].file
+    now = checksum(files.read(file, MAX_BYTES))
+    known = {each.before for each in entries} | {each.after for each in entries}
+    if now not in known and not force:
+        raise ShimError("changed since (force overwrites it)")
+    was = now if now in known else entries[-1].after
+    for entry in reversed(entries):
+        if entry.after == was:
+            was = entry.before
+    if was != now:
+        plan.contents[was] = opened.kept(was)
+        plan.changes.append(Change(file, now, was))
+
+
+def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:
+    for file, reason in plan.refused:
+        answer["files"].append({"file": file, "result": "left alone", "reason": reason})
+        if named:
+            answer["problems"].append(f"{file}: {reason}")
+
+
+def _carry_out(
+    answer: dict[str, Any],
+    plan: Plan,
+    done: str,
+    *,
+    check: bool,
+    diff: bool,
+    opened: Callable[[], State | None],
+) -> None:
+    if diff:
+        answer["diff"] = "".join(_diffs(plan))
+    answer["changed"] = bool(plan.changes)
+    if check or not plan.changes:
+        what = f"would be {done}"
+        answer["files"] += [_told(each.path, what, "") for each in plan.changes]
+        return
+    if (have := opened()) is not None:
+        _make(answer, plan, have, done)
+        return
+    with _opened(state.folder()) as have:
+        _settle(answer, have)
+        _make(answer, plan, have, done)
+
+
+def _make(answer: dict[str, Any], plan: Plan, opened: State, done: str) -> None:
+    _make_log_folder()
+    outcome = run(plan, opened, lambda _: None)
+    answer["run"] = outcome.run
+    answer["changed"] = outcome.count("done") > 0
+    for each in outcome.results:
+        what = done if each.what == "done" else each.what
+        answer["files"].append(_told(each.change.path, what, each.reason))
+        if each.what != "done":
+            answer["problems"].append(f"{each.change.path}: {each.reason}")
+
+
+def _told(file: str, result: str, reason: str) -> dict[str, str]:
+    return {"file": file, "result": result, "reason": reason}
+
+
+def _diffs(plan: Plan) -> Iterator[str]:
+    for change in plan.changes:
+        before = files.read(change.path, MAX_BYTES).decode("utf-8", "replace")
+        after = plan.contents[change.after].decode("utf-8", "replace")
+        yield unified(before, after, change.path)
+
+
+def _make_log_folder() -> None:
+    """Make the folder of the log where install.sh has not been: a log is what a change needs."""
+    folder = os.path.dirname(audit.path())
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o750)
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[State]:
+    """Open the state as soon as nobody else has it."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            opening = state.opened(folder)
+            opened = opening.__enter__()
+            break
+        except ShimError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    try:
+        yield opened
+    finally:
+        opening.__exit__(None, None, None)
+
+
+def _settle(answer: dict[str, Any], opened: State) -> None:
+    """Find out what killed runs left half done."""
+    for each in runs.recover(opened):
+        found = [entry.state for entry in each.entries.values()]
+        counts = (f"{found.count(what)} {what}" for what in ("new", "old", "changed"))
+        answer["notes"].append(f"run {each.id} was killed, of its files are {', '.join(counts)}")
