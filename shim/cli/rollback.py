@@ -30,7 +30,7 @@ are in ~/.local/state/seccomp-shim.
 examples:
   seccomp-shim rollback --list
   seccomp-shim rollback --last --dry-run
-  seccomp-shim rollback --id 20261123T1555
+  seccomp-shim rollback --id 17
   seccomp-shim rollback /etc/docker/seccomp.json
 
 exit codes: 0 done or nothing to do, 1 files were left alone, 2 error."""
@@ -48,7 +48,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("files", nargs="*", metavar="FILE", help="take back only these files")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--last", action="store_true", help="take back the last run")
-    which.add_argument("--id", default="", metavar="ID", help="take back this run")
+    which.add_argument(
+        "--id", default="", metavar="ID", help="take back this run: its id, or its number"
+    )
     which.add_argument("--list", action="store_true", help="list the runs, change nothing")
     parser.add_argument(
         "--force", action="store_true", help="also overwrite what was changed since the run"

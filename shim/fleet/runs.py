@@ -10,6 +10,7 @@ files themselves.
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -52,14 +53,19 @@ class Journal:
 
     def __init__(self, state: State, kind: str, of: str = "", files: int = 0) -> None:
         now = timestamp()
-        compact = now[:19].replace("-", "").replace(":", "")
-        self.id = f"{compact}-{os.urandom(3).hex()}"
+        # Numbered, for clocks are set back.
+        number = max((_number(name) for name in _names(state)), default=0) + 1
+        self.id = f"{number:05}-{now[:19].replace('-', '').replace(':', '')}"
         self.path = os.path.join(state.runs, f"{self.id}.jsonl")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self.fd = os.open(self.path, flags, 0o600)
         head = {"run": self.id, "time": now, "kind": kind, "of": of, "files": files}
-        self._append([{**head, "version": __version__}])
-        sync_folder(state.runs)
+        try:
+            self._append([{**head, "version": __version__}])
+            sync_folder(state.runs)
+        except BaseException:
+            os.close(self.fd)
+            raise
 
     def intend(self, entries: Iterable[tuple[int, str, str, str, str]]) -> None:
         """Note what will be done: number, file, checksums before and after, path of the draft."""
@@ -72,8 +78,10 @@ class Journal:
 
     def end(self, how: str) -> None:
         """Note that the run is over."""
-        self._append([{"end": how, "time": timestamp()}])
-        os.close(self.fd)
+        try:
+            self._append([{"end": how, "time": timestamp()}])
+        finally:
+            os.close(self.fd)
 
     def _append(self, lines: Iterable[dict[str, Any]]) -> None:
         _append(self.fd, self.path, lines)
@@ -81,17 +89,16 @@ class Journal:
 
 def listed(state: State) -> list[Run]:
     """Give all runs, the oldest first."""
-    names = sorted(name for name in os.listdir(state.runs) if name.endswith(".jsonl"))
+    names = sorted(_names(state), key=_number)
     return [_read(os.path.join(state.runs, name)) for name in names]
 
 
 def found(state: State, run_id: str) -> Run:
-    """Give the run with this id, or the one whose id begins so. ShimError: there is none."""
-    matching = [run for run in listed(state) if run.id.startswith(run_id)]
-    if len(matching) != 1:
-        what = "several runs begin so" if matching else "no such run"
-        raise ShimError(what, subject=run_id, hint="rollback --list shows them")
-    return matching[0]
+    """Give the run with this id, or the number it begins with. ShimError: there is none."""
+    for run in listed(state):
+        if run_id == run.id or (run_id.isdecimal() and int(run_id) == _number(run.id)):
+            return run
+    raise ShimError("no such run", subject=run_id, hint="rollback --list shows them")
 
 
 def recover(state: State) -> list[Run]:
@@ -141,6 +148,15 @@ def sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _names(state: State) -> list[str]:
+    """Give the journals; what others have put into the folder is none."""
+    return [each for each in os.listdir(state.runs) if re.fullmatch(r"\d+-\w+\.jsonl", each)]
+
+
+def _number(name: str) -> int:
+    return int(name.partition("-")[0])
 
 
 def _append(fd: int, path: str, lines: Iterable[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """The smallest edit that lets a profile allow the calls it has never heard of."""
 
 from collections.abc import Collection, Iterable, Mapping
-from copy import deepcopy
+from copy import copy
 from typing import NamedTuple
 
 from shim.catalog import Syscall
@@ -84,13 +84,18 @@ def plan(
 
 
 def amended(tree: dict[str, object], edits: Iterable[Edit]) -> dict[str, object]:
-    """Give a copy of ``tree`` with ``edits`` made in it."""
-    tree = deepcopy(tree)
+    """Give a copy of ``tree`` with ``edits`` made in it; what they do not touch is shared."""
+    tree = dict(tree)
     for edit in edits:
         *path, last = edit.pointer.split("/")[1:]
         where: object = tree
         for key in path:
-            where = where[int(key)] if isinstance(where, list) else where[key]  # type: ignore[index]
+            inner: object
+            if isinstance(where, list):
+                inner = where[int(key)] = copy(where[int(key)])
+            else:
+                inner = where[key] = copy(where[key])  # type: ignore[index]
+            where = inner
         if isinstance(where, dict):
             where[last] = edit.value
         elif isinstance(where, list) and edit.op == "add":
