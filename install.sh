@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<EOF
-usage: sudo ./install.sh [--prefix DIR] [--no-demo]
+usage: sudo ./install.sh [--prefix DIR] [--no-demo | --dry-run]
        sudo ./install.sh --uninstall [--purge] [--prefix DIR]
 
 Installs seccomp-shim from this folder, then shows it at work (seccomp-shim demo).
@@ -12,6 +12,7 @@ Run it again to upgrade; where nothing has changed it does nothing.
 
   --prefix DIR   where the program goes (default /opt/seccomp-shim): a folder of its own
   --no-demo      do not run the demo at the end
+  --dry-run      only tell whether anything would be installed
   --uninstall    remove the program, the system packages that installing it brought and that
                  nothing else needs, and the settings if you never edited them; the log of
                  adjustments and edited settings stay
@@ -271,6 +272,16 @@ install_all() {
     drop_old_versions
 }
 
+# Tell what install_all would do; system packages that are missing are told by install_all itself.
+tell_plan() {
+    if python=$(find_python) && version=$prefix/versions/$(version_name) &&
+        [ -e "$version/complete" ] && [ "$(readlink -e "$prefix/current")" = "$version" ]; then
+        say "seccomp-shim in $prefix is up to date"
+    else
+        say "seccomp-shim would be installed into $prefix"
+    fi
+}
+
 # --- removing --------------------------------------------------------------------------------
 
 # Engines that still name our executables would fail to start containers.
@@ -374,6 +385,7 @@ here=$(cd -- "$(dirname -- "$0")" && pwd -P)
 prefix=/opt/seccomp-shim
 link=/usr/local/bin/seccomp-shim
 demo=yes
+dry_run=no
 purge=no
 action=install
 building=
@@ -388,6 +400,7 @@ while [ $# -gt 0 ]; do
             ;;
         --prefix=*) prefix=${1#--prefix=} ;;
         --no-demo) demo=no ;;
+        --dry-run) dry_run=yes ;;
         --uninstall) action=uninstall ;;
         --purge) purge=yes ;;
         --python)
@@ -404,6 +417,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
+[ "$dry_run" = no ] || [ "$action" = install ] || die "--dry-run does not go with --uninstall"
 case $prefix in
     / | *[!A-Za-z0-9._/+-]* | */../* | */..) die "--prefix $prefix: not a usable folder name" ;;
     /*) prefix=${prefix%/} ;;
@@ -419,6 +433,10 @@ trap 'exit 143' TERM HUP
 
 if [ "$action" = uninstall ]; then
     uninstall_all
+    exit 0
+fi
+if [ "$dry_run" = yes ]; then
+    tell_plan
     exit 0
 fi
 install_all
