@@ -3,13 +3,11 @@
 from shim import abi
 from shim.errors import ShimError
 from shim.filter import bpf, emulate, prefix
+from shim.start.decide import LeftAlone
+from shim.start.digest import sha256
 
 LETTING = (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG)
 _SUPERVISED = (abi.SECCOMP_RET_TRACE, abi.SECCOMP_RET_USER_NOTIF)
-
-
-class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
-    """There is nothing to do; the message says why."""
 
 
 def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, object]]":
@@ -87,16 +85,3 @@ def _prove(
                 emulate.verdict(longer, other, arch) != emulate.verdict(insns, other, arch)
             ):
                 raise ShimError(f"the longer filter changes call {other:#x} of {arch:#x} too")
-
-
-def sha256(data: bytes) -> str:
-    """Give the SHA-256 of ``data`` in hexadecimal, without hashlib (it loads all of OpenSSL)."""
-    try:
-        from _sha2 import sha256 as new  # CPython 3.12
-    except ImportError:
-        try:
-            from _sha256 import sha256 as new  # CPython 3.11
-        except ImportError:
-            from hashlib import sha256 as new
-    digest: str = new(data).hexdigest()
-    return digest

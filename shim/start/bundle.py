@@ -6,7 +6,7 @@ Pure but for the program that crun is given, which is kept in a folder of ours.
 from shim.errors import ShimError
 from shim.profile.says import says
 from shim.start import splice
-from shim.start.decide import RAW_BPF, needing, parse_config
+from shim.start.decide import RAW_BPF, LeftAlone, needing, parse_config
 from shim.startjson import dumps
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def _programmed(
     config: "dict[str, object]", text: str, calls: "dict[str, int]", runtime: "Runtime"
 ) -> Change:
     """Give crun the finished program; where that does not go, leave it to the hook."""
-    from shim.start.augment import LeftAlone, sha256
+    from shim.start.digest import sha256
     from shim.start.rawbpf import program, unfit
 
     reason = unfit(config, runtime)

@@ -11,6 +11,10 @@ from shim.startjson import loads
 RAW_BPF = "run.oci.seccomp_bpf_data"
 
 
+class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
+    """There is nothing to do; the message says why."""
+
+
 def read_config(bundle: str) -> "dict[str, object]":
     """Read ``bundle``'s config.json; ShimError says why it cannot be believed."""
     path = os.path.join(bundle, "config.json")

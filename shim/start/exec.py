@@ -87,7 +87,8 @@ class Exec(Start):
     def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
         """Make the program longer that crun has kept in ``path``, if that is needed."""
         from shim.start import states
-        from shim.start.augment import LeftAlone, augment
+        from shim.start.augment import augment
+        from shim.start.decide import LeftAlone
 
         old = states.crun_filter(path)
         if not old:
@@ -179,7 +180,7 @@ class _Tracer:
         from shim.host.tracee import EndedError
 
         # The runtime starts beside us: what is imported now costs it nothing.
-        from shim.start.augment import LeftAlone
+        from shim.start.decide import LeftAlone
         from shim.start.follow import follow
 
         try:

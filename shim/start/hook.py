@@ -192,7 +192,7 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
     _signal.alarm(_FOLLOW_SECONDS)
     answer("seized")
     # From here on the runtime goes on beside us: what is imported now costs the container nothing.
-    from shim.start.augment import LeftAlone
+    from shim.start.decide import LeftAlone
     from shim.start.follow import follow
 
     try:

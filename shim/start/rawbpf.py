@@ -11,8 +11,7 @@ import stat
 
 from shim import abi
 from shim.errors import ShimError
-from shim.filter import bpf
-from shim.start.augment import augment, sha256
+from shim.start.digest import sha256
 from shim.startjson import dumps
 
 TYPE_CHECKING = False
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
 _SINCE = "0.18"
 _ROOTS = "/run/seccomp-shim"
-_LIMIT = 8 * 4096
+# A file is the SHA-256 of the program, in hexadecimal, and the program.
+_HEAD = 64
+_LIMIT = _HEAD + 8 * abi.BPF_MAXINSNS
 _KEEP = 200
 # With these crun does something with a profile that a program cannot stand for.
 _ANNOTATIONS = (
@@ -71,6 +72,7 @@ def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str
         from shim.filter.compile import build
         from shim.filter.prove import difference
         from shim.host.libseccomp import system_libseccomp
+        from shim.start.augment import augment
     except ImportError as error:
         raise ShimError(f"cannot compile a filter: {error}") from None
     rules = seccomp.get("syscalls") or []
@@ -138,6 +140,7 @@ def _is_roots(path: str) -> bool:
 
 
 def _read(folder: int, key: str) -> bytes:
+    """Give the program kept as ``key``, empty if there is none that is whole and ours."""
     try:
         fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except OSError:
@@ -149,15 +152,13 @@ def _read(folder: int, key: str) -> bytes:
         data = os.read(fd, _LIMIT + 1)
     finally:
         os.close(fd)
-    try:
-        bpf.check(bpf.decode(data))
-    except ShimError:
-        return b""
-    return data
+    program = data[_HEAD:]
+    return program if program and data[:_HEAD] == sha256(program).encode() else b""
 
 
-def _write(folder: int, key: str, data: bytes) -> None:
+def _write(folder: int, key: str, program: bytes) -> None:
     """Keep a program; where that does not go, the next start compiles it again."""
+    data = sha256(program).encode() + program
     draft = f".{key}.{os.getpid()}"
     try:
         names = os.listdir(folder)

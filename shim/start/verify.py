@@ -10,7 +10,8 @@ import time
 from shim import abi, journal
 from shim.errors import ShimError
 from shim.filter import bpf
-from shim.start.augment import LETTING, sha256, verdict_before
+from shim.start.augment import LETTING, verdict_before
+from shim.start.digest import sha256
 from shim.start.hook import Start, parse
 from shim.start.needed import needed_calls
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from shim import abi
 from shim.filter import bpf, emulate
 from shim.filter.prove import difference
-from shim.start.augment import LeftAlone, augment, sha256
+from shim.start.augment import augment
+from shim.start.decide import LeftAlone
+from shim.start.digest import sha256
 
 LD_ARCH = (0x20, 0, 0, 4)
 LD_NR = (0x20, 0, 0, 0)

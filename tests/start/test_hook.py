@@ -16,7 +16,7 @@ from shim.engines import oci
 from shim.errors import ShimError
 from shim.filter.prove import difference
 from shim.host.tracee import installed_filters
-from shim.start.augment import sha256
+from shim.start.digest import sha256
 from support import need
 from support.containers import (
     CANARY,

@@ -77,7 +77,7 @@ def test_a_start_that_is_adjusted() -> None:
     """Everything that the tracer uses besides."""
     names = imported(
         "import shim.start.hook, shim.start.decide, shim.start.follow, select, _signal\n"
-        "from shim.start.augment import sha256; sha256(b'')\n"
+        "from shim.start.digest import sha256; sha256(b'')\n"
     )
     assert outside(names) <= NOTHING_TO_DO | INJECTION
 
@@ -99,8 +99,7 @@ def test_a_start_through_the_wrapper(tmp_path: Path) -> None:
     code = f"""
 import shim.start.rawbpf
 def program(*_):
-    from shim.start.augment import sha256
-    return b"", not sha256(b"")
+    return b"program", True
 shim.start.rawbpf.program = program
 from shim.start.runtime import main
 assert main({arguments!r}) == 0
@@ -116,6 +115,6 @@ def test_an_exec_that_is_followed() -> None:
     names = imported(
         "import shim.start.exec, shim.start.states, shim.start.decide, shim.start.become\n"
         "import shim.start.follow, shim.host.family, select, _signal\n"
-        "from shim.start.augment import sha256; sha256(b'')\n"
+        "from shim.start.digest import sha256; sha256(b'')\n"
     )
     assert outside(names) <= NOTHING_TO_DO | INJECTION

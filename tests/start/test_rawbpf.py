@@ -13,7 +13,7 @@ from shim.filter.prove import difference
 from shim.host.libseccomp import system_libseccomp
 from shim.host.runtime import Runtime
 from shim.start import rawbpf
-from shim.start.augment import LeftAlone
+from shim.start.decide import LeftAlone
 from support import need
 from support.containers import CANARY, profile
 

@@ -16,7 +16,7 @@ import pytest
 from shim.engines import oci
 from shim.filter.prove import difference
 from shim.host.tracee import installed_filters
-from shim.start.augment import sha256
+from shim.start.digest import sha256
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
 from support.joined import Joiner, code, outcomes

@@ -14,7 +14,7 @@ from shim.engines import hookfile
 from shim.filter import bpf
 from shim.filter.bpf import RET_K
 from shim.filter.prefix import allow
-from shim.start.augment import sha256
+from shim.start.digest import sha256
 from shim.start.verify import CannotTell, opinion
 from support import need
 from support.containers import CANARY, OTHER_CANARY, Lab, profile, supported
