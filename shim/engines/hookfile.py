@@ -1,6 +1,7 @@
 """Make the executables that engines call from their templates in hooks/."""
 
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,9 @@ def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> P
         "@DEPENDENCIES@": _dependencies(),
         "@BIN@": str(target.resolve().parent),
     }.items():
+        if not re.fullmatch(r"[\w./+-]*", value, re.ASCII):
+            hint = "letters, digits and ._/+- only"
+            raise ShimError("root's hook cannot name this path", subject=value, hint=hint)
         text = text.replace(place, value)
     target.write_text(text, encoding="utf-8")
     target.chmod(0o755)

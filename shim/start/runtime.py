@@ -75,7 +75,10 @@ class Wrapped(Start):
         self.real = real
         self.settings = settings
         bundle = os.path.abspath(line.options.get("bundle", "."))
-        self.document = os.path.join(bundle, line.options.get("config", "config.json"))
+        # crun looks for another file from where it is called, not from the bundle.
+        other = line.options.get("config", "config.json")
+        inside = other == "config.json"
+        self.document = os.path.join(bundle, other) if inside else os.path.abspath(other)
         self.facts = {
             "mechanism": "",
             "container": line.container(),

@@ -233,6 +233,27 @@ def test_a_runtime_that_knows_the_name_gets_the_name(
         assert len(after["hooks"]["createRuntime"]) == 1
 
 
+def test_crun_may_be_given_another_config(crun: WrappedLab) -> None:
+    """The file that ``--config`` names is the one that is changed, wherever it is."""
+    folder = crun.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    other = crun.folder / "other.json"
+    (folder / "config.json").rename(other)
+    name = f"shim-other-{os.getpid()}"
+    options = ["run", "-f", "other.json", "--bundle", str(folder), name]
+    done = subprocess.run(
+        oci.command(crun.runtime, *options),
+        input="\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=crun.folder,
+    )
+    assert done.stdout == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n", done.stderr
+    assert list(folder.glob("*.json")) == []
+
+
 # --- what is left alone, and what a bundle can do -----------------------------------------------
 
 
