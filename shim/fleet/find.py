@@ -73,7 +73,7 @@ def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
             continue
         verdict = verdicts[name]
         if not verdict.profiles:
-            if not uses and not place.named and not _like_profile(contents.data[name]):
+            if not (uses or place.named or place.own or _like_profile(contents.data[name])):
                 continue
             reason = _without(verdict.error, contents.first[name])
             found.append(Found(where, "", "", "invalid", reason, uses, (), "invalid"))

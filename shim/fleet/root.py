@@ -108,8 +108,8 @@ class Root:
                 if entry.is_symlink():
                     try:
                         is_folder = os.path.isdir(self.real(path))
-                    except ShimError:
-                        continue
+                    except ShimError:  # a loop, which whoever reads the file will meet
+                        is_folder = False
                 else:
                     is_folder = entry.is_dir(follow_symlinks=False)
                 if not is_folder:

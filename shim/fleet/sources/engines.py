@@ -65,7 +65,7 @@ def _toml(look: Look, path: str, who: str) -> None:
     for key, value in _profiles(tree):
         if value in _NOT_PATHS:
             continue
-        line = line_of(text, rf"^\s*{key}\s*=")
+        line = line_of(text, rf"^[ \t]*{key}[ \t]*=")
         file = os.path.join(_KUBELET, value.removeprefix("localhost/"))
         look.used(file, who, f"{path}:{line}")
 
