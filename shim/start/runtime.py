@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from shim.start.bundle import Change
     from shim.start.handover import Tracer
 
-GO, REFUSED = 0, 4
+GO, REFUSED, EXEC = 0, 4, 6
 _LIMIT = 16 << 20
 _HOOK_SECONDS = 60
 
 
-def main(argv: "list[str]") -> int:
+def main(argv: "list[str]", becoming: bool) -> int:
     """Prepare one start: GO for the real runtime to be executed, REFUSED when that was said.
 
+    With ``becoming`` this process is going to be the real runtime: what an exec needs. EXEC asks
+    for that, where the shell part could not tell that it is one.
     ``argv`` is the folder of our executables, the real runtime, the settings' path, the canary
     asked for (0: none), and the runtime's own command line. With ``settings`` and the settings'
     path alone they are printed for the shell part.
@@ -54,6 +56,8 @@ def main(argv: "list[str]") -> int:
         if not calls:
             _note_idle()
         if line.verb == "exec":
+            if not becoming:
+                return EXEC
             _exec(real, words, line, settings, calls)
         elif line.verb in ("create", "run"):
             start.arrange(calls, reason, folder, _options(path, number))

@@ -102,7 +102,7 @@ def program(*_):
     return b"program", True
 shim.start.rawbpf.program = program
 from shim.start.runtime import main
-assert main({arguments!r}) == 0
+assert main({arguments!r}, False) == 0
 """
     names = imported(code)
     assert "run.oci.seccomp_bpf_data" in (bundle / "config.json").read_text()

@@ -97,6 +97,24 @@ def test_exec_becomes_the_runtime_by_way_of_the_interpreter(recorder: Recorder) 
     assert recorder.interpreted()
 
 
+@pytest.mark.parametrize("verb", ["create", "exec", "state"])
+def test_an_option_that_nobody_knows_does_no_harm(tmp_path: Path, verb: str) -> None:
+    """The runtime is executed once, by the process that was called, with all that it was given."""
+    need.root()
+    recorder = Recorder(tmp_path)
+    hookfile.render(Path(recorder.wrapper), name="seccomp-shim-runtime")
+    apart(Path(recorder.wrapper), recorder.cache)
+    script(Path(recorder.real), 'echo $$ "$@"; cat')
+    (tmp_path / "config.json").write_text("{}")
+    args = ["--no-such-option", verb, "run"]
+    command = [recorder.wrapper, "--config", "/none", "--real-runtime", recorder.real, *args]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        output, _ = process.communicate("what is on standard input\n")
+    assert output == f"{process.pid} {' '.join(args)}\nwhat is on standard input\n"
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 42, 127])
 def test_the_exit_status_is_the_runtimes_own(recorder: Recorder, code: int) -> None:
     """Whatever the runtime ends with is what the engine sees, with and without a look."""
