@@ -23,14 +23,14 @@ def run(cell: Cell, variant: str) -> Outcome:
     """Start a containerd, and visit a container."""
     way, what = variant.split("-")
     ours = way == "runtime"
-    cell.install()
     ways: tuple[str, ...] = WAYS if ours else WAYS[:2]
     if what == "pods":
         engine: Containerd = Pods(cell, "seccomp-shim" if ours else "")
         if ours:
-            cell.verb("install", "containerd", "--config", f"{engine.inside}/config.toml")
+            cell.install("containerd", "--config", f"{engine.inside}/config.toml")
         ways = tuple(each for each in ways if each != "exec -it")
     else:
+        cell.install()
         binary = f"{BIN}/seccomp-shim-{what}" if ours else f"/usr/bin/{what}"
         engine = Containerd(cell, "--runc-binary", binary)
     with engine:

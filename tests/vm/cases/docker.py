@@ -20,7 +20,6 @@ def run(cell: Cell, way: str) -> Outcome:
     """Visit a container of a daemon that has us registered, but for the control."""
     engine = ENGINES.get(way, Docker)(cell)
     if way != "control":
-        cell.install()
-        cell.verb("install", "docker", *(["--default"] if way == "default" else []))
+        cell.install("docker", *(["--default"] if way == "default" else []))
     lives = way != "control" or not cell.kills
     return visit(engine, OPTIONS.get(way, []), lives=lives, ways=FEWER.get(way, WAYS))

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shutil
 import subprocess
 import time
 import traceback
@@ -10,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECONDS = 90  # for any one program; under emulation a container takes two
+SECONDS = 180  # for any one program; under emulation a container takes two to ten
 PYTHON = "/usr/bin/python3"
 TREE = "/run/lab/tree"
 BIN = "/opt/seccomp-shim/bin"
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 ORDINARY_USER = "65534:65534"
+
+
+_installed: dict[Path, tuple[str, ...]] = {}
 
 
 @dataclass
@@ -89,14 +91,6 @@ class Cell:
             raise RuntimeError(f"seccomp-shim {args}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def forget(self, *places: str) -> None:
-        """Remove these files and folders of the stack."""
-        for place in places:
-            path = self.root / place
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-
     def hook(self) -> str:
         """Put the hook into the stack, as the installation would, and give its path there."""
         text = (self.root / TREE[1:] / "hooks/seccomp-shim-hook").read_text()
@@ -105,14 +99,20 @@ class Cell:
         path.chmod(0o755)
         return "/run/lab/seccomp-shim-hook"
 
-    def install(self) -> None:
-        """Put all executables into the stack, as the installation would, and no settings."""
+    def install(self, *engine: str) -> None:
+        """Put all executables into the stack, as the installation would, and no settings.
+
+        ``engine`` is what ``seccomp-shim install`` is given then, unless that was the last thing.
+        """
         if not (self.root / BIN[1:]).exists():
             (self.root / BIN[1:]).mkdir(parents=True)
             code = "from pathlib import Path; from shim.engines import hookfile; "
             done = self.run(self.python(f"{code} hookfile.render_all(Path({BIN!r}))"))
             if done.returncode:
                 raise RuntimeError(done.stderr)
+        if engine and _installed.get(self.root) != engine:
+            self.verb("install", *engine)
+            _installed[self.root] = engine
 
     def new_log(self) -> list[dict[str, Any]]:
         """Give the audit lines written since the last look, and start the log anew."""

@@ -48,7 +48,7 @@ def _container(runtime: cri.Runtime, name: str) -> int:
         1: {1: "main", 2: kept["attempt"]},
         2: {1: cri.IMAGE},
         3: kept["command"],
-        10: log,
+        11: log,
         15: {2: {3: cri.HOST_NETWORK, 15: cri.RUNTIME_DEFAULT}},
     }
     request = {1: kept["sandbox"], 2: container, 3: _pod(name)}

@@ -183,7 +183,6 @@ class Podman(Engine):
         conf = cell.root / "etc/containers/containers.conf"
         conf.parent.mkdir(exist_ok=True)
         conf.write_text(_CONTAINERS_CONF)
-        cell.forget("etc/containers/containers.conf.d", "etc/containers/oci")
         enter = ["env", f"HOME={at}/home", f"XDG_RUNTIME_DIR={at}/home/run"]
         if rootless:
             enter = [*_as_user(cell, home), *enter]
