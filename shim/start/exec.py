@@ -155,7 +155,8 @@ class _Tracer:
     def _trace(self, runtime: int, calls: "dict[str, int]") -> None:
         from shim.host.family import Family
 
-        os.read(self.go, 1)
+        if not os.read(self.go, 1):
+            return  # who is to become the runtime is gone
         try:
             family = Family(runtime, abi.PTRACE_O_EXITKILL if self.start.deny else 0)
         except OSError as error:
