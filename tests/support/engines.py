@@ -8,6 +8,7 @@ and mounted ends with it, even if the test is interrupted.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -291,8 +292,10 @@ def containerd(config: str = "") -> Iterator[Engine]:
 @contextlib.contextmanager
 def _place() -> Iterator[tuple[Path, Host, Path]]:
     """Give a folder, a view of the host, and the image's files; all gone afterwards."""
-    # Short: the engines make sockets deep in it, whose paths may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="shim-"))
+    # Short: the engines make sockets deep in it, whose paths may have 107 characters. Of letters and
+    # digits only, which mkdtemp does not promise: it names a containerd namespace, too.
+    folder = Path(tempfile.gettempdir(), f"shim-{secrets.token_hex(4)}")
+    folder.mkdir(mode=0o700)
     try:
         (folder / "scratch").mkdir()
         root = image.rootfs(folder / "rootfs")
