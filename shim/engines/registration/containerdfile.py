@@ -68,7 +68,7 @@ def main_edit(file: File, handler: dict[str, Any], default: bool) -> Edit:
     wanted = copy.deepcopy(file.document)
     cri = _made(wanted, file.cri, file.path)
     runtimes = _made(cri, ("runtimes",), file.path)
-    if not runtimes.keys() - {NAME}:
+    if file.version == 2 and not runtimes.keys() - {NAME}:
         header, _, body = toml.table((*file.cri, "runtimes", "runc"), _KEPT).partition("\n")
         text = toml.append(text, f"{header} {_MARK}{body}")
         runtimes["runc"] = _KEPT
