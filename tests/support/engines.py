@@ -292,8 +292,8 @@ def containerd(config: str = "") -> Iterator[Engine]:
 @contextlib.contextmanager
 def _place() -> Iterator[tuple[Path, Host, Path]]:
     """Give a folder, a view of the host, and the image's files; all gone afterwards."""
-    # Short: the engines make sockets deep in it, whose paths may have 107 characters. Of letters and
-    # digits only, which mkdtemp does not promise: it names a containerd namespace, too.
+    # Short: the engines make sockets deep in it, whose paths may have 107 characters. Without the
+    # underscores that mkdtemp may draw: it names a containerd namespace, too.
     folder = Path(tempfile.gettempdir(), f"shim-{secrets.token_hex(4)}")
     folder.mkdir(mode=0o700)
     try:
