@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+import shim
 from shim.engines import oci
 from shim.filter.prove import difference
 from shim.host.tracee import installed_filters
 from shim.start.digest import sha256
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.isolated import BARE
 from support.joined import Joiner, code, outcomes
 from support.wrapped import script
 
@@ -323,6 +325,32 @@ def test_a_denial_by_name_is_respected(runc: Joiner) -> None:
     with runc.joinable(seccomp=body):
         assert runc.outcomes() == DENIED
     assert runc.wrapped.log() == []
+
+
+LAUNCH = f"""
+import sys
+sys.path.insert(0, {str(Path(shim.__file__).parent.parent)!r})
+from shim.start.exec import run
+real, log, *words = sys.argv[1:]
+run(real, [real, *words], "", words[1], {{"on_error": "allow", "log": log}}, {{"uretprobe": 335}})
+"""
+FEATURES = '{{"annotations": {{"io.github.seccomp.libseccomp.version": "{}"}}}}'
+
+
+@pytest.mark.parametrize(("release", "followed"), [("2.5.4", True), ("2.6.0", False)])
+def test_a_name_in_the_profile_counts_where_the_runtime_knows_it(
+    runc: Joiner, release: str, followed: bool
+) -> None:
+    """By its own libseccomp: one that knows the name compiles it into every exec's filter."""
+    body = profile()
+    body["syscalls"] = [*body["syscalls"], {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}]
+    asked = runc.wrapped.folder / f"asked-{release}"
+    features = FEATURES.format(release)
+    script(asked, f'[ "$1" = features ] && echo \'{features}\' || exec {runc.real} "$@"')
+    with runc.joinable(seccomp=body) as container:
+        words = [asked, runc.wrapped.log_path, "exec", container.name, "/usr/bin/true"]
+        subprocess.run([*BARE, "-c", LAUNCH, *map(str, words)], check=True)
+    assert (runc.wrapped.log() != []) == followed
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
