@@ -176,7 +176,7 @@ class _Group:
             old = os.fstat(fd)
             if not stat.S_ISREG(old.st_mode):
                 raise ShimError("is no regular file any more")
-            data = os.read(fd, _LIMIT)
+            data = os.read(fd, min(old.st_size, _LIMIT) + 1)
             if checksum(data) != change.before:
                 raise ShimError("somebody else has changed it since the plan was made")
             self.state.keep(change.before, data)

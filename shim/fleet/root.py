@@ -60,9 +60,10 @@ class Root:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(self.real(path), flags)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
                 raise ShimError("is no regular file")
-            return os.read(fd, MAX_BYTES + 1)
+            return os.read(fd, min(info.st_size, MAX_BYTES) + 1)
         finally:
             os.close(fd)
 

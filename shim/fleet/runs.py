@@ -108,7 +108,7 @@ def recover(state: State) -> list[Run]:
     """
     recovered = []
     for run in listed(state):
-        if run.ended:
+        if run.ended and all(entry.state for entry in run.entries.values()):
             continue
         path = os.path.join(state.runs, f"{run.id}.jsonl")
         results: list[dict[str, Any]] = []
