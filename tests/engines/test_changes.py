@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim.engines import changes
@@ -360,6 +360,7 @@ def _taken_back(path: Path, state: Path) -> None:
     changes.take_back("docker", edits, state, str(state.parent / "log"))
 
 
+@settings(max_examples=50)  # each waits for the disk several times
 @given(data=st.data(), default=st.booleans(), profile=st.sampled_from(["", "/our/profile"]))
 def test_install_and_uninstall_are_the_identity(
     data: st.DataObject, default: bool, profile: str
@@ -383,6 +384,7 @@ def test_install_and_uninstall_are_the_identity(
             assert _same(_daemon_without(path, after, before), before)
 
 
+@settings(max_examples=50)  # each waits for the disk several times
 @given(data=st.data(), default=st.booleans(), profile=st.sampled_from(["", "/our/profile"]))
 def test_foreign_edits_survive_and_exactly_ours_goes(
     data: st.DataObject, default: bool, profile: str

@@ -118,8 +118,10 @@ def state(host: Host) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("option", ["", "--default"])
+@pytest.mark.parametrize(
+    ("layout", "option"),
+    [(layout, "--default") for layout in LAYOUTS] + [("absent", ""), ("tabs", ""), ("default", "")],
+)
 def test_round_trip_leaves_everything_as_it_was(host: Host, layout: str, option: str) -> None:
     """Install adds our entries only, a second one nothing, and uninstall gives all back."""
     write(host, FILE, LAYOUTS[layout])
