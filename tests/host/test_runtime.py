@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim.host.libseccomp import system_libseccomp
-from shim.host.runtime import find, knows, libseccomp_version
+from shim.host.runtime import about, find, knows, libseccomp_version
 from support import need
 
 
@@ -58,6 +58,31 @@ def test_crun_is_known_by_the_library_it_loads(tmp_path: Path) -> None:
     version = libseccomp_version(crun, str(tmp_path))
     assert version is not None
     assert library.endswith(f"libseccomp.so.{version}")
+
+
+@pytest.mark.parametrize("name", ["runc", "crun"])
+def test_a_runtime_says_what_it_is(name: str) -> None:
+    """Each tells its name and release, by which we know what it understands."""
+    found = about(need.program(name), "/proc/none")
+    assert found.program.startswith(f"{name} ")
+    assert found.is_at_least(name, "0.1")
+    assert not found.is_at_least(name, "1000")
+    assert not found.is_at_least("youki", "0.1")
+
+
+@pytest.mark.parametrize(
+    ("said", "program"),
+    [
+        ("runc version 1.1.5+ds1\ncommit: x", "runc 1.1.5+ds1"),
+        ("NVIDIA Container Runtime version 1.13.5\nrunc version 1.1.5", ""),
+        ("", ""),
+        ("runc", ""),
+        ("runc version", ""),
+    ],
+)
+def test_the_first_line_of_the_version_counts(tmp_path: Path, said: str, program: str) -> None:
+    """A runtime in front of another is neither of those that we know more of."""
+    assert about(script(tmp_path, "r", f"printf '{said}'"), "/proc/none").program == program
 
 
 def test_a_name_is_found_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:

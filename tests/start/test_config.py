@@ -119,3 +119,17 @@ def test_a_damaged_compiled_file_is_compiled_again(path: Path, damage: bytes) ->
     config.load(str(path))
     path.with_suffix(".json").write_bytes(damage)
     assert config.load(str(path))[0]["on_error"] == "deny"
+
+
+def test_the_shell_part_has_the_settings_as_lines(path: Path) -> None:
+    """Names may be followed by paths with spaces; the file bears the time of what it came from."""
+    write(
+        path, "on_error: deny\ncanary: 400\nruntimes: {runc: /opt/my runc, crun: /usr/bin/crun}\n"
+    )
+    config.load(str(path))
+    lines = path.with_suffix(".lines")
+    assert lines.read_text() == (
+        "on_error deny\ncanary 400\nruntime runc /opt/my runc\nruntime crun /usr/bin/crun\n"
+    )
+    assert lines.stat().st_mtime_ns == path.stat().st_mtime_ns
+    assert lines.stat().st_mode & 0o777 == 0o644
