@@ -97,6 +97,7 @@ def test_docker_sdk(docker: Docker) -> None:
         )
         assert docker.logged(str(container.id), 1) == {CANARY: expected}
         _, output = container.exec_run(CALL)
+        assert isinstance(output, bytes)
         assert image.outcomes(output.decode()) == {CANARY: expected}
         container.restart(timeout=0)
         assert docker.logged(str(container.id), 2) == {CANARY: expected}
