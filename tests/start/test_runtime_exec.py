@@ -295,6 +295,30 @@ def test_signals_go_through_the_runtime(runc: Joiner) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_stopped_and_continued_at_any_moment(runc: Joiner, on_error: str) -> None:
+    """A runtime that is stopped while it is followed stays stopped, and goes on when told to."""
+    runc.wrapped.configure(on_error)
+    stopped = 0
+    with runc.joinable():
+        for step in range(16):
+            process = subprocess.Popen(
+                runc.command("ID", "/usr/bin/true"), stdin=NULL, stdout=NULL, stderr=NULL
+            )
+            time.sleep(step / 100)
+            os.kill(process.pid, signal.SIGSTOP)  # it is not reaped before wait()
+            how = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+            seen = os.waitid(os.P_PID, process.pid, how)
+            if seen is not None and seen.si_code == os.CLD_STOPPED:
+                stopped += 1
+                time.sleep(0.05)
+                stat = Path(f"/proc/{process.pid}/stat").read_text()
+                assert stat.rpartition(")")[2].split()[0] in "Tt"
+                os.kill(process.pid, signal.SIGCONT)
+            assert process.wait(30) == 0
+    assert stopped > 1
+
+
 @pytest.mark.parametrize(
     ("seccomp", "outcome"),
     [
