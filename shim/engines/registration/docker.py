@@ -8,7 +8,6 @@ empty file and a byte order mark.
 """
 
 import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -197,7 +196,7 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
     """Refuse while containers need the runtime to start, unless ``--force`` is given."""
     site = dockersite.find(options, host)
-    names = _using(_data_root(site, host))
+    names = dockersite.users(site, host)
     if not names:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -230,26 +229,3 @@ def _validated(site: Site, host: Host, after: bytes) -> list[str]:
         if dockerd.validate(host, copy, str(site.path), "the result"):
             return ["dockerd --validate takes the result"]
     return []
-
-
-def _data_root(site: Site, host: Host) -> Path:
-    for daemon in site.daemons:
-        if root := (dockerd.info(daemon) or {}).get("DockerRootDir"):
-            return Path(root)
-    given = [
-        value for flags in site.flags for value in flags.values("--data-root", "-g", "--graph")
-    ]
-    return host.path(site.config.tree.get("data-root") or "".join(given[:1]) or "/var/lib/docker")
-
-
-def _using(data_root: Path) -> list[str]:
-    """Give the names of the containers that were created with our runtime."""
-    names = []
-    for path in sorted(data_root.glob("containers/*/hostconfig.json")):
-        try:
-            if json.loads(path.read_bytes()).get("Runtime") == RUNTIME:
-                named = json.loads((path.parent / "config.v2.json").read_bytes())
-                names.append(str(named.get("Name", path.parent.name)).removeprefix("/"))
-        except (OSError, ValueError, AttributeError):
-            continue  # removed meanwhile
-    return names

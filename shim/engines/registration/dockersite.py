@@ -1,13 +1,14 @@
 """Which daemon.json is meant, who reads it, and which flags stand beside it."""
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.engines.changes import content
 from shim.engines.docker.choose import RUNTIME
-from shim.engines.registration import Host, daemonjson, dockerd
+from shim.engines.registration import Host, daemonjson, dockerd, dockerservice
 from shim.errors import ShimError
 
 
@@ -50,7 +51,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 def find(options: argparse.Namespace, host: Host) -> Site:
     """Find daemon.json and read it. ShimError: there are several, or it is not to be understood."""
-    service = dockerd.service(host)
+    service = dockerservice.flags(host)
     path = Path(os.path.abspath(options.daemon_json)) if options.daemon_json else None
     path = path or _configured(host, service)
     data = content(path)
@@ -60,6 +61,19 @@ def find(options: argparse.Namespace, host: Host) -> Site:
         if host.path((each.values("--config-file") or [dockerd.DEFAULT])[-1]) == path:
             flags.append(each)
     return Site(path, data, daemonjson.read(data, str(path)), daemons, flags)
+
+
+def users(site: Site, host: Host) -> list[str]:
+    """Give the names of the containers that were created with our runtime."""
+    names = []
+    for path in sorted(_data_root(site, host).glob("containers/*/hostconfig.json")):
+        try:
+            if json.loads(path.read_bytes()).get("Runtime") == RUNTIME:
+                named = json.loads((path.parent / "config.v2.json").read_bytes())
+                names.append(str(named.get("Name", path.parent.name)).removeprefix("/"))
+        except (OSError, ValueError, AttributeError):
+            continue  # removed meanwhile
+    return names
 
 
 def _configured(host: Host, service: list[dockerd.Flags]) -> Path:
@@ -75,3 +89,13 @@ def _configured(host: Host, service: list[dockerd.Flags]) -> Path:
             return default if default in used else used.pop()
     named = [value for flags in service for value in flags.values("--config-file")]
     return host.path(named[-1]) if named else default
+
+
+def _data_root(site: Site, host: Host) -> Path:
+    for daemon in site.daemons:
+        if root := (dockerd.info(daemon) or {}).get("DockerRootDir"):
+            return Path(root)
+    given = [
+        value for flags in site.flags for value in flags.values("--data-root", "-g", "--graph")
+    ]
+    return host.path(site.config.tree.get("data-root") or "".join(given[:1]) or "/var/lib/docker")
