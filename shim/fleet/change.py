@@ -6,8 +6,9 @@ from typing import NamedTuple
 from shim import audit, journal
 from shim.errors import ShimError
 from shim.fleet import runs
-from shim.fleet.commit import Change, Result, commit
+from shim.fleet.commit import Result, commit
 from shim.fleet.find import Survey
+from shim.fleet.staged import Change
 from shim.fleet.state import State, checksum
 from shim.profile.edit import Finding
 

@@ -7,32 +7,23 @@ the renames, the flush of the folders, the journal's result.
 """
 
 import contextlib
-import fcntl
 import os
 import resource
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from shim import files
 from shim.errors import ShimError
-from shim.fleet.runs import DRAFT, Journal, sync_folder
+from shim.fleet.runs import Journal, sync_folder
+from shim.fleet.staged import Change, Staged
 from shim.fleet.state import State, checksum
 from shim.host.libc import syncfs
+
+__all__ = ["Change", "Result", "commit"]
 
 _GROUP = 512
 # As many files as this are flushed one by one: syncfs also writes what others have left dirty.
 _FEW = 8
-_LIMIT = 16 * 1024 * 1024
-
-
-class Change(NamedTuple):
-    """One file, its symbolic links resolved, and the checksums of its content before and after."""
-
-    path: str
-    before: str
-    after: str
 
 
 class Result(NamedTuple):
@@ -41,21 +32,6 @@ class Result(NamedTuple):
     change: Change
     what: str
     reason: str
-
-
-class _Staged:
-    """A change whose draft is written; ``target`` is the old file, open and locked."""
-
-    __slots__ = ("change", "draft", "fd", "folder", "number", "old", "target")
-
-    def __init__(self, number: int, change: Change, target: int, old: os.stat_result) -> None:
-        self.number = number
-        self.change = change
-        self.target = target
-        self.old = old
-        self.draft = ""
-        self.folder = ""
-        self.fd = -1
 
 
 # Told of the changes of a group just before their renames; and of one that then failed after all.
@@ -101,14 +77,14 @@ def _group_size() -> int:
 
 
 class _Group:
-    """The changes that are flushed together."""
+    """The changes that are flushed together: all that are open, and those whose draft is there."""
 
     def __init__(self, state: State, journal: Journal, contents: Mapping[str, bytes]) -> None:
         self.state = state
         self.journal = journal
         self.contents = contents
-        self.staged: list[_Staged] = []
-        self.drafted: list[_Staged] = []
+        self.staged: list[Staged] = []
+        self.drafted: list[Staged] = []
         self.results: list[Result] = []
 
     def run(self, start: int, changes: Sequence[Change], log: Log, failed: Failed) -> list[Result]:
@@ -120,7 +96,7 @@ class _Group:
             (one.number, one.change.path, one.change.before, one.change.after, one.draft)
             for one in self.staged
         )
-        done: list[_Staged] = []
+        done: list[Staged] = []
         try:
             for one in self.staged:
                 self._each(one.change, partial(self._write, one))
@@ -128,78 +104,54 @@ class _Group:
             log([one.change for one in self.drafted])
             while self.drafted:
                 one = self.drafted[0]
-                reason = self._rename(one)
-                del self.drafted[0]
+                reason = self._each(one.change, one.rename)
                 if reason:
+                    one.discard()
                     failed(one.change, reason)
                 else:
                     done.append(one)
+                del self.drafted[0]
         finally:
             # Also where the run ends here: what has become new is new, and is put on the disk.
+            done += [one for one in self.drafted[:1] if one not in done and one.renamed()]
             for folder in {one.folder for one in done}:
                 sync_folder(folder)
-            renamed = {one.number for one in done}
-            reasons = {each.change.path: each.reason for each in self.results}
-            self.journal.settle(
-                (one.number, "new", "")
-                if one.number in renamed
-                else (one.number, "old", reasons.get(one.change.path, "not come to"))
-                for one in self.staged
-            )
+            self._settle({one.number for one in done})
         self.results += [Result(one.change, "done", "") for one in done]
         return self.results
 
     def close(self) -> None:
         """Let go of all files; drafts that were not renamed are removed."""
-        for one in self.staged:
-            os.close(one.target)
-            if one.fd >= 0:
-                os.close(one.fd)
         for one in self.drafted:
-            with contextlib.suppress(OSError):
-                os.unlink(one.draft)
+            one.discard()
+        for one in self.staged:
+            one.close()
 
-    def _each(self, change: Change, step: Callable[[], None]) -> None:
+    def _each(self, change: Change, step: Callable[[], None]) -> str:
+        """Take a step with one file; its failure is a result. Gives the reason, empty if none."""
         try:
             step()
+            return ""
         except ShimError as error:
-            self.results.append(Result(change, "skipped", error.message))
+            what, reason = "skipped", error.message
         except OSError as error:
-            self.results.append(Result(change, "failed", error.strerror or str(error)))
+            what, reason = "failed", error.strerror or str(error)
+        self.results.append(Result(change, what, reason))
+        return reason
 
     def _open(self, number: int, change: Change) -> None:
-        """Lock the file and see that it is what the plan was made for."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(change.path, flags)
+        one = Staged(number, change, self.journal.id)
         try:
-            _lock(fd)
-            old = os.fstat(fd)
-            if not stat.S_ISREG(old.st_mode):
-                raise ShimError("is no regular file any more")
-            data = os.read(fd, min(old.st_size, _LIMIT) + 1)
-            if checksum(data) != change.before:
+            if checksum(one.data) != change.before:
                 raise ShimError("somebody else has changed it since the plan was made")
-            self.state.keep(change.before, data)
+            self.state.keep(change.before, one.data)
         except BaseException:
-            os.close(fd)
+            one.close()
             raise
-        one = _Staged(number, change, fd, old)
-        one.folder, name = os.path.split(change.path)
-        short = os.fsdecode(os.fsencode(name)[:150])  # a name has 255 bytes at most
-        one.draft = os.path.join(one.folder, f".{short}{DRAFT}{self.journal.id}-{number}")
         self.staged.append(one)
 
-    def _write(self, one: _Staged) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        one.fd = os.open(one.draft, flags, 0o600)
-        try:
-            data = memoryview(self.contents[one.change.after])
-            while data:
-                data = data[os.write(one.fd, data) :]
-            files.take_after(one.target, one.old, one.fd)
-        except BaseException:
-            os.unlink(one.draft)
-            raise
+    def _write(self, one: Staged) -> None:
+        one.write(self.contents[one.change.after])
         self.drafted.append(one)
 
     def _flush(self) -> None:
@@ -207,7 +159,7 @@ class _Group:
         if len(self.drafted) <= _FEW:
             for one in self.drafted:
                 os.fsync(one.fd)
-                sync_backup(self.state, one.change.before)
+                self.state.sync(one.change.before)
             return
         systems = {os.fstat(one.fd).st_dev: one.fd for one in self.drafted}
         with _folder(self.state.path) as fd:
@@ -215,30 +167,15 @@ class _Group:
             for each in systems.values():
                 syncfs(each)
 
-    def _rename(self, one: _Staged) -> str:
-        """Put the draft in the file's place; gives why not, where it could not be done."""
-        try:
-            now = os.stat(one.change.path, follow_symlinks=False)
-            if _identity(now) != _identity(one.old):
-                raise OSError(0, "somebody else has changed it meanwhile")
-            os.rename(one.draft, one.change.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(one.draft)
-            reason = error.strerror or str(error)
-            what = "failed" if error.errno else "skipped"
-            self.results.append(Result(one.change, what, reason))
-            return reason
-        return ""
-
-
-def sync_backup(state: State, name: str) -> None:
-    """Put one backup on the disk, and the way to it."""
-    path = state.backup(name)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-    sync_folder(os.path.dirname(path))
-    sync_folder(state.backups)
+    def _settle(self, renamed: set[int]) -> None:
+        """Write down what each file is now."""
+        reasons = {each.change.path: each.reason for each in self.results}
+        self.journal.settle(
+            (one.number, "new", "")
+            if one.number in renamed
+            else (one.number, "old", reasons.get(one.change.path, "not come to"))
+            for one in self.staged
+        )
 
 
 @contextlib.contextmanager
@@ -248,17 +185,3 @@ def _folder(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ShimError("another process has locked it") from None
-    except OSError:
-        pass  # a file system without locks; the content is looked at all the same
-
-
-def _identity(info: os.stat_result) -> tuple[int, ...]:
-    """Tell a file and its content from any other, as far as its inode tells."""
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

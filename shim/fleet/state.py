@@ -76,6 +76,16 @@ class State:
             os.rename(draft, path)
         self._kept.add(name)
 
+    def sync(self, name: str) -> None:
+        """Put one backup on the disk, and the way to it."""
+        path = self.backup(name)
+        for each in (path, os.path.dirname(path), self.backups):
+            fd = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
     def kept(self, name: str) -> bytes:
         """Read a backup. ShimError: it is gone or damaged."""
         path = self.backup(name)
