@@ -14,9 +14,10 @@ import io
 import zipfile
 from pathlib import Path
 
-from ansible import constants
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+
+from ansible import constants
 
 # Of the project's own top folder; the wheel has the files as data of the package.
 _FOLDERS = ("hooks", "profiles")
@@ -37,16 +38,25 @@ class Action(ActionBase):
         try:
             result = self._execute_module(module_args=arguments, task_vars=task_vars)
             if result.get("payload_wanted"):
-                # The module runs as another user, perhaps, who must be able to read it.
-                folder = self._make_tmp_path()
-                place = self._connection._shell.join_path(folder, "payload.zip")
-                self._transfer_file(str(archive), place)
-                self._fixup_perms2((folder, place))
-                arguments["payload_file"] = place
+                arguments["payload_file"] = self._sent(archive)
                 result = self._execute_module(module_args=arguments, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return _readable(result)
+
+    def _sent(self, archive):
+        """Send the payload, and have the user that the module runs as read it; give its place."""
+        try:
+            folder = self._make_tmp_path()
+            place = self._connection._shell.join_path(folder, "payload.zip")
+            self._transfer_file(str(archive), place)
+            self._fixup_perms2((folder, place))
+        except AnsibleConnectionFailure:
+            raise
+        except AnsibleError as error:
+            said = " ".join(str(error).split())
+            raise AnsibleActionFail(f"the payload could not be sent to this host: {said}") from None
+        return place
 
 
 def payload():
