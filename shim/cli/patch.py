@@ -6,14 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from shim.cli.patched import Patch, report, show
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
-    from shim.profile.contents import Contents
-    from shim.profile.patched import Changed, Patched
 
 DESCRIPTION = """\
 Add to seccomp profiles what a newer kernel makes processes call by itself
@@ -44,16 +43,6 @@ files: the others are still done).
 Changes made by --in-place and --all are logged first; what cannot be logged is
 not made. A file with several hard links gets a new inode: the other names keep
 the old content."""
-
-
-class Patch(NamedTuple):
-    """One file read and planned, with its bytes before and after."""
-
-    file: str
-    contents: "Contents"
-    patched: "Patched"
-    before: bytes
-    after: bytes
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -155,9 +144,9 @@ def run(args: argparse.Namespace) -> int:
         if args.check and patch.patched.changed:
             code = max(code, 1)
         if args.json:
-            reports.append(_report(patch))
+            reports.append(report(patch))
         else:
-            _show(patch, args)
+            show(patch, args)
     if args.json:
         print(json.dumps({"when": args.when, "kernel": states, "files": reports}, indent=2))
     return code
@@ -247,48 +236,6 @@ def _write(patch: Patch) -> None:
         if logged:  # a line must not stay uncontradicted that tells of what never happened
             record("patch-failed", level="error", reason=error.strerror or str(error), **common)
         raise
-
-
-def _show(patch: Patch, args: argparse.Namespace) -> None:
-    """Print what was asked for, and the reasons for a human."""
-    from shim.profile.diff import unified
-
-    if args.diff:
-        diff = unified(patch.contents.text, patch.patched.text, printable(patch.file))
-        sys.stdout.buffer.write(diff.encode())
-    elif not (args.in_place or args.check):
-        sys.stdout.buffer.write(patch.after)
-    sys.stdout.flush()
-    done = "would be allowed, is" if args.diff or args.check else "is now allowed, was"
-    for profile in patch.patched.profiles:
-        where = printable(profile.part.document.where)
-        for finding in profile.findings:
-            became = done if finding.changed else "is left alone:"
-            print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
-
-
-def _report(patch: Patch) -> dict[str, object]:
-    """Describe a file; if it is one profile, without a level for that."""
-    report = {"file": patch.file, "changed": patch.patched.changed}
-    profiles = [_report_of(profile) for profile in patch.patched.profiles]
-    if not patch.patched.profiles[0].part.name:
-        return {**report, **profiles[0]}
-    return {**report, "profiles": profiles}
-
-
-def _report_of(profile: "Changed") -> dict[str, object]:
-    edits = []
-    for edit in profile.edits:
-        value = {} if edit.op == "remove" else {"value": edit.value}
-        what: dict[str, object] = {"op": edit.op, "path": edit.pointer, **value}
-        edits.append({**what, "syscalls": edit.syscalls, "reason": edit.reason})
-    name = {"profile": profile.part.name} if profile.part.name else {}
-    return {
-        **name,
-        "format": profile.part.document.format.name,
-        "edits": edits,
-        "calls": [finding._asdict() for finding in profile.findings],
-    }
 
 
 def _explain(error: ShimError | OSError, file: str) -> str:
