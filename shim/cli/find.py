@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.fleet.find import Found
+    from collections.abc import Sequence
+
+    from shim.fleet.find import Found, Survey
     from shim.fleet.root import Root
 
 DESCRIPTION = """\
@@ -38,7 +40,9 @@ examples:
   seccomp-shim find /srv/deploy --json | jq 'select(.state == "denies by default")'
   seccomp-shim find --root /mnt/image
 
-exit codes: 0 done, 2 error."""
+With --root a PATH is one inside of it.
+
+exit codes: 0 done, 2 error: a PATH is no profile, for instance."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -79,7 +83,12 @@ def run(args: argparse.Namespace) -> int:
         print("no profile was found")
     for path, why in found.notes:
         print(f"seccomp-shim find: {printable(f'{path}: {why}')}", file=sys.stderr)
-    return 0
+    return 2 if unusable(found, args.paths) else 0
+
+
+def unusable(survey: "Survey", paths: "Sequence[str]") -> bool:
+    """Tell whether a file that the user has named is no profile, and tells of none."""
+    return any(each.state == "invalid" and each.file in paths for each in survey.found)
 
 
 def root(folder: str) -> "Root":

@@ -34,7 +34,7 @@ examples:
   seccomp-shim patch --when always - < default.json > patched.json
   seccomp-shim patch --check --add mseal --add map_shadow_stack app.json
   seccomp-shim patch --all --yes
-  seccomp-shim patch --all --diff --root /mnt/image /mnt/image/srv
+  seccomp-shim patch --all --diff --root /mnt/image /srv/profiles
 
 exit codes: 0 done or nothing to do, 1 --check found a profile that would
 change (with --all also: the answer was no, or a file was skipped because

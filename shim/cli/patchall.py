@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
     from shim.cli.apply import apply, settled
-    from shim.cli.find import root
+    from shim.cli.find import root, unusable
     from shim.cli.table import confirmed
     from shim.fleet import state
     from shim.fleet.change import patching
@@ -32,10 +32,11 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         print(f"seccomp-shim patch: {printable(f'{path}: {why}')}", file=sys.stderr)
     plan = patching(found)
     _show(args, found, plan)
+    bad = 2 if unusable(found, args.files) else 0
     if args.check or args.diff or args.json:
-        return 1 if args.check and plan.changes else 0
+        return max(bad, 1 if args.check and plan.changes else 0)
     if not plan.changes:
-        return 0
+        return bad
     if not args.yes:
         if not sys.stdin.isatty():
             raise ShimError("nobody can be asked here", hint="--yes changes without asking")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
             return 1
     with state.opened(args.state or state.folder()) as opened:
         settled(opened, "patch")
-        return apply(plan, opened, "patch")
+        return max(bad, apply(plan, opened, "patch"))
 
 
 def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:

@@ -146,6 +146,19 @@ def test_all_and_back(shim: Run, host: Host) -> None:
     assert [len(json.loads(line)["files"]) for line in documents] == [2, 2, 1]
 
 
+def test_named_and_no_profile(shim: Run, host: Host) -> None:
+    """What the user names and is no profile makes exit code 2; the others are done all the same."""
+    host.write("srv/notes.txt", "nothing")
+    for path in ("/srv/notes.txt", "/srv/none.json"):
+        done = shim("find", f"--root={host.root}", path)
+        assert done.returncode == 2
+        [row] = [row for row in done.stdout.splitlines() if row.startswith(path)]
+        assert "invalid" in row
+    done = shim(*everything(host), "--yes", "/srv/notes.txt")
+    assert done.returncode == 2
+    assert "2 files changed" in done.stdout
+
+
 def test_changed_since(shim: Run, host: Host) -> None:
     """A file that was changed since its run is told and left alone, exit code 1, unless forced."""
     shim(*everything(host), "--yes")
