@@ -8,8 +8,9 @@ import gc
 import os
 import sys
 
-from shim import abi, config, files, journal
+from shim import abi, config, files
 from shim.errors import ShimError, printable
+from shim.start import enginelog
 from shim.start.commandline import CommandLine
 from shim.start.hook import Start
 from shim.start.needed import needed_calls
@@ -98,10 +99,10 @@ class Wrapped(Start):
         """
         reason = self.log_failure(error)
         if not self.deny:
-            self._tell_engine("warning", f"container left as it was: {reason}")
+            enginelog.tell(self.line.options, "warning", f"container left as it was: {reason}")
             return GO
         message = f"start refused (on_error: deny): {reason}"
-        self._tell_engine("error", message)
+        enginelog.tell(self.line.options, "error", message)
         sys.stderr.write(f"seccomp-shim: {printable(message)}\n")
         sys.stderr.flush()
         return REFUSED
@@ -182,27 +183,6 @@ class Wrapped(Start):
         # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
         entry["timeout"] = _HOOK_SECONDS
         return tracer, enter(made.text, stage, entry)
-
-    def _tell_engine(self, level: str, message: str) -> None:
-        """Write ``message`` where the runtime would: its --log file, in its format."""
-        path = self.line.options.get("log", "")
-        if not path:
-            return
-        if self.line.options.get("log-format") == "json":
-            from shim.startjson import dumps
-
-            document = {"level": level, "msg": f"seccomp-shim: {message}"}
-            line = dumps({**document, "time": journal.timestamp()})
-        else:
-            text = printable(message).replace("\\", "\\\\").replace('"', '\\"')
-            line = f'time="{journal.timestamp()}" level={level} msg="seccomp-shim: {text}"'
-        try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            fd = os.open(path, flags, 0o644)
-            os.write(fd, line.encode() + b"\n")
-            os.close(fd)
-        except OSError:
-            pass  # the audit log has it
 
 
 def _exec(

@@ -1,0 +1,32 @@
+"""The log file that an engine gives its runtime: there it looks for what went wrong."""
+
+import os
+
+from shim import journal
+from shim.errors import printable
+
+
+def tell(options: "dict[str, str]", level: str, message: str) -> None:
+    """Write ``message`` where the runtime would, by its ``log`` and ``log-format`` options.
+
+    Without ``log`` that is nowhere; a file that cannot be written is passed over, since the audit
+    log has it too.
+    """
+    path = options.get("log", "")
+    if not path:
+        return
+    if options.get("log-format") == "json":
+        from shim.startjson import dumps
+
+        document = {"level": level, "msg": f"seccomp-shim: {message}"}
+        line = dumps({**document, "time": journal.timestamp()})
+    else:
+        text = printable(message).replace("\\", "\\\\").replace('"', '\\"')
+        line = f'time="{journal.timestamp()}" level={level} msg="seccomp-shim: {text}"'
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(path, flags, 0o644)
+        os.write(fd, line.encode() + b"\n")
+        os.close(fd)
+    except OSError:
+        pass
