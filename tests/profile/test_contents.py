@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shim.catalog import Syscall
 from shim.errors import ShimError
+from shim.profile import nodes
 from shim.profile.contents import Contents, apply, read
 from shim.profile.document import OPERATOR
 from shim.profile.edit import plan
@@ -340,3 +341,12 @@ def test_upstream_resources() -> None:
         denying = [p for p in before.parts if (p.document.seccomp or {})["defaultAction"] == ERRNO]
         assert after.text.count("uretprobe") == len(denying)
         assert lines_only(before.text, after.text)
+
+
+@given(streams)
+def test_either_parser(text: str) -> None:
+    """Where PyYAML has no libyaml its own parser finds the same places."""
+    fast = patched(text)[1].text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nodes, "_LOADER", yaml.SafeLoader)
+        assert patched(text)[1].text == fast
