@@ -99,8 +99,9 @@ def _named(look: Look, path: str) -> None:
     """Look at what the user named: a file is a profile, or tells of some; a folder holds such."""
     if look.is_folder(path):
         for each in look.files(path):
-            kubernetes.manifest(look, each)
-            compose.composition(look, each)
+            if each.endswith((".yaml", ".yml")):
+                kubernetes.manifest(look, each)
+                compose.composition(look, each)
             look.lying(each)
         return
     before = len(look.places)
