@@ -16,6 +16,7 @@ from vm import victim as victim_program
 from vm.errors import LabError
 from vm.inside.cell import Outcome
 from vm.inside.container import RIGHT, ROUNDS, End, judge
+from vm.inside.engines import together
 from vm.inside.uprobe import Uretprobe, function_offset
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
@@ -97,6 +98,34 @@ def test_only_the_right_answer_is_a_life(end: tuple[int, str]) -> None:
 def test_only_sigsegv_is_the_crash(end: tuple[int, str]) -> None:
     """A control that lives, or dies of something else, proves nothing and fails."""
     assert judge(End(*end, "", 0), lives=False).wrong
+
+
+def test_one_dead_process_of_a_container_is_told() -> None:
+    """Where the ways into a container differ each is told, and what is wrong says in which."""
+    lived, died = (
+        judge(End(RIGHT, "right\n", "", ROUNDS), lives=True),
+        judge(End(139, "", "", 1), lives=True),
+    )
+    assert together({"start": lived, "exec": lived}) == lived
+    both = together({"start": lived, "exec": died})
+    assert both.told == f"start: lives, {ROUNDS} hits; exec: SIGSEGV"
+    assert len(both.wrong) == len(died.wrong) > 0
+    assert all(wrong.startswith("exec: ") for wrong in both.wrong)
+
+
+@pytest.mark.parametrize(
+    ("case", "affected", "own_land", "runs"),
+    [
+        ("docker/sdk", True, False, True),
+        ("docker/sdk", False, True, False),
+        ("docker/registered", False, True, True),
+        ("docker/registered", False, False, False),
+        ("control/runc", False, False, True),
+    ],
+)
+def test_long_cases_are_reduced(case: str, affected: bool, own_land: bool, runs: bool) -> None:
+    """Elsewhere than on the affected kernel few of a long case's variants run, once a kernel."""
+    assert cases.wanted(case, affected=affected, own_land=own_land) is runs
 
 
 def test_a_failed_cell_is_shown() -> None:

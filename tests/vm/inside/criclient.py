@@ -1,8 +1,8 @@
 """A client of containerd's CRI service that waits, as the lab's other clients do.
 
 Runs in the stack with its python3-grpcio: ``start SOCKET HANDLER NAME ARGUMENT...``, then ``again
-SOCKET NAME`` (what the kubelet does for a restart: one more container in the same pod), ``exec
-SOCKET NAME ARGUMENT...`` and ``remove SOCKET NAME``. Exit code and output are the process's own.
+SOCKET NAME`` (what the kubelet does for a restart: one more container in the same pod) and ``exec
+SOCKET NAME ARGUMENT...``. Exit code and output are the process's own.
 """
 
 import json
@@ -31,14 +31,9 @@ def main(argv: list[str]) -> int:
         if verb == "again":
             _keep(words[0], {**kept, "attempt": kept["attempt"] + 1})
             return _container(runtime, words[0])
-        if verb == "exec":
-            request = {1: kept["container"], 2: words[1:], 3: _SECONDS}
-            answer = runtime.call("ExecSync", request)
-            sys.stdout.write(_text(answer.get(1, b"")))
-            return int(answer.get(3, 0))
-        runtime.call("StopPodSandbox", {1: kept["sandbox"]})
-        runtime.call("RemovePodSandbox", {1: kept["sandbox"]})
-        return 0
+        answer = runtime.call("ExecSync", {1: kept["container"], 2: words[1:], 3: _SECONDS})
+        sys.stdout.write(_text(answer.get(1, b"")))
+        return int(answer.get(3, 0))
 
 
 def _container(runtime: cri.Runtime, name: str) -> int:
