@@ -38,18 +38,22 @@ from typing import Any
 
 from shim.catalog import kernel_injected
 from support import host, need
+from support.checkout import CHECKOUT
 
 USER = "ops"
-# Folders that are empty in every host, and files that are not there: it has Python and sudo, runc
-# and crun, and nothing of us, of other Python packages or of engines.
+# Folders that are empty in every host, and what is not there at all: a host has Python and sudo,
+# runc and crun, and nothing of us, of other Python packages or of engines.
 HIDDEN = (
     *("etc/containerd", "etc/containers", "etc/crio", "etc/docker", "etc/kubernetes", "etc/ssh"),
-    *("etc/seccomp-shim", "etc/sudoers.d", "home", "mnt", "opt", "root", "srv", "tmp", "usr/local"),
-    *("usr/lib/python3/dist-packages", "usr/share/containers", "var/lib/containerd", "work"),
-    *("var/cache/seccomp-shim", "var/lib/containers", "var/lib/docker", "var/lib/kubelet"),
-    *("var/lib/seccomp-shim", "var/log/seccomp-shim", "var/tmp"),
+    *("etc/sudoers.d", "home", "mnt", "opt", "root", "srv", "tmp", "usr/local", "var/tmp"),
+    *("usr/lib/python3/dist-packages", "usr/share/containers", "var/lib/containerd"),
+    *("var/lib/containers", "var/lib/docker", "var/lib/kubelet"),
 )
-_ABSENT = ("usr/bin/docker", "usr/bin/podman", "usr/bin/containerd", "usr/sbin/dockerd")
+_ABSENT = (
+    *("usr/bin/docker", "usr/bin/podman", "usr/bin/containerd", "usr/sbin/dockerd"),
+    *("etc/seccomp-shim", "var/lib/seccomp-shim", "var/log/seccomp-shim", "var/cache/seccomp-shim"),
+    str(CHECKOUT).lstrip("/"),
+)
 _PORT = 2222
 _SECONDS = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

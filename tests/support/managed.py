@@ -1,9 +1,13 @@
 """Ansible run as an operator runs it, over ssh, with the collection of this checkout."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,23 @@ _SECONDS = 300
 
 
 def environment() -> dict[str, str]:
-    """Give the environment of the operator: the example's settings, nothing of ours."""
+    """Give the environment of the operator: the example's settings, the project as it is now."""
     kept = {key: os.environ[key] for key in ("HOME", "PATH", "LANG") if key in os.environ}
-    return {**kept, "ANSIBLE_CONFIG": str(EXAMPLE / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    config = str(EXAMPLE / "ansible.cfg")
+    return {**kept, "ANSIBLE_CONFIG": config, "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": _project()}
+
+
+@functools.cache
+def _project() -> str:
+    """Copy what goes to hosts: an edit of the checkout during the tests is an upgrade to them."""
+    folder = tempfile.mkdtemp(prefix="seccomp-shim-project-")
+    atexit.register(shutil.rmtree, folder)
+    for name in ("shim", "hooks", "profiles"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / name, f"{folder}/{name}", ignore=ignored)
+    for name in ("LICENSE", "README.md", "install.sh", "pyproject.toml"):
+        shutil.copy(CHECKOUT / name, folder)
+    return folder
 
 
 def ask(
