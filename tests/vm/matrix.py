@@ -28,6 +28,7 @@ examples:
   tests/vm/run                                        the whole matrix
   tests/vm/run --kernel affected --case control       one row on one kernel
   tests/vm/run --kernel affected --stack trixie --shell
+  tests/vm/run --case perf --onto /var/cache/seccomp-shim/runs/RUN --write-proof
 """
 
 
@@ -87,7 +88,7 @@ def _main(args: argparse.Namespace) -> int:
             for (kernel, stack, some), boot, trouble in zip(cells, boots, ends, strict=True)
             for row in _results(kernel, [stack], some, boot.lab, trouble)
         ]
-    document = {
+    document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began),
         "kernels": {
@@ -103,16 +104,18 @@ def _main(args: argparse.Namespace) -> int:
         "cases": chosen_cases,
         "results": results,
     }
+    if args.onto:
+        earlier = json.loads((Path(args.onto) / "matrix.json").read_text())
+        document = report.onto(earlier, document)
     text = json.dumps(document, indent=1) + "\n"
     for target in filter(None, (folder / "matrix.json", args.json and Path(args.json))):
         target.write_text(text)
     print(report.table(document))
     print(report.failures(document), end="")
     print(f"{report.summary(document)}; logs and matrix.json: {folder}")
-    passed = not any(row["wrong"] for row in results)
+    passed = not any(row["wrong"] for row in document["results"])
     if args.write_proof:
-        whole = not (args.kernel or args.stack or args.case)
-        if not (whole and passed):
+        if not (passed and whole(document)):
             raise LabError("docs/proof.md is written from a whole matrix that passed, only")
         (CHECKOUT / "docs" / "proof.md").write_text(report.proof(document, cases.described()))
     return 0 if passed else 1
@@ -149,6 +152,18 @@ def _release(folder: Path, kernel: kernels.Kernel) -> str:
     """Give the release that the guests of ``kernel`` said they run."""
     said = [path.read_text() for path in folder.glob(f"{kernel.name}-*/lab/release")]
     return said[0] if said else ""
+
+
+def whole(document: dict[str, Any]) -> bool:
+    """Tell whether every cell that there is has a result in ``document``."""
+    found = {(row["kernel"], row["stack"], row["case"]) for row in document["results"]}
+    return all(
+        (kernel.name, stack.name, case) in found
+        for kernel in kernels.KERNELS
+        for stack in stacks.STACKS
+        for case in cases.names()
+        if runs(kernel, stack, case)
+    )
 
 
 def runs(kernel: kernels.Kernel, stack: stacks.Stack, case: str) -> bool:
@@ -217,6 +232,11 @@ def _parser() -> argparse.ArgumentParser:
         help="boot the first chosen kernel, give a shell in the stack",
     )
     add("--json", metavar="FILE", help="write the results there too")
+    add(
+        "--onto",
+        metavar="FOLDER",
+        help="put the results in the place of those that an earlier run left in its FOLDER",
+    )
     add("--write-proof", action="store_true", help="write docs/proof.md from this run")
     add("--refresh", action="store_true", help="look for newer Debian packages first")
     add("--jobs", type=int, default=2, help="guests at a time (default: 2)")

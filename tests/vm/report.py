@@ -1,5 +1,6 @@
 """The matrix as a table, as a list of what failed, and as docs/proof.md."""
 
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,23 @@ def summary(document: dict[str, Any]) -> str:
     failed = sum(bool(row["wrong"]) for row in document["results"])
     total = len(document["results"])
     minutes, seconds = divmod(document["seconds"], 60)
-    return f"{total - failed} of {total} cells as they must be, {minutes} min {seconds} s"
+    again = f" ({document['again']} run again)" if document.get("again") else ""
+    return f"{total - failed} of {total} cells as they must be{again}, {minutes} min {seconds} s"
+
+
+def onto(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Give the document of ``earlier`` with the cells that were run again in ``later``."""
+    key = operator.itemgetter("kernel", "stack", "case")
+    again = {key(row): row for row in later["results"]}
+    kept = [again.pop(key(row), row) for row in earlier["results"]]
+    return {
+        **later,
+        "seconds": earlier["seconds"] + later["seconds"],
+        "again": earlier.get("again", 0) + len(later["results"]),
+        **{part: {**earlier[part], **later[part]} for part in ("kernels", "stacks")},
+        "cases": [*dict.fromkeys([*earlier["cases"], *later["cases"]])],
+        "results": [*kept, *again.values()],
+    }
 
 
 def rows(document: dict[str, Any]) -> list[list[str]]:

@@ -150,6 +150,28 @@ def test_a_failed_cell_is_shown() -> None:
     assert report.summary(document) == "0 of 1 cells as they must be, 1 min 1 s"
 
 
+def test_cells_run_again_replace_those_of_before() -> None:
+    """What was run again counts in the earlier run's place, and the summary tells how many."""
+
+    def document(**told: str) -> dict[str, Any]:
+        return {
+            "kernels": {"affected": {}},
+            "stacks": {"sid": {}},
+            "cases": list(told),
+            "seconds": 60,
+            "results": [
+                {"kernel": "affected", "stack": "sid", "case": case, "told": end, "wrong": []}
+                for case, end in told.items()
+            ],
+        }
+
+    earlier = document(perf="error", probe="filtered")
+    earlier["results"][0]["wrong"] = ["no perf"]
+    merged = report.onto(earlier, document(perf="lives"))
+    assert [row[-1] for row in report.rows(merged)[1:]] == ["lives", "filtered"]
+    assert report.summary(merged) == "2 of 2 cells as they must be (1 run again), 2 min 0 s"
+
+
 def test_uretprobe_counts_every_return(victim: Path, tmp_path: Path) -> None:
     """The probe tool counts each return of the probed function in this very process."""
     need.root()

@@ -18,6 +18,7 @@ from vm.inside.cell import SECONDS, TREE, Cell, Outcome
 from vm.inside.uprobe import Uretprobe, function_offset
 
 RUNTIMES = ("runc", "crun")
+BUNDLES = "/run/bundles"
 ROUNDS = 25  # calls of the probed function
 RIGHT = 42  # the victim's exit code when every answer was right
 
@@ -137,9 +138,9 @@ class _Running:
     ) -> None:
         self.cell, self.runtime = cell, runtime
         self.name = f"lab{next(_Running.serial)}"
-        self.folder = cell.root / "run/bundles" / self.name
+        self.inside = f"{BUNDLES}/{self.name}"
+        self.folder = cell.root / self.inside[1:]
         self.rootfs = self.folder / "rootfs"
-        self.inside = f"/run/bundles/{self.name}"
         self._fill(profile, args, hook)
 
     def _fill(self, profile: dict[str, Any], args: Sequence[str], hook: bool) -> None:
