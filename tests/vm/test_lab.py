@@ -185,6 +185,13 @@ def test_uretprobe_counts_every_return(victim: Path, tmp_path: Path) -> None:
         probe.close()
 
 
+def test_no_sweep_outside_of_a_container(victim: Path) -> None:
+    """Every call made as root without a filter would change this machine: it is refused."""
+    done = subprocess.run([victim, "sweep"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "only under a filter" in done.stderr
+
+
 def test_uretprobe_elsewhere_counts_nothing(victim: Path, tmp_path: Path) -> None:
     """A probe on another process of the same program sees nothing of this one."""
     need.root()
