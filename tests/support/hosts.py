@@ -17,9 +17,9 @@
         fleet["web2"].kill()                            # at once
 
 Of a host of its own are: processes, host name, /run, /proc, and the disk, which is this machine's
-as a lower layer without what is in ``HIDDEN``: what a test writes survives the host's death, not
-the ``with``. The network is this machine's (loopback) and so is the kernel. A host takes a tenth of
-a second to start. Nothing is left behind, also if pytest is killed.
+as a lower layer without what ``support.layers`` hides: what a test writes survives the host's
+death, not the ``with``. The network is this machine's (loopback) and so is the kernel. A host takes
+a tenth of a second to start. Nothing is left behind, also if pytest is killed.
 """
 
 import contextlib
@@ -28,7 +28,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import threading
 import time
@@ -37,23 +36,9 @@ from pathlib import Path
 from typing import Any
 
 from shim.catalog import kernel_injected
-from support import host, need
-from support.checkout import CHECKOUT
+from support import host, layers, need
+from support.layers import USER
 
-USER = "ops"
-# Folders that are empty in every host, and what is not there at all: a host has Python and sudo,
-# runc and crun, and nothing of us, of other Python packages or of engines.
-HIDDEN = (
-    *("etc/containerd", "etc/containers", "etc/crio", "etc/docker", "etc/kubernetes", "etc/ssh"),
-    *("etc/sudoers.d", "home", "mnt", "opt", "root", "srv", "tmp", "usr/local", "var/tmp"),
-    *("usr/lib/python3/dist-packages", "usr/share/containers", "var/lib/containerd"),
-    *("var/lib/containers", "var/lib/docker", "var/lib/kubelet"),
-)
-_ABSENT = (
-    *("usr/bin/docker", "usr/bin/podman", "usr/bin/containerd", "usr/sbin/dockerd"),
-    *("etc/seccomp-shim", "var/lib/seccomp-shim", "var/log/seccomp-shim", "var/cache/seccomp-shim"),
-    str(CHECKOUT).lstrip("/"),
-)
 _PORT = 2222
 _SECONDS = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -295,7 +280,7 @@ def fleet(scratch: Path, names: Sequence[str], *, small: Sequence[str] = ()) -> 
         enter = ["nsenter", "--mount", "--pid", "--target", str(inner)]
         place = Path(f"/proc/{inner}/root{disks}")
         _make_keys(started)
-        _make_base(place / "base", started, names)
+        layers.make_base(place / "base", scratch, names)
         network = _free_network(len(names))
         keys = []
         for number, name in enumerate(names):
@@ -336,49 +321,6 @@ def _make_keys(started: Fleet) -> None:
     for name in ("key", "host_key"):
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name]
         subprocess.run([*make, "-f", str(started.folder / name)], check=True)
-
-
-def _make_base(base: Path, started: Fleet, names: Sequence[str]) -> None:
-    """Make the layer that is between this machine's disk and every host's own."""
-    base.mkdir()
-    for each in HIDDEN:
-        folder = _folder(base, each)
-        # This hides what the folder has below (Documentation/filesystems/overlayfs.rst).
-        os.setxattr(folder, "trusted.overlay.opaque", b"y")
-    for each in _ABSENT:
-        _folder(base, os.path.dirname(each))
-        os.mknod(base / each, stat.S_IFCHR, os.makedev(0, 0))  # a whiteout, likewise
-    for file, line in (
-        ("passwd", f"{USER}:x:2000:2000::/home/{USER}:/bin/sh"),
-        ("group", f"{USER}:x:2000:"),
-        ("shadow", f"{USER}:*:19000:0:99999:7:::"),
-        ("hosts", f"127.0.0.1 localhost {' '.join(names)}"),
-    ):
-        text = "" if file == "hosts" else Path("/etc", file).read_text()
-        (base / "etc" / file).write_text(f"{text}{line}\n")
-        (base / "etc" / file).chmod(0o640 if file == "shadow" else 0o644)
-    home = base / "home" / USER
-    home.mkdir()
-    os.chown(home, 2000, 2000)
-    sudoers = base / f"etc/sudoers.d/{USER}"
-    sudoers.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
-    sudoers.chmod(0o440)
-    keys = base / "etc/ssh"
-    (keys / "authorized_keys").write_bytes((started.folder / "key.pub").read_bytes())
-    (keys / "host_key").write_bytes((started.folder / "host_key").read_bytes())
-    (keys / "host_key").chmod(0o600)
-
-
-def _folder(base: Path, path: str) -> Path:
-    """Make a folder in a layer, and those on the way to it, as they are on this machine."""
-    made = base
-    for step in path.split("/"):
-        made = made / step
-        if not made.exists():
-            made.mkdir()
-            below = Path("/") / made.relative_to(base)
-            made.chmod(stat.S_IMODE(below.stat().st_mode) if below.exists() else 0o755)
-    return made
 
 
 def _write_sshd(layer: Path, address: str) -> None:
