@@ -66,7 +66,14 @@ class Verification(Start):
         """Read the filters in force and log whether they let ``calls`` through."""
         from shim.start.decide import RAW_BPF, denied_by_default, read_config
 
-        config = read_config(str(self.facts["bundle"]))
+        bundle = str(self.facts["bundle"])
+        try:
+            config = read_config(bundle)
+        except ShimError:
+            if os.path.exists(bundle):
+                raise
+            # Engines remove the bundle with the container: on a busy host before we come to it.
+            raise CannotTell("the container's process has ended") from None
         denied, named, _ = denied_by_default(config, calls, raw_bpf=True)
         if not denied and not named:
             return  # the profile's author wants it so, or there is none

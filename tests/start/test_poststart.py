@@ -134,7 +134,10 @@ def test_the_program_does_not_notice(lab: Verified) -> None:
             lab.log_path.unlink()
             lab.call(id=container.name, pid=pid, bundle=str(container.folder))
             lab.verdict()
-        assert Path(f"/proc/{pid}/syscall").read_text().split()[0] == "7"
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}/syscall").read_text().split()[0] != "7":  # "running": on its way
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert container.process.poll() is None
 
 
@@ -161,6 +164,14 @@ def test_a_profile_that_means_it(lab: Verified) -> None:
             line = lab.verdict()
             assert line["container"] == "after"
             lab.log_path.unlink()
+
+
+def test_a_container_that_is_gone_with_its_bundle(lab: Verified) -> None:
+    """What an engine has removed meanwhile is no cause for alarm."""
+    lab.call(*lab.options(), id="gone", pid=os.getpid(), bundle="/no/such")
+    line = lab.verdict()
+    assert (line["level"], line["verified"]) == ("info", None)
+    assert line["reason"] == "the container's process has ended"
 
 
 def test_nobody_waits_for_it(tmp_path: Path) -> None:
@@ -197,7 +208,7 @@ def test_a_pid_that_is_another_process(lab: Verified) -> None:
         (["--canary", "1"], {}),
         (["--mechanism"], {}),
         ([], {}),
-        ([], {"id": "x", "pid": 2, "bundle": "/no/such"}),
+        ([], {"id": "x", "pid": 2, "bundle": "/proc"}),
         ([], {"id": "x", "pid": "2", "bundle": 3}),
     ],
 )
