@@ -53,7 +53,7 @@ def value_at(text: str, at: int) -> "tuple[Any, int]":
     try:
         from _json import make_scanner
     except ImportError:
-        from json.scanner import make_scanner  # type: ignore[assignment]
+        from json.scanner import make_scanner
     try:
         value, end = make_scanner(_CONTEXT)(text, at)
     except (StopIteration, SystemError, RecursionError):
