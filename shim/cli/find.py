@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     """Print what is found."""
     from shim.catalog import kernel_injected
     from shim.cli.table import table
-    from shim.fleet.find import survey
+    from shim.fleet.find import document, survey
     from shim.fleet.judge import Options
 
     options = Options(list(kernel_injected().values()), {}, "always")
     found = survey(root(args.root), args.paths, options)
     if args.json:
         for each in found.found:
-            print(json.dumps(_document(each)))
+            print(json.dumps(document(each)))
     elif found.found:
         rows = [row(each) for each in found.found]
         print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")
@@ -105,19 +105,3 @@ def row(found: "Found") -> tuple[str, ...]:
     name = f"{found.file} ({found.profile})" if found.profile else found.file
     users = ", ".join(f"{who} ({where.removeprefix(found.file)})" for who, where in found.uses)
     return name, found.format or "-", found.state, users or "-", found.reason
-
-
-def _document(found: "Found") -> dict[str, object]:
-    return {
-        "file": found.file,
-        "profile": found.profile or None,
-        "format": found.format or None,
-        "state": found.state,
-        "reason": found.reason,
-        "used_by": [{"who": who, "where": where} for who, where in found.uses],
-        "calls": {
-            each.syscall: {"verdict": each.verdict, "reason": each.reason}
-            for each in found.findings
-        },
-        "left_alone": found.kept or None,
-    }

@@ -9,7 +9,7 @@ from shim import __version__
 from shim.catalog import kernel_injected, load
 from shim.engines import registration
 from shim.errors import ShimError
-from shim.fleet.find import Found, survey
+from shim.fleet.find import document, survey
 from shim.fleet.judge import Options
 from shim.fleet.root import Root
 from shim.host import cache
@@ -93,20 +93,4 @@ def _profiles(paths: Sequence[str], notes: list[str]) -> list[dict[str, Any]]:
     options = Options(list(kernel_injected().values()), {}, "always")
     found = survey(Root(), [os.path.realpath(path) for path in paths], options)
     notes += [f"{path}: {why}" for path, why in found.notes]
-    return [_document(each) for each in found.found]
-
-
-def _document(found: Found) -> dict[str, Any]:
-    return {
-        "file": found.file,
-        "profile": found.profile or None,
-        "format": found.format or None,
-        "state": found.state,
-        "reason": found.reason,
-        "used_by": [{"who": who, "where": where} for who, where in found.uses],
-        "calls": {
-            each.syscall: {"verdict": each.verdict, "reason": each.reason}
-            for each in found.findings
-        },
-        "left_alone": found.kept or None,
-    }
+    return [document(each) for each in found.found]

@@ -95,6 +95,23 @@ class _Contents(NamedTuple):
     first: dict[str, str]
 
 
+def document(found: Found) -> dict[str, object]:
+    """Give a profile as ``find --json`` prints it."""
+    return {
+        "file": found.file,
+        "profile": found.profile or None,
+        "format": found.format or None,
+        "state": found.state,
+        "reason": found.reason,
+        "used_by": [{"who": who, "where": where} for who, where in found.uses],
+        "calls": {
+            each.syscall: {"verdict": each.verdict, "reason": each.reason}
+            for each in found.findings
+        },
+        "left_alone": found.kept or None,
+    }
+
+
 def _named(look: Look, path: str) -> None:
     """Look at what the user named: a file is a profile, or tells of some; a folder holds such."""
     if look.is_folder(path):
