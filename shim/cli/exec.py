@@ -60,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from shim.catalog import kernel_injected
     from shim.filter import compile as compiler
     from shim.filter.resolve import flat
+    from shim.host import cache
     from shim.profile.document import MAX_BYTES, read
     from shim.profile.edit import amended, plan
 
     path = _program(args.command[0])
     document = read(files.read(args.profile, MAX_BYTES), args.profile)
-    states = {} if args.when == "always" else _states()
+    states = {} if args.when == "always" else cache.states()
     edits, findings = plan(document, kernel_injected().values(), states, args.when)
     after = document._replace(tree=amended(document.tree, edits))
     described = container(args)
@@ -84,13 +85,6 @@ def _program(command: str) -> str:
     if path is None:
         raise ShimError("no such program", subject=command)
     return path
-
-
-def _states() -> dict[str, str]:
-    """Give the states of the kernel-injected calls on the kernel here."""
-    from shim.host.cache import facts
-
-    return {name: call["state"] for name, call in facts()["syscalls"].items()}
 
 
 def _refuse_notify(document: "Document", seccomp: dict[str, Any] | None) -> None:

@@ -104,13 +104,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Patch every file; the exit code is the gravest of them."""
+    from shim.host import cache
+
     if args.json and args.diff:
         raise ShimError("--json and --diff cannot be printed together")
     if args.all:
         from shim.cli import patchall
 
         args.root = args.root or "/"
-        states = {} if args.when == "always" else _states()
+        states = {} if args.when == "always" else cache.states()
         return patchall.run(args, _calls(args.add), states)
     if args.root or args.yes or args.state:
         raise ShimError("--root, --yes and --state are for --all")
@@ -127,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if args.files.count("-") > 1:
         raise ShimError("standard input can be read once only", subject="-")
     calls = _calls(args.add)
-    states = {} if args.when == "always" else _states()
+    states = {} if args.when == "always" else cache.states()
     code = 0
     reports: list[dict[str, object]] = []
     for file in args.files:
@@ -173,13 +175,6 @@ def _calls(names: list[str]) -> "list[Syscall]":
             listed = ", ".join(sorted(known))
             raise ShimError("--add does not know this call", subject=name, hint=f"knows: {listed}")
     return [*injected.values(), *(known[name] for name in dict.fromkeys(names))]
-
-
-def _states() -> dict[str, str]:
-    """Give the states of the kernel-injected calls on the kernel here."""
-    from shim.host.cache import facts
-
-    return {name: call["state"] for name, call in facts()["syscalls"].items()}
 
 
 def _plan(

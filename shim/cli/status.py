@@ -43,10 +43,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Ask every engine, or the one named, and print."""
     from shim.engines.registration import ENGINES, this_host
-    from shim.host.cache import facts
+    from shim.host import cache
 
     host = this_host()
-    states = {name: call["state"] for name, call in facts()["syscalls"].items()}
+    states = cache.states()
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)
     problems = [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]

@@ -43,11 +43,6 @@ def gather(paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = Fa
     }
 
 
-def states() -> dict[str, str]:
-    """Give the states of the kernel-injected calls on the kernel here."""
-    return {name: call["state"] for name, call in cache.facts()["syscalls"].items()}
-
-
 def installed(prefix: str = PREFIX) -> dict[str, str] | None:
     """Tell what install.sh has installed; None: nothing."""
     try:

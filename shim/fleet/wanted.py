@@ -15,13 +15,14 @@ from typing import Any
 from shim import audit, files
 from shim.catalog import kernel_injected
 from shim.errors import ShimError
-from shim.fleet import facts, runs, state
+from shim.fleet import runs, state
 from shim.fleet.change import Plan, patching, run, taking_back
 from shim.fleet.commit import Change
 from shim.fleet.find import File, Survey, survey
 from shim.fleet.judge import Options
 from shim.fleet.root import Root
 from shim.fleet.state import State, checksum
+from shim.host import cache
 from shim.profile.diff import unified
 from shim.profile.document import MAX_BYTES
 
@@ -41,7 +42,7 @@ def patched(
 
     A profile that may not be changed is a problem where it was named.
     """
-    known = {} if when == "always" else facts.states()
+    known = {} if when == "always" else cache.states()
     options = Options(list(kernel_injected().values()), known, when, override_deny)
     paths = [os.path.realpath(path) for path in paths]
     found = survey(Root(), paths, options)

@@ -51,6 +51,11 @@ def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]
     return found
 
 
+def states() -> "dict[str, str]":
+    """Give the states of the kernel-injected calls on the kernel here."""
+    return {name: call["state"] for name, call in facts()["syscalls"].items()}
+
+
 def note_idle(found: "dict[str, Any]", directory: str = DIRECTORY) -> None:
     """Leave word for the runtime wrapper's shell part whether this kernel needs nothing of us.
 

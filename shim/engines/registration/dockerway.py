@@ -30,7 +30,7 @@ class Facts(NamedTuple):
 
 def facts(host: Host, release: str, args: list[str]) -> Facts:
     """Look at the kernel and at the runtime that ``args`` (see ``real_args``) name."""
-    states = {name: call["state"] for name, call in cache.facts()["syscalls"].items()}
+    states = cache.states()
     chosen = config.load()[0]["runtimes"]
     real = real_of(args) or next(iter(chosen.values()), "") or host.program("runc") or ""
     return Facts(states, release, real, runtime.libseccomp_version(real) if real else None)
