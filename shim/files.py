@@ -57,7 +57,7 @@ def replace(
             pass
         raise
     if durable:
-        _sync_folder(os.path.dirname(target))
+        sync_folder(os.path.dirname(target))
 
 
 def create(path: str, data: bytes, mode: int, before_link: "Callable[[], None]") -> None:
@@ -80,7 +80,7 @@ def create(path: str, data: bytes, mode: int, before_link: "Callable[[], None]")
             raise _about(path, error) from None
     finally:
         os.unlink(draft)
-    _sync_folder(os.path.dirname(target))
+    sync_folder(os.path.dirname(target))
 
 
 def remove(path: str, expected: bytes, before_unlink: "Callable[[], None]") -> None:
@@ -93,7 +93,7 @@ def remove(path: str, expected: bytes, before_unlink: "Callable[[], None]") -> N
         raise _changed(path)
     before_unlink()
     os.unlink(target)
-    _sync_folder(os.path.dirname(target))
+    sync_folder(os.path.dirname(target))
 
 
 def take_after(source: "str | int", old: os.stat_result, fd: int) -> None:
@@ -143,9 +143,9 @@ def _about(path: str, error: OSError) -> OSError:
     return OSError(error.errno, error.strerror, path)
 
 
-def _sync_folder(folder: str) -> None:
-    """Make the rename itself survive a crash."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync_folder(folder: str) -> None:
+    """Put a folder's entries on the disk: without it a rename need not survive a crash."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.fleet.runs import Journal, sync_folder
+from shim.files import sync_folder
+from shim.fleet.runs import Journal
 from shim.fleet.staged import Change, Staged
 from shim.fleet.state import State, checksum
 from shim.host.libc import syncfs
