@@ -1,9 +1,10 @@
 """Profiles brought into a wanted state: patched, or as they were before us; doing it twice is once.
 
-What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", "reason"}],
-"problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled back`` (with
-``check``: would be), ``left alone``, ``skipped`` or ``failed``; files without anything to do are
-not listed. ``problems`` are what kept the wanted state from being reached.
+What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", "reason", "before",
+"after"}], "problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled
+back`` (with ``check``: would be), ``left alone``, ``skipped`` or ``failed``; ``before`` and
+``after`` are the SHA-256 of the content, empty where it is not known; files without anything to do
+are not listed. ``problems`` are what kept the wanted state from being reached.
 """
 
 import os
@@ -18,6 +19,7 @@ from shim.errors import ShimError
 from shim.fleet import runs, state
 from shim.fleet.change import Plan, patching, run, taking_back
 from shim.fleet.commit import Change
+from shim.fleet.expected import Expected, hold
 from shim.fleet.find import File, Survey, survey
 from shim.fleet.judge import Options
 from shim.fleet.root import Root
@@ -37,10 +39,12 @@ def patched(
     override_deny: bool,
     check: bool,
     diff: bool,
+    expected: Expected | None = None,
 ) -> dict[str, Any]:
     """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
 
-    A profile that may not be changed is a problem where it was named.
+    A profile that may not be changed is a problem where it was named. With ``expected`` only the
+    files in it are changed, and only as it says; what keeps one of them from that is a problem.
     """
     known = {} if when == "always" else cache.states()
     options = Options(list(kernel_injected().values()), known, when, override_deny)
@@ -54,6 +58,8 @@ def patched(
     plan = patching(found)
     _refused(answer, plan, named=not everything)
     answer["files"] += _left_alone(found, plan)
+    if expected is not None:
+        _hold(answer, plan, expected)
     _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
     return answer
 
@@ -109,6 +115,15 @@ def _left_alone(found: Survey, plan: Plan) -> Iterator[dict[str, str]]:
             yield _told(name, "left alone", why)
 
 
+def _hold(answer: dict[str, Any], plan: Plan, expected: Expected) -> None:
+    """Leave only what was expected; tell of the rest as skipped."""
+    for each in hold(plan, expected):
+        reason = f"not as planned: {each.reason}"
+        answer["files"].append(_told(each.file, "skipped", reason, each.before, each.after))
+        if each.problem:
+            answer["problems"].append(f"{each.file}: {reason}")
+
+
 def _among(file: File, paths: Sequence[str]) -> bool:
     return any(_is_in(file.real, path) for path in paths)
 
@@ -155,7 +170,7 @@ def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool)
 
 def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:
     for file, reason in plan.refused:
-        answer["files"].append({"file": file, "result": "left alone", "reason": reason})
+        answer["files"].append(_told(file, "left alone", reason))
         if named:
             answer["problems"].append(f"{file}: {reason}")
 
@@ -174,7 +189,9 @@ def _carry_out(
     answer["changed"] = bool(plan.changes)
     if check or not plan.changes:
         what = f"would be {done}"
-        answer["files"] += [_told(each.path, what, "") for each in plan.changes]
+        answer["files"] += [
+            _told(each.path, what, "", each.before, each.after) for each in plan.changes
+        ]
         return
     if (have := opened()) is not None:
         _make(answer, plan, have, done)
@@ -191,13 +208,14 @@ def _make(answer: dict[str, Any], plan: Plan, opened: State, done: str) -> None:
     answer["changed"] = outcome.count("done") > 0
     for each in outcome.results:
         what = done if each.what == "done" else each.what
-        answer["files"].append(_told(each.change.path, what, each.reason))
+        path, before, after = each.change
+        answer["files"].append(_told(path, what, each.reason, before, after))
         if each.what != "done":
-            answer["problems"].append(f"{each.change.path}: {each.reason}")
+            answer["problems"].append(f"{path}: {each.reason}")
 
 
-def _told(file: str, result: str, reason: str) -> dict[str, str]:
-    return {"file": file, "result": result, "reason": reason}
+def _told(file: str, result: str, reason: str, before: str = "", after: str = "") -> dict[str, str]:
+    return {"file": file, "result": result, "reason": reason, "before": before, "after": after}
 
 
 def _diffs(plan: Plan) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The collection's facts and profiles, on real hosts over ssh."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ YAML = f"""{HEAD}  # ours
   - names: [read]
     action: {ALLOW}
 """
-NAMES = ("new", "old", "fixed", "bare", "dying", "locked", "full", "plain", "untrusted")
+NAMES = ("new", "old", "fixed", "bare", "dying", "locked", "full", "plain", "planned", "untrusted")
 
 
 @dataclass
@@ -57,6 +58,14 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
         yield Managed(fleet, fleet.inventory(scratch / "hosts.json", missing=["gone"]))
 
 
+def _results(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(each["file"], each["result"], each["reason"]) for each in told["files"]]
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def test_facts_tell_each_host_apart(managed: Managed) -> None:
     """Every host's own kernel states, runtimes and profiles are told, and nothing is changed."""
     managed["old"].states(uretprobe="absent")
@@ -82,14 +91,14 @@ def test_patched_twice_is_patched_once_and_rolled_back_is_the_old_file(managed: 
     old = TEXT.encode()
     foretold = managed.patch("new", "--check", "--diff", all=True)
     assert foretold["changed"] is True
-    assert foretold["files"] == [{"file": PROFILE, "result": "would be patched", "reason": ""}]
+    assert _results(foretold) == [(PROFILE, "would be patched", "")]
     added = [line for line in foretold["said"].splitlines() if line.startswith("+ ")]
     assert '"uretprobe"' in "".join(added)
     assert managed["new"].read(PROFILE) == old
 
     made = managed.patch("new", path=PROFILE)
     assert made["changed"] is True
-    assert made["files"] == [{"file": PROFILE, "result": "patched", "reason": ""}]
+    assert _results(made) == [(PROFILE, "patched", "")]
     assert "+++" not in made["said"]
     new = managed["new"].read(PROFILE)
     assert json.loads(new)["syscalls"][0]["names"] == ["uretprobe"]
@@ -104,10 +113,67 @@ def test_patched_twice_is_patched_once_and_rolled_back_is_the_old_file(managed: 
     assert foretold["changed"] is True
     assert managed["new"].read(PROFILE) == new
     back = managed.patch("new", state="rolled_back", all=True)
-    assert [each["result"] for each in back["files"]] == ["rolled back"]
+    assert _results(back) == [(PROFILE, "rolled back", "")]
+    there, back_again = (_checksum(old), _checksum(new)), (_checksum(new), _checksum(old))
+    told = [(each["files"][0]["before"], each["files"][0]["after"]) for each in (made, back)]
+    assert told == [there, back_again]
     assert managed["new"].read(PROFILE) == old
     assert managed.patch("new", state="rolled_back", all=True)["changed"] is False
     assert managed["new"].read(PROFILE) == old
+
+
+def test_only_what_was_planned_is_done(managed: Managed) -> None:
+    """Held to a plan, a host changes what is still as planned, and tells what is not and why."""
+    host = managed["planned"]
+    names = ("good", "edited", "gone", "other", "late")
+    paths = {name: f"/srv/plan/{name}.json" for name in names}
+    for number, path in enumerate(paths.values()):
+        host.write(path, TEXT + " " * number)
+    foretold = managed.patch("planned", "--check", path="/srv/plan")
+    plan = {each["file"]: [each["before"], each["after"]] for each in foretold["files"]}
+    assert plan.keys() == set(paths.values())
+    assert plan[paths["good"]][0] == _checksum(TEXT.encode())
+    plan[paths["other"]][1] = "0" * 64
+    del plan[paths["late"]]
+    host.write(paths["edited"], TEXT + "\n\n")
+    host.run(f"rm {paths['gone']}")
+    wanted = [
+        (paths["edited"], "skipped", "not as planned: its content has changed since"),
+        (paths["gone"], "skipped", "not as planned: it is gone"),
+        (paths["good"], "patched", ""),
+        (paths["late"], "skipped", "not as planned: it is not in the plan"),
+        (paths["other"], "skipped", "not as planned: it would become something else"),
+    ]
+
+    held = managed.patch("planned", path="/srv/plan", expected=plan)
+    assert (held["failed"], held["changed"]) == (True, True)
+    assert sorted(_results(held)) == wanted
+    assert sorted(line.partition(":")[0] for line in held["problems"]) == sorted(
+        paths[name] for name in ("edited", "gone", "other")
+    )
+    assert _checksum(host.read(paths["good"])) == plan[paths["good"]][1]
+    for number, name in enumerate(names):
+        if name in ("late", "other"):
+            assert host.read(paths[name]) == (TEXT + " " * number).encode()
+
+    mine = {paths["good"]: plan[paths["good"]]}
+    again = managed.patch("planned", path=paths["good"], expected=mine)
+    assert (again["failed"], again["changed"]) == (False, False)
+    nothing = managed.patch("planned", path=paths["late"], expected={})
+    assert (nothing["failed"], nothing["changed"]) == (False, False)
+
+
+def test_what_nobody_changes_any_more_was_planned_otherwise(managed: Managed) -> None:
+    """A file of the plan for which there is no reason any more stays, and that is a failure."""
+    managed["planned"].write("/srv/idle.json", TEXT)
+    foretold = managed.patch("planned", "--check", path="/srv/idle.json")
+    plan = {each["file"]: [each["before"], each["after"]] for each in foretold["files"]}
+    managed["planned"].states(uretprobe="absent")
+    held = managed.patch("planned", path="/srv/idle.json", expected=plan)
+    managed["planned"].states(uretprobe="filtered")
+    assert held["failed"] is True
+    assert held["msg"] == "/srv/idle.json: not as planned: nothing is to be done"
+    assert managed["planned"].read("/srv/idle.json") == TEXT.encode()
 
 
 def test_a_run_is_taken_back_by_its_id(managed: Managed) -> None:
@@ -248,6 +314,8 @@ def test_facts_need_no_root(managed: Managed) -> None:
         ({}, "exactly one of path, all and run"),
         ({"all": True, "path": ["/a"]}, "exactly one of path, all and run"),
         ({"run": "1"}, "run goes with state: rolled_back"),
+        ({"all": True, "state": "rolled_back", "expected": {}}, "expected goes with"),
+        ({"all": True, "expected": {"/a": "abc"}}, "expected: /a needs two checksums"),
     ],
 )
 def test_contradictions_are_told(managed: Managed, given: dict[str, Any], why: str) -> None:

@@ -50,6 +50,12 @@ options:
     description: Allow also what a profile denies by name.
     type: bool
     default: false
+  expected:
+    description:
+      - With O(state=patched), the only files that may be changed, each with the checksums C(before)
+        and C(after) that a run in check mode has told. Any other change is not made and listed as
+        skipped; what keeps one of these files from its new content is a failure.
+    type: dict
   force:
     description: With O(state=rolled_back), overwrite what somebody has changed since.
     type: bool
@@ -77,6 +83,13 @@ EXAMPLES = r"""
     path: /etc/docker/seccomp.json
   become: true
 
+- name: Patch one profile if it is still what it was when the change was planned
+  seccomp_shim.host.seccomp_shim_profile:
+    path: /etc/docker/seccomp.json
+    expected:
+      /etc/docker/seccomp.json: ["{{ planned.files[0].before }}", "{{ planned.files[0].after }}"]
+  become: true
+
 - name: Take all of it back
   seccomp_shim.host.seccomp_shim_profile:
     state: rolled_back
@@ -92,7 +105,8 @@ run:
 files:
   description: >-
     Each file that was changed or not, as C(file), C(result) (patched, rolled back, left alone,
-    skipped, failed) and C(reason). Files with nothing to do are not listed.
+    skipped, failed), C(reason), and the SHA-256 of its content C(before) and C(after), empty where
+    it is not known. Files with nothing to do are not listed.
   returned: always
   type: list
   elements: dict
@@ -130,6 +144,7 @@ def main():
                 "default": "present",
             },
             "override_deny": {"type": "bool", "default": False},
+            "expected": {"type": "dict"},
             "force": {"type": "bool", "default": False},
             **onhost.ARGUMENTS,
         },
@@ -147,15 +162,22 @@ def _question(module, given):
     if sum(bool(given[key]) for key in ("path", "all", "run")) != 1:
         module.fail_json(msg="exactly one of path, all and run must be given")
     common = {"paths": given["path"], "check": module.check_mode, "diff": module._diff}
+    expected = given["expected"]
     if given["state"] == "rolled_back":
+        if expected is not None:
+            module.fail_json(msg="expected goes with state: patched")
         return {"do": "rolled_back", "run_id": given["run"], "force": given["force"], **common}
     if given["run"]:
         module.fail_json(msg="run goes with state: rolled_back")
+    for file, checksums in (expected or {}).items():
+        if not isinstance(checksums, list) or len(checksums) != 2:
+            module.fail_json(msg="expected: %s needs two checksums: [before, after]" % file)
     return {
         "do": "patched",
         "everything": given["all"],
         "when": given["when"],
         "override_deny": given["override_deny"],
+        "expected": expected,
         **common,
     }
 
