@@ -158,7 +158,8 @@ need_system() {
 version_name() {
     (
         cd "$here"
-        find pyproject.toml README.md install.sh shim hooks profiles -type f ! -name '*.pyc' \
+        find pyproject.toml README.md install.sh shim hooks profiles deploy/ansible/ansible_collections \
+            -type f ! -name '*.pyc' \
             -exec sha256sum {} + | sort
         "$python" -VV
         say "$python $prefix"

@@ -53,7 +53,7 @@ def test_payload_has_the_project_and_two_libraries(payload: Any) -> None:
     """All that install.sh and the questions need is in it, and nothing compiled."""
     names = zipfile.ZipFile(io.BytesIO(payload._zipped(dict(payload._contents())))).namelist()
     assert {name.partition("/")[0] for name in names} == {
-        *("shim", "hooks", "profiles", "libraries"),
+        *("shim", "hooks", "profiles", "deploy", "libraries"),
         *("LICENSE", "README.md", "install.sh", "pyproject.toml"),
     }
     wanted = {"shim/fleet/remote.py", "libraries/yaml/__init__.py", "hooks/seccomp-shim-hook"}
@@ -68,7 +68,7 @@ def test_payload_of_a_wheel_is_that_of_the_checkout(
     data = tmp_path / "shim/_data"
     shutil.copytree(CHECKOUT / "shim", tmp_path / "checkout/shim", copy_function=shutil.copyfile)
     shutil.copytree(tmp_path / "checkout/shim", tmp_path / "shim")
-    for name in ("hooks", "profiles"):
+    for name in ("hooks", "profiles", "deploy/ansible/ansible_collections"):
         for place in (tmp_path / "checkout", data):
             shutil.copytree(CHECKOUT / name, place / name, copy_function=shutil.copyfile)
     (data / "project").mkdir()

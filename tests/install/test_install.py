@@ -12,7 +12,7 @@ from support.host import FOLDERS, Host, throwaway
 
 INSTALL = f"{CHECKOUT}/install.sh"
 PREFIX = "/opt/seccomp-shim"
-SOURCES = "pyproject.toml README.md LICENSE install.sh shim hooks profiles"
+SOURCES = "pyproject.toml README.md LICENSE install.sh shim hooks profiles deploy"
 HOOK = f"{PREFIX}/bin/seccomp-shim-hook"
 
 

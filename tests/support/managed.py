@@ -24,15 +24,15 @@ def environment() -> dict[str, str]:
     """Give the environment of the operator: the example's settings, the project as it is now."""
     kept = {key: os.environ[key] for key in ("HOME", "PATH", "LANG") if key in os.environ}
     config = str(EXAMPLE / "ansible.cfg")
-    return {**kept, "ANSIBLE_CONFIG": config, "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": _project()}
+    return {**kept, "ANSIBLE_CONFIG": config, "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": project()}
 
 
 @functools.cache
-def _project() -> str:
+def project() -> str:
     """Copy what goes to hosts: an edit of the checkout during the tests is an upgrade to them."""
     folder = tempfile.mkdtemp(prefix="seccomp-shim-project-")
     atexit.register(shutil.rmtree, folder)
-    for name in ("shim", "hooks", "profiles"):
+    for name in ("shim", "hooks", "profiles", "deploy/ansible/ansible_collections"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / name, f"{folder}/{name}", ignore=ignored)
     for name in ("LICENSE", "README.md", "install.sh", "pyproject.toml"):

@@ -20,10 +20,11 @@ from ansible.plugins.action import ActionBase
 from ansible import constants
 
 # Of the project's own top folder; the wheel has the files as data of the package.
-_FOLDERS = ("hooks", "profiles")
+_FOLDERS = ("deploy/ansible/ansible_collections", "hooks", "profiles")
 _FILES = ("LICENSE", "README.md", "install.sh", "pyproject.toml")
 # Pure Python as far as it is needed: YAML profiles and settings, and the log of what is installed.
 _LIBRARIES = ("yaml", "structlog")
+_REASONS = ("No space left on device", "Read-only file system", "Permission denied")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -55,7 +56,9 @@ class Action(ActionBase):
             raise
         except AnsibleError as error:
             said = " ".join(str(error).split())
-            raise AnsibleActionFail(f"the payload could not be sent to this host: {said}") from None
+            # Ansible names temporary files and what dd has counted before and after the reason.
+            reason = next((each for each in _REASONS if each in said), said)
+            raise AnsibleActionFail(f"the payload could not be sent to this host: {reason}") from None
         return place
 
 
@@ -85,7 +88,7 @@ def _contents():
     top = data if data.is_dir() else package.parent
     for name in _FOLDERS:
         for path in sorted((top / name).rglob("*")):
-            if path.is_file():
+            if path.is_file() and path.parent.name != "__pycache__":
                 yield f"{name}/{path.relative_to(top / name)}", path
     for name in _FILES:
         path = (data / "project" if data.is_dir() else top) / name
@@ -103,9 +106,9 @@ def _package(name, hint):
 
 
 def _sources(folder, name, *without):
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if inside.parts[0] not in without:
+        if path.suffix in (".py", ".j2") and inside.parts[0] not in without:
             yield f"{name}/{inside}", path
 
 
