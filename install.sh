@@ -4,13 +4,15 @@ set -eu
 
 usage() {
     cat <<EOF
-usage: sudo ./install.sh [--prefix DIR] [--no-demo | --dry-run]
+usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--no-demo | --dry-run]
        sudo ./install.sh --uninstall [--purge] [--prefix DIR]
 
 Installs seccomp-shim from this folder, then shows it at work (seccomp-shim demo).
 Run it again to upgrade; where nothing has changed it does nothing.
 
   --prefix DIR   where the program goes (default /opt/seccomp-shim): a folder of its own
+  --wheels DIR   take Python's packages, pip among them, from the wheels in DIR and nothing from
+                 anywhere else: without a network, and without the system's package manager
   --no-demo      do not run the demo at the end
   --dry-run      only tell whether anything would be installed
   --uninstall    remove the program, the system packages that installing it brought and that
@@ -75,7 +77,8 @@ render_hook() {
 # --- system packages -------------------------------------------------------------------------
 
 package_manager() {
-    if command -v apt-get >/dev/null; then say apt
+    if [ -n "$wheels" ]; then say none
+    elif command -v apt-get >/dev/null; then say apt
     elif command -v dnf >/dev/null; then say dnf
     else say none
     fi
@@ -102,7 +105,7 @@ add_packages() {
                 >"$work/packages.log" 2>&1
             ;;
         dnf) dnf install -y --setopt=install_weak_deps=False "$@" >"$work/packages.log" 2>&1 ;;
-        *) die "no apt-get and no dnf here: install these by hand, then run this again: $*" ;;
+        *) die "no package manager to be used here: install these by hand, then run this again: $*" ;;
     esac || {
         cat "$work/packages.log" >&2
         die "the package manager could not install: $*"
@@ -111,7 +114,12 @@ add_packages() {
     comm -13 "$work/before" "$work/after" | sed 's/^/package /' >>"$work/new"
 }
 
-can_make_environments() { "$1" -I -c 'import ensurepip, venv' 2>/dev/null; }
+# Debian's python3-venv is the part that has pip; with wheels there is one.
+can_make_environments() {
+    if [ -n "$wheels" ]; then "$1" -I -c 'import venv' 2>/dev/null
+    else "$1" -I -c 'import ensurepip, venv' 2>/dev/null
+    fi
+}
 
 has_libseccomp() { "$1" -IS -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null; }
 
@@ -173,13 +181,31 @@ replace() {
     mv -f -- "$1.new" "$1"
 }
 
+# run_pip COMMAND...: have a pip install something, from the wheels alone where there are any.
+run_pip() {
+    set -- "$@" --quiet --no-input --disable-pip-version-check
+    if [ -n "$wheels" ]; then "$@" --no-cache-dir --no-index --find-links "$wheels"
+    else "$@"
+    fi
+}
+
+# A wheel of pip can be run as it is to install itself; what builds us needs it installed.
+take_pip() {
+    [ -n "$wheels" ] || return 0
+    for pip in "$wheels"/pip-*.whl; do
+        run_pip "$version/bin/python" -I "$pip/pip" install pip
+        return
+    done
+}
+
 build_version() {
     say "Installing seccomp-shim into $prefix with $python"
     rm -rf -- "$version"
     building=$version
-    "$python" -I -m venv "$version" || die "cannot make a virtual environment in $version"
-    "$version/bin/python" -I -m pip install --quiet --no-input --disable-pip-version-check \
-        --compile "$here" >"$work/pip.log" 2>&1 || {
+    "$python" -I -m venv ${wheels:+--without-pip} "$version" ||
+        die "cannot make a virtual environment in $version"
+    { take_pip && run_pip "$version/bin/python" -I -m pip install --compile "$here"; } \
+        >"$work/pip.log" 2>&1 || {
         cat "$work/pip.log" >&2
         die "pip could not install seccomp-shim (the last lines above say why)"
     }
@@ -240,6 +266,8 @@ install_all() {
             *) die "$link: exists and is not ours (move it away, then run this again)" ;;
         esac
     fi
+    # With wheels nothing is brought from the system: what it lacks is told before anything is made.
+    [ -z "$wheels" ] || need_system
     mkdir -p "$prefix/bin" "$prefix/versions"
     exec 9<"$prefix"
     flock -n 9 || die "$prefix: another install.sh is at work there"
@@ -336,6 +364,16 @@ remove_packages() {
     esac
 }
 
+# drop_empty DIR: remove a folder that nothing is in. In a container it can be one that is mounted: such
+# a folder cannot be removed there and stays, empty.
+drop_empty() { rmdir -- "$1" 2>/dev/null || true; }
+
+# drop DIR: remove a folder with all that is in it.
+drop() {
+    [ ! -d "$1" ] || find "$1" -mindepth 1 -delete
+    drop_empty "$1"
+}
+
 remove_config() {
     rm -f /etc/seccomp-shim/config.json /etc/seccomp-shim/config.lines  # compiled copies
     recorded=$(sed -n 's/^config //p' "$prefix/manifest")
@@ -344,14 +382,15 @@ remove_config() {
     elif [ -e /etc/seccomp-shim/config.yaml ]; then
         say "Kept: /etc/seccomp-shim/config.yaml (edited; --purge removes it)"
     fi
-    [ ! -d /etc/seccomp-shim ] || rmdir --ignore-fail-on-non-empty /etc/seccomp-shim
+    drop_empty /etc/seccomp-shim
 }
 
 remove_log() {
-    [ "$purge" = no ] || rm -rf /var/log/seccomp-shim
+    [ "$purge" = no ] || drop /var/log/seccomp-shim
     [ -d /var/log/seccomp-shim ] || return 0
-    rmdir --ignore-fail-on-non-empty /var/log/seccomp-shim
-    [ ! -d /var/log/seccomp-shim ] || say "Kept: /var/log/seccomp-shim (--purge removes it)"
+    drop_empty /var/log/seccomp-shim
+    [ -z "$(ls -A /var/log/seccomp-shim 2>/dev/null)" ] ||
+        say "Kept: /var/log/seccomp-shim (--purge removes it)"
 }
 
 uninstall_all() {
@@ -362,13 +401,14 @@ uninstall_all() {
     [ "$(readlink "$link")" != "$prefix/bin/seccomp-shim" ] || rm -f -- "$link"
     remove_config
     remove_log
-    rm -rf /run/seccomp-shim
+    drop /run/seccomp-shim
     remove_packages
     rm -rf -- "$prefix/bin/seccomp-shim" "$prefix"/bin/seccomp-shim-* "$prefix/versions" \
         "$prefix/current" "$prefix/manifest"
-    [ ! -d "$prefix/bin" ] || rmdir --ignore-fail-on-non-empty "$prefix/bin"
-    rmdir --ignore-fail-on-non-empty "$prefix"
-    [ ! -d "$prefix" ] || say "Kept: $prefix, which holds files that are not seccomp-shim's"
+    drop_empty "$prefix/bin"
+    drop_empty "$prefix"
+    [ -z "$(ls -A "$prefix" 2>/dev/null)" ] ||
+        say "Kept: $prefix, which holds files that are not seccomp-shim's"
     say "seccomp-shim is removed."
 }
 
@@ -388,6 +428,7 @@ link=/usr/local/bin/seccomp-shim
 demo=yes
 dry_run=no
 purge=no
+wheels=
 action=install
 building=
 
@@ -400,6 +441,12 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --prefix=*) prefix=${1#--prefix=} ;;
+        --wheels)
+            [ $# -ge 2 ] || die "--wheels needs a folder"
+            wheels=$2
+            shift
+            ;;
+        --wheels=*) wheels=${1#--wheels=} ;;
         --no-demo) demo=no ;;
         --dry-run) dry_run=yes ;;
         --uninstall) action=uninstall ;;
@@ -424,6 +471,7 @@ case $prefix in
     /*) prefix=${prefix%/} ;;
     *) die "--prefix $prefix: must be an absolute path" ;;
 esac
+[ -z "$wheels" ] || wheels=$(cd -- "$wheels" && pwd -P) || die "--wheels: no such folder"
 [ "$(id -u)" = 0 ] || die "needs root: sudo ./install.sh"
 
 work=$(mktemp -d)
