@@ -60,14 +60,20 @@ def answer(request: dict[str, Any]) -> Any:
     try:
         words = dict(request)
         return QUESTIONS[words.pop("do")](**words)
-    except ShimError as error:
-        line = str(error)
-    except OSError as error:
-        line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except Exception as error:
+        return {"error": one_line(error)}
+
+
+def one_line(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    if isinstance(error, ShimError):
+        line = str(error)
+    elif isinstance(error, OSError):
+        line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
         # A defect of ours; on a thousand hosts one line of it is of more use than its traceback.
         line = f"{type(error).__name__}: {error} ({_place(error)})"
-    return {"error": printable(line)}
+    return printable(line)
 
 
 def main() -> None:
