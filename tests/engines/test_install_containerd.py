@@ -318,7 +318,7 @@ def test_an_executable_that_is_not_there_is_not_named(tmp_path: Path) -> None:
 
 def test_the_runtime_class_asks_for_our_handler() -> None:
     """The manifest that next steps name is a RuntimeClass of the handler that install adds."""
-    manifest = CHECKOUT / "deploy/kubernetes/runtimeclass.yaml"
+    manifest = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
     document = yaml.safe_load(manifest.read_text())
     assert (document["apiVersion"], document["kind"]) == ("node.k8s.io/v1", "RuntimeClass")
     assert document["handler"] == containerdfile.NAME

@@ -88,7 +88,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     steps = ["restart containerd when it suits (running containers go on)"]
     if not options.default:
         steps.append(
-            "give pods the handler: kubectl apply -f deploy/kubernetes/runtimeclass.yaml, "
+            "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
             f"then runtimeClassName: {NAME}"
         )
     return Plan(edits, dropin.absence(host, "containerd") + notes, steps)

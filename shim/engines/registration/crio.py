@@ -65,7 +65,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         text, notes = _handler(runtime, host, options.default)
         if not options.default:
             steps.append(
-                "give pods the handler: kubectl apply -f deploy/kubernetes/runtimeclass.yaml, "
+                "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
                 f"then runtimeClassName: {NAME}"
             )
     edits = [
