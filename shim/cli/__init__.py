@@ -7,8 +7,8 @@ from shim import __version__
 from shim.errors import ShimError, printable
 
 VERBS = (
-    "probe", "find", "patch", "rollback", "verify", "exec", "docker", "install", "uninstall",
-    "status", "config", "demo",
+    "probe", "find", "patch", "rollback", "fleet", "verify", "exec", "docker", "install",
+    "uninstall", "status", "config", "demo",
 )  # fmt: skip
 
 

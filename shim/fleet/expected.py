@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet.change import Plan
+from shim.fleet.commit import Change
 from shim.fleet.root import Root
-from shim.fleet.state import checksum
+from shim.fleet.state import State, checksum
 
 # File: the checksums of its content, before and after.
 Expected = Mapping[str, Sequence[str]]
@@ -47,6 +48,31 @@ def hold(plan: Plan, expected: Expected) -> Iterator[Unplanned]:
         if not reason and now != before:
             reason = "its content has changed since"
         yield Unplanned(file, reason or refused.get(file, "nothing is to be done"), now, "", True)
+
+
+def undoing(opened: State, expected: Expected, *, force: bool) -> Plan:
+    """Plan to take the files of ``expected`` from what they were to become back to what they were.
+
+    Whatever run has changed them, and whether or not it lived to tell of it. What somebody has
+    changed since is left alone unless ``force`` is given.
+    """
+    plan = Plan("rollback", "", [], {}, {}, [])
+    for file, (before, after) in expected.items():
+        now, reason = _now(file)
+        if reason:
+            plan.refused.append((file, reason))
+        elif now == before:
+            continue
+        elif now != after and not force:
+            plan.refused.append((file, "changed since (force overwrites it)"))
+        else:
+            try:
+                plan.contents[before] = opened.kept(before)
+            except ShimError as error:
+                plan.refused.append((file, str(error)))
+                continue
+            plan.changes.append(Change(file, now, before))
+    return plan
 
 
 def _difference(known: Sequence[str] | None, before: str, after: str) -> str:

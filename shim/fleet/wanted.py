@@ -4,7 +4,8 @@ What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", 
 "after"}], "problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled
 back`` (with ``check``: would be), ``left alone``, ``skipped`` or ``failed``; ``before`` and
 ``after`` are the SHA-256 of the content, empty where it is not known; files without anything to do
-are not listed. ``problems`` are what kept the wanted state from being reached.
+are not listed. ``problems`` are what kept the wanted state from being reached. With ``verify`` the
+host is looked at before the change and after it: ``health``, as ``shim.fleet.health.watch`` has it.
 """
 
 import os
@@ -19,7 +20,7 @@ from shim.errors import ShimError
 from shim.fleet import runs, state
 from shim.fleet.change import Plan, patching, run, taking_back
 from shim.fleet.commit import Change
-from shim.fleet.expected import Expected, hold
+from shim.fleet.expected import Expected, hold, undoing
 from shim.fleet.find import File, Survey, survey
 from shim.fleet.judge import Options
 from shim.fleet.root import Root
@@ -39,6 +40,7 @@ def patched(
     override_deny: bool,
     check: bool,
     diff: bool,
+    verify: bool = False,
     expected: Expected | None = None,
 ) -> dict[str, Any]:
     """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
@@ -60,31 +62,44 @@ def patched(
     answer["files"] += _left_alone(found, plan)
     if expected is not None:
         _hold(answer, plan, expected)
-    _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
+    with _watched(answer, plan, verify):
+        _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
     return answer
 
 
 def rolled_back(
-    paths: Sequence[str], *, run_id: str, force: bool, check: bool, diff: bool
+    paths: Sequence[str],
+    *,
+    run_id: str,
+    force: bool,
+    check: bool,
+    diff: bool,
+    verify: bool = False,
+    expected: Expected | None = None,
 ) -> dict[str, Any]:
     """Take back what our runs did to ``paths``, or to all files; with ``run_id``, that run alone.
 
-    Without ``run_id`` a file becomes what it was before the first of our patches that follow each
-    other without somebody else's change in between.
+    With ``expected`` it is these files that become again what they were there; otherwise, without
+    ``run_id``, a file becomes what it was before the first of our patches that follow each other
+    without somebody else's change in between.
     """
     answer = _answer([])
     folder = state.folder()
     if not os.path.isdir(folder):
-        return answer
+        with _watched(answer, Plan("rollback", "", [], {}, {}, []), verify):
+            return answer
     with _opened(folder) as opened:
         _settle(answer, opened)
         paths = [os.path.realpath(path) for path in paths]
-        if run_id:
+        if expected is not None:
+            plan = undoing(opened, expected, force=force)
+        elif run_id:
             plan = taking_back(opened, run_id, paths, force=force)
         else:
             plan = _undoing(opened, paths, force=force)
         _refused(answer, plan, named=True)
-        _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
+        with _watched(answer, plan, verify):
+            _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
     return answer
 
 
@@ -173,6 +188,19 @@ def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:
         answer["files"].append(_told(file, "left alone", reason))
         if named:
             answer["problems"].append(f"{file}: {reason}")
+
+
+@contextmanager
+def _watched(answer: dict[str, Any], plan: Plan, verify: bool) -> Iterator[None]:
+    """Look at the host's health before a plan is carried out and after, if that was asked for."""
+    if not verify:
+        yield
+        return
+    from shim.fleet.health.watch import Watch  # tasks that do not ask must not pay for it
+
+    watch = Watch(plan)
+    yield
+    watch.tell(answer)
 
 
 def _carry_out(

@@ -312,7 +312,11 @@ def test_facts_need_no_root(managed: Managed) -> None:
     ("given", "why"),
     [
         ({}, "exactly one of path, all and run"),
-        ({"all": True, "path": ["/a"]}, "exactly one of path, all and run"),
+        ({"all": True, "run": "1"}, "exactly one of path, all and run"),
+        (
+            {"state": "rolled_back", "all": True, "path": ["/a"]},
+            "exactly one of path, all and run",
+        ),
         ({"run": "1"}, "run goes with state: rolled_back"),
         ({"all": True, "state": "rolled_back", "expected": {}}, "expected goes with"),
         ({"all": True, "expected": {"/a": "abc"}}, "expected: /a needs two checksums"),

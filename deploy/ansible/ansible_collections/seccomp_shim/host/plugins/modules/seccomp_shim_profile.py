@@ -25,7 +25,8 @@ options:
   path:
     description:
       - Profiles, or folders of profiles.
-      - Exactly one of O(path), O(all) and O(run) must be given.
+      - Exactly one of O(path), O(all) and O(run) must be given; but with O(state=patched) and
+        O(all) these are looked at besides.
     type: list
     elements: path
     default: []
@@ -55,9 +56,21 @@ options:
       - With O(state=patched), the only files that may be changed, each with the checksums C(before)
         and C(after) that a run in check mode has told. Any other change is not made and listed as
         skipped; what keeps one of these files from its new content is a failure.
+      - With O(state=rolled_back), the files that become again what they were, C(before), where they
+        are now what they were to become, C(after), whatever run has changed them.
     type: dict
   force:
     description: With O(state=rolled_back), overwrite what somebody has changed since.
+    type: bool
+    default: false
+  verify:
+    description:
+      - Look at the host before the change and after it. Engines are asked whether they answer, and
+        containers are started and thrown away, through Docker and Podman as they make them by
+        default, through runc and crun under each of up to four profiles that change; what the
+        filter of their process says to the calls is told.
+      - What is worse after is a failure. The files stay changed.
+      - In check mode there is the look before only.
     type: bool
     default: false
   payload:
@@ -90,6 +103,12 @@ EXAMPLES = r"""
       /etc/docker/seccomp.json: ["{{ planned.files[0].before }}", "{{ planned.files[0].after }}"]
   become: true
 
+- name: Patch every profile, and see that containers start as before
+  seccomp_shim.host.seccomp_shim_profile:
+    all: true
+    verify: true
+  become: true
+
 - name: Take all of it back
   seccomp_shim.host.seccomp_shim_profile:
     state: rolled_back
@@ -120,6 +139,13 @@ notes:
   returned: always
   type: list
   elements: str
+health:
+  description: >-
+    C(before) and C(after) (empty where nothing was changed) with C(engines) (C(engine), C(answers),
+    C(said)), C(containers) (C(how), C(profile), C(started), C(reason), C(calls) with C(verdict) and
+    C(expected) of each) and C(not_tried); C(regressions), a line each.
+  returned: with verify
+  type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -146,6 +172,7 @@ def main():
             "override_deny": {"type": "bool", "default": False},
             "expected": {"type": "dict"},
             "force": {"type": "bool", "default": False},
+            "verify": {"type": "bool", "default": False},
             **onhost.ARGUMENTS,
         },
         supports_check_mode=True,
@@ -159,19 +186,22 @@ def main():
 
 def _question(module, given):
     """Put what was asked for in words."""
-    if sum(bool(given[key]) for key in ("path", "all", "run")) != 1:
+    besides = given["state"] == "patched" and given["all"]
+    if sum(bool(given[key]) for key in ("path", "all", "run") if key != "path" or not besides) != 1:
         module.fail_json(msg="exactly one of path, all and run must be given")
     common = {"paths": given["path"], "check": module.check_mode, "diff": module._diff}
+    common["verify"] = given["verify"]
     expected = given["expected"]
-    if given["state"] == "rolled_back":
-        if expected is not None:
-            module.fail_json(msg="expected goes with state: patched")
-        return {"do": "rolled_back", "run_id": given["run"], "force": given["force"], **common}
-    if given["run"]:
-        module.fail_json(msg="run goes with state: rolled_back")
     for file, checksums in (expected or {}).items():
         if not isinstance(checksums, list) or len(checksums) != 2:
             module.fail_json(msg="expected: %s needs two checksums: [before, after]" % file)
+    if given["state"] == "rolled_back":
+        if expected is not None and given["run"]:
+            module.fail_json(msg="expected does not go with run")
+        back = {"run_id": given["run"], "force": given["force"], "expected": expected}
+        return {"do": "rolled_back", **back, **common}
+    if given["run"]:
+        module.fail_json(msg="run goes with state: rolled_back")
     return {
         "do": "patched",
         "everything": given["all"],

@@ -1,0 +1,82 @@
+"""fleet report: a table, JSON lines, or a page of what is known of every host."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from shim.errors import ShimError
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell of every host of the inventory; nobody is asked anything."""
+    from shim.fleet.hosts import report, store
+    from shim.fleet.hosts.ansible import Way, hosts
+
+    way = Way(tuple(args.inventory), args.limit, options=args.ansible)
+    known = store.Store(args.state or store.folder())
+    document = report.document(known, hosts(way), ", ".join(args.inventory))
+    if args.html:
+        _write(args.html, document)
+        if not args.json:
+            print(f"{args.html}: {len(document['hosts'])} hosts")
+            return 0
+    if args.json:
+        for each in document["hosts"]:
+            print(json.dumps(each))
+        return 0
+    _show(document)
+    return 0
+
+
+def _show(document: dict[str, Any]) -> None:
+    from shim.cli.table import table
+
+    urgency = list(document["verdicts"])
+    hosts = sorted(document["hosts"], key=lambda each: urgency.index(each["verdict"]))
+    rows: list[tuple[str, ...]] = [
+        (each["host"], each["verdict"], each["kernel"] or "?", _changed(each), each["why"])
+        for each in hosts
+    ]
+    print(table(("HOST", "VERDICT", "KERNEL", "CHANGED", "WHY"), rows), end="")
+    counts = [sum(each["verdict"] == verdict for each in hosts) for verdict in urgency]
+    told = [f"{n} {verdict}" for verdict, n in zip(urgency, counts, strict=True) if n]
+    print(f"{len(hosts)} hosts: {', '.join(told)}")
+    if document["runs"]:
+        print()
+        rows = [
+            (each["run"], each["kind"], _results(each), each["ended"] or "killed, or at work")
+            for each in document["runs"]
+        ]
+        print(table(("RUN", "WHAT", "HOSTS", "ENDED"), rows), end="")
+
+
+def _changed(host: dict[str, Any]) -> str:
+    """Tell how many files were changed, and have not been taken back."""
+    now: dict[str, str] = {}
+    for change in host["changes"]:
+        for each in change["files"]:
+            if each["result"] in ("patched", "rolled back"):
+                now[each["file"]] = each["result"]
+    count = sum(each == "patched" for each in now.values())
+    return f"{count} file{'s' * (count != 1)}" if count else ""
+
+
+def _results(run: dict[str, Any]) -> str:
+    return ", ".join(f"{number} {result}" for result, number in run["hosts"].items())
+
+
+def _write(path: str, document: dict[str, Any]) -> None:
+    """Write the page, whole or not at all."""
+    from shim.fleet.hosts.page import page
+
+    draft = f"{path}.new-{os.getpid()}"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(page(document))
+        os.replace(draft, path)
+    except OSError as error:
+        raise ShimError(f"cannot be written: {error.strerror}", subject=path) from None
+    finally:
+        if os.path.exists(draft):
+            os.unlink(draft)

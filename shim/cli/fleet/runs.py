@@ -1,0 +1,244 @@
+"""fleet facts, plan, apply, rollback: what is asked before, shown meanwhile, and told after."""
+
+import argparse
+import getpass
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.fleet.hosts.ansible import Way
+    from shim.fleet.hosts.rollout import Outcome, Rules, Tell
+    from shim.fleet.hosts.store import Run, Store
+
+_WRONG = ("failed", "unreachable", "regressed")
+_DONE = {
+    "facts": "asked",
+    "plan": "planned for",
+    "apply": "applied to",
+    "rollback": "taken back",
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; 0 done, 1 something is wrong with hosts, 130 interrupted."""
+    from shim.fleet.hosts import store
+    from shim.fleet.hosts.ansible import hosts
+    from shim.fleet.hosts.rollout import Interrupted
+
+    way = _way(args)
+    names = hosts(way)
+    with store.opened(args.state or store.folder()) as opened, _interruptible() as cancelled:
+        progress = Progress(args)
+        try:
+            outcome = _start(args, opened, way, names, progress.tell(cancelled))
+        except Interrupted as interrupted:
+            progress.clear()
+            again = f"--resume goes on with run {interrupted}"
+            print(f"seccomp-shim {args.verb}: interrupted; {again}", file=sys.stderr)
+            return 130
+        if outcome is None:
+            return 1
+        progress.clear()
+        return _end(args, outcome)
+
+
+def _start(
+    args: argparse.Namespace, opened: "Store", way: "Way", names: list[str], tell: "Tell"
+) -> "Outcome | None":
+    """Begin what was asked for; None: the user does not want it after all."""
+    from shim.fleet.hosts import rollout
+
+    if args.resume is not None:
+        return _resume(args, opened, way, tell)
+    if args.subverb == "facts":
+        return rollout.ask_facts(opened, way, names, args.path, tell)
+    if args.subverb == "plan":
+        options = {"when": args.when, "paths": args.path, "override_deny": args.override_deny}
+        return rollout.plan(opened, way, names, options, tell)
+    rules = _rules(args)
+    if args.subverb == "apply":
+        made = opened.found(args.plan, "plan")
+        hosts = rollout.planned(made, names)
+        if hosts and not _agreed(args, f"Change profiles on {_hosts(len(hosts))}?"):
+            return None
+        return rollout.apply(opened, way, names, made, rules, tell)
+    applied = opened.found(args.id, "apply")
+    if not _agreed(args, f"Take run {applied.id} back?"):
+        return None
+    return rollout.take_back(opened, way, names, applied, rules, tell)
+
+
+def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell") -> "Outcome":
+    from shim.fleet.hosts.rollout import AGAIN
+    from shim.fleet.hosts.store import WANTING
+
+    found: Run = opened.found(args.resume, args.subverb)
+    every = {each for batch in found.batches for each in batch}
+    ended = {host for host, line in found.lines.items() if line["result"] not in WANTING}
+    if every <= ended:
+        raise ShimError("has come to its end on every host", subject=f"run {found.id}")
+    return AGAIN[args.subverb](opened, way, opened.resume(found), tell)
+
+
+def _way(args: argparse.Namespace) -> "Way":
+    from shim.fleet.hosts.ansible import Way
+
+    asked = {
+        option: getpass.getpass(f"{what} password: ")
+        for option, what in (("--ask-pass", "SSH"), ("--ask-become-pass", "sudo"))
+        if getattr(args, option[2:].replace("-", "_"))
+    }
+    inventory, become = tuple(args.inventory), not args.no_become
+    return Way(inventory, args.limit, args.forks, become, args.timeout, args.ansible, asked)
+
+
+def _rules(args: argparse.Namespace) -> "Rules":
+    from shim.fleet.hosts.batches import percentage
+    from shim.fleet.hosts.rollout import Rules
+
+    percent = percentage(args.batch) if args.batch else 0
+    return Rules(
+        canary=getattr(args, "canary", 0),
+        percent=percent,
+        max_fail=percentage(args.max_fail),
+        auto_rollback=getattr(args, "auto_rollback", False),
+        verify=not args.no_verify,
+    )
+
+
+def _agreed(args: argparse.Namespace, question: str) -> bool:
+    from shim.cli.table import confirmed
+
+    if args.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ShimError("nobody can be asked here", hint="--yes changes without asking")
+    return confirmed(question)
+
+
+@contextmanager
+def _interruptible() -> "Iterator[Any]":
+    """Turn ctrl-C and SIGTERM into what can be asked about: whether there was one."""
+    asked = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: asked.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """What is shown while hosts are at work: a line for each that has ended, and a last one."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._json = args.json
+        self._live = sys.stderr.isatty()
+        self._total = self._ended = 0
+        self._at_work: list[str] = []
+
+    def tell(self, cancelled: Any) -> "Tell":
+        """Give whom a run has to tell."""
+        from shim.fleet.hosts.rollout import Tell
+
+        return Tell(self._begin, self._batch, self._begun, self._line, cancelled)
+
+    def clear(self) -> None:
+        """Take the last line away."""
+        if self._live:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _begin(self, ident: str, total: int) -> None:
+        self._total, self._ended = total, 0
+        print(f"run {ident}: {_hosts(total)}", file=sys.stderr)
+
+    def _batch(self, number: int, count: int, hosts: int) -> None:
+        self.clear()
+        print(f"batch {number} of {count}: {_hosts(hosts)}", file=sys.stderr)
+
+    def _begun(self, host: str) -> None:
+        self._at_work.append(host)
+        self._show()
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        host = str(line["host"])
+        if host in self._at_work:
+            self._at_work.remove(host)
+            self._ended += 1
+        self.clear()
+        if self._json:
+            print(json.dumps(line), flush=True)
+        else:
+            result, text = told(line)
+            print(printable(f"{host:20}  {result:13}  {text}").rstrip(), flush=True)
+        self._show()
+
+    def _show(self) -> None:
+        if self._live and self._at_work:
+            more = "" if len(self._at_work) <= 3 else f" and {len(self._at_work) - 3} more"
+            names = printable(", ".join(self._at_work[:3]))
+            sys.stderr.write(f"\r\x1b[K{self._ended} of {self._total} hosts; {names}{more}")
+            sys.stderr.flush()
+
+
+def told(line: Mapping[str, Any]) -> tuple[str, str]:
+    """Put a host's line into words: what it is called, and what there is to say."""
+    from shim.fleet.hosts.report import judged
+
+    result = str(line["result"])
+    if result == "asked":
+        return judged(line["facts"])
+    if line["reason"]:
+        return result, str(line["reason"])
+    files = [each for each in line.get("files", ()) if each["result"] != "left alone"]
+    text = f"{len(files)} file{'s' * (len(files) != 1)}" if files else ""
+    left = [each for each in line.get("files", ()) if each["result"] == "left alone"]
+    if left:
+        text += f"{', ' * bool(text)}{len(left)} left alone: {left[0]['reason']}"
+    return result, text
+
+
+def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
+    """Say what came of it."""
+    if getattr(args, "diff", False) and not args.json:
+        _diffs(outcome)
+    results = [str(line["result"]) for line in outcome.lines.values()]
+    counts = {each: results.count(each) for each in dict.fromkeys(results)}
+    what = ", ".join(f"{number} {result}" for result, number in counts.items())
+    print(f"run {outcome.run}: {what or 'no host'}", file=sys.stderr)
+    if outcome.stopped:
+        print(f"seccomp-shim {args.verb}: stopped: {printable(outcome.stopped)}", file=sys.stderr)
+    back = outcome.taken_back
+    if back is not None:
+        undone = sum(line["result"] == "taken back" for line in back.lines.values())
+        print(f"run {back.run}: {_hosts(undone)} of the batch taken back", file=sys.stderr)
+    if args.subverb == "plan" and "would change" in counts:
+        words = " ".join(f"-i {each}" for each in args.inventory)
+        print(f"carry it out: seccomp-shim fleet apply {words}", file=sys.stderr)
+    return 1 if outcome.stopped or any(each in _WRONG for each in results) else 0
+
+
+def _diffs(outcome: "Outcome") -> None:
+    """Show the changes; those that are alike on several hosts once."""
+    alike: dict[str, list[str]] = {}
+    for host, line in outcome.lines.items():
+        if line.get("diff"):
+            alike.setdefault(str(line["diff"]), []).append(host)
+    for diff, hosts in alike.items():
+        print(f"\n{printable(', '.join(hosts))}:")
+        print("\n".join(map(printable, diff.rstrip("\n").split("\n"))))
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'s' * (count != 1)}"

@@ -1,0 +1,1 @@
+"""Many hosts: asked, planned for, changed in batches, taken back, reported on; by Ansible."""
