@@ -49,14 +49,21 @@ def test_probe(environment: Path) -> None:
     assert facts["syscalls"].keys() == {"uretprobe", "uprobe"}
 
 
-@pytest.mark.parametrize("name", ["profiles", "hooks"])
+@pytest.mark.parametrize("name", ["profiles", "hooks", "deploy/ansible/ansible_collections"])
 def test_data_files(environment: Path, name: str) -> None:
     """The wheel carries every data file of the checkout, byte for byte."""
     code = f"import shim.data; print(shim.data.directory({name!r}))"
     installed = Path(_run(environment, "python", "-I", "-c", code).strip())
     assert installed.is_relative_to(environment)
     source = CHECKOUT / name
-    files = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+    paths = [path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    files = [path.relative_to(source) for path in paths]
     assert files
     for file in files:
         assert (installed / file).read_bytes() == (source / file).read_bytes()
+
+
+def test_the_page_is_there(environment: Path) -> None:
+    """The template of the fleet's page travels with the package."""
+    code = "import shim.fleet.hosts as room; print(room.__path__[0])"
+    assert Path(_run(environment, "python", "-I", "-c", code).strip(), "page.html.j2").is_file()

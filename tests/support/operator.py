@@ -64,7 +64,7 @@ class Operator:
 
     def shown(self, verb: str, *words: str, code: int = 0) -> str:
         """Run a verb as for a person; give all that is shown."""
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             self.command(verb, *words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

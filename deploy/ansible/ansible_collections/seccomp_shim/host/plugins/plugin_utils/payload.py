@@ -58,7 +58,9 @@ class Action(ActionBase):
             said = " ".join(str(error).split())
             # Ansible names temporary files and what dd has counted before and after the reason.
             reason = next((each for each in _REASONS if each in said), said)
-            raise AnsibleActionFail(f"the payload could not be sent to this host: {reason}") from None
+            raise AnsibleActionFail(
+                f"the payload could not be sent to this host: {reason}"
+            ) from None
         return place
 
 
