@@ -13,11 +13,11 @@ import pexpect
 import pytest
 
 from support import hosts, managed
+from support.checkout import CHECKOUT
 from support.operator import Operator
-from support.profiles import DOCKER
 
 PROFILE = "/etc/docker/seccomp.json"
-TEXT = json.dumps(DOCKER, indent=1) + "\n"
+TEXT = (CHECKOUT / "profiles/docker/default.json").read_text()
 NAMES = ("a1", "a2", "a3", "a4", "b1", "b2")
 PASSWORD = "swordfish"  # noqa: S105 - of hosts that are gone a moment later
 
@@ -227,3 +227,47 @@ def test_vaults_are_opened(fleet: hosts.Fleet, operator: Operator, tmp_path: Pat
         assert keeper("facts", code=1).results() == {"a1": "failed"}
     finally:
         _without_password(fleet)
+
+
+def _refuse_new_profiles(fleet: hosts.Fleet, name: str) -> None:
+    """Have a host's runc start no container whose profile names the call, as some refuse some."""
+    fleet[name].run("cp /usr/sbin/runc /usr/sbin/runc.real; rm /usr/sbin/runc /usr/bin/crun")
+    fleet[name].write("/usr/sbin/runc", _REFUSING, 0o755)
+
+
+_REFUSING = """\
+#!/bin/sh
+for word; do
+    if grep -qs uretprobe "$word/config.json"; then echo "unknown call" >&2; exit 1; fi
+done
+exec /usr/sbin/runc.real "$@"
+"""
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["kept", "taken back"])
+def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, back: bool) -> None:
+    """Where containers no longer start no further batch begins; if wanted the batch is undone."""
+    before = fleet["a2"].run("ls -l /usr/sbin/runc* /usr/bin/crun", code=None).stdout
+    if "runc.real" not in before:
+        _refuse_new_profiles(fleet, "a2")
+    words = ["--batch", "34%", *(["--auto-rollback"] if back else [])]
+    said = operator("apply", "--yes", *words, code=1)
+    assert "containers do worse than before on a2\n" in said.text
+    [journal] = (operator.state / "runs").glob("00003-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    results = {line["host"]: line for line in lines if "result" in line}
+    assert {name: line["result"] for name, line in results.items()} == {
+        "a1": "changed",
+        "a2": "regressed",
+        "a3": "changed",
+    }
+    assert "no container starts under /etc/docker/seccomp.json" in results["a2"]["reason"]
+    looked = results["a1"]["health"]["after"]["containers"]
+    assert {each["started"] for each in looked} == {True}
+    assert _changed(fleet) == (set() if back else {"a1", "a2", "a3"})
+    if back:
+        assert said.results() == dict.fromkeys(("a1", "a2", "a3"), "taken back")
+        assert "3 hosts of the batch taken back" in said.text
+    assert operator.report()["a2"]["changes"][-1]["result"] == (
+        "taken back" if back else "regressed"
+    )
