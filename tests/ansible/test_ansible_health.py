@@ -1,6 +1,5 @@
 """Whether containers still start, asked before and after a change, on real hosts over ssh."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,18 @@ for word; do
 done
 exec {RUNC}.real "$@"
 """
+# What it says that it knows, it does not.
+LYING = f"""\
+#!/bin/sh
+case $1 in
+features) exit 1 ;;
+--version) printf 'runc version 9.9.9\\nlibseccomp: 99.0.0\\n' ;;
+*) exec {RUNC}.real "$@" ;;
+esac
+"""
 BROKEN = "#!/bin/sh\necho broken >&2\nexit 1\n"
-LEFT = "find /tmp /run /sys/fs/cgroup -name '*seccomp-shim-look*'; pgrep -af seccomp-shim-look"
+RUNCS = {"picky": PICKY, "lying": LYING, "broken": BROKEN}
+LEFT = "find /tmp /run /sys/fs/cgroup -name 'seccomp-shim-look*'; pgrep -lx 'runc|crun|cat'"
 
 
 @dataclass
@@ -44,19 +53,19 @@ class Managed:
         """Ask one host for the state of its profiles, and for its health."""
         asked = {"path": PROFILE, "verify": True, **given}
         result = ask(self.inventory, "seccomp_shim_profile", *words, hosts=name, given=asked)[name]
-        assert self.fleet[name].run(LEFT, code=1).stdout == ""
+        assert self.fleet[name].run(LEFT, code=None).stdout == ""
         return result
 
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
-    """Give a host that is well, one whose runc is picky, and one whose runc is broken already."""
+    """Give a host that is well, and some whose runc is picky, lies, or is broken already."""
     scratch = tmp_path_factory.mktemp("fleet")
-    with hosts.fleet(scratch, ("well", "picky", "broken")) as fleet:
+    with hosts.fleet(scratch, ("well", *RUNCS)) as fleet:
         for each in fleet.values():
             each.write(PROFILE, TEXT)
             each.states(uretprobe="filtered")
-        for name, script in (("picky", PICKY), ("broken", BROKEN)):
+        for name, script in RUNCS.items():
             fleet[name].run(f"cp {RUNC} {RUNC}.real; rm {RUNC}")
             fleet[name].write(RUNC, script, 0o755)
         yield Managed(fleet, fleet.inventory(scratch / "hosts.json"))
@@ -110,6 +119,15 @@ def test_a_runtime_that_refuses_the_new_profile_is_a_regression(managed: Managed
     back = managed.patch("picky", state="rolled_back")
     assert (back["failed"], back["problems"]) == (False, [])
     assert _started(back["health"]["after"]) == {RUNC: True, CRUN: True}
+
+
+def test_a_filter_that_is_not_what_it_should_be_is_a_regression(managed: Managed) -> None:
+    """A runtime that should know the call and drops it all the same is found out by its filter."""
+    made = managed.patch("lying")
+    assert (made["failed"], made["changed"]) == (True, True)
+    under = f"{RUNC}: a container under {PROFILE}"
+    assert made["problems"] == [f"{under} has ERRNO(1) for uretprobe, not ALLOW"]
+    assert _started(made["health"]["after"]) == {RUNC: True, CRUN: True}
 
 
 def test_what_was_broken_before_is_no_regression(managed: Managed) -> None:

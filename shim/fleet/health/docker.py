@@ -49,7 +49,7 @@ def observe(path: str, seconds: float) -> Seen:
     name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
     try:
         return _observe(path, name, deadline)
-    except (OSError, ShimError, ValueError) as error:
+    except (OSError, ShimError, ValueError, LookupError) as error:
         return Seen(False, printable(str(error).replace(name, "..."))[:300], {})
     finally:
         for url in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
@@ -58,11 +58,14 @@ def observe(path: str, seconds: float) -> Seen:
 
 
 def running(pid: int, program: str, deadline: float) -> None:
-    """Wait until process ``pid`` is the container's own program. OSError: it has ended."""
+    """Wait until process ``pid`` is the container's own program. TimeoutError; ShimError: ended."""
     while True:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            if file.read().strip() == program:
-                return
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                if file.read().strip() == program:
+                    return
+        except (FileNotFoundError, ProcessLookupError):
+            raise ShimError("the container has ended at once") from None
         if time.monotonic() > deadline:
             raise TimeoutError("it takes too long")
         time.sleep(0.01)
@@ -89,8 +92,6 @@ def _observe(path: str, name: str, deadline: float) -> Seen:
     _ask(path, "POST", f"/containers/create?name={name}", deadline, body)
     _ask(path, "POST", f"/containers/{name}/start", deadline)
     state = json.loads(_ask(path, "GET", f"/containers/{name}/json", deadline))["State"]
-    if not state["Pid"]:
-        raise ShimError("the container has ended at once", hint=str(state["Error"]))
     running(state["Pid"], "sleep", deadline)
     return seen(state["Pid"])
 

@@ -45,6 +45,11 @@ def after(trials: Sequence[Trial], not_tried: int, earlier: Look) -> Look:
     return _look(containers, not_tried)
 
 
+def present() -> list[str]:
+    """Give the runtimes that containers can be tried with."""
+    return [path for path in map(find, _RUNTIMES) if path]
+
+
 def engines(environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]:
     """Ask each engine that is there."""
     return [_engine(name, ask, place) for name, ask, place in _places(environment)]
@@ -55,8 +60,7 @@ def _look(containers: list[dict[str, Any]], not_tried: int) -> Look:
 
 
 def _pairs(trials: Sequence[Trial]) -> Iterator[tuple[str, Trial]]:
-    for path in filter(None, map(find, _RUNTIMES)):
-        yield from ((path, each) for each in trials)
+    return ((path, each) for path in present() for each in trials)
 
 
 def _defaults() -> Iterator[tuple[str, Seen]]:

@@ -17,7 +17,7 @@ class Watch:
 
     def __init__(self, plan: Plan) -> None:
         self._trials, self._not_tried = chosen(plan.changes, plan.contents)
-        if os.uname().machine != _MACHINE:
+        if os.uname().machine != _MACHINE or not look.present():
             self._trials, self._not_tried = [], self._not_tried + len(self._trials)
         self._before = look.before(self._trials, self._not_tried)
 
