@@ -27,7 +27,7 @@ def gather(paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = Fa
     ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
     ``[{"path", "program", "libseccomp"}]``; ``engines`` as the verb status prints them;
     ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them,
-    ``paths`` looked at as well; ``notes``: what could not be looked at, and why.
+    ``paths`` looked at as well, and told; ``notes``: what could not be looked at, and why.
     """
     notes: list[str] = []
     return {
@@ -39,6 +39,7 @@ def gather(paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = Fa
         "engines": [_engine(name) for name in registration.ENGINES],
         "installed": installed(),
         "profiles": _profiles(paths, notes) if profiles else None,
+        "paths": list(paths),
         "notes": notes,
     }
 

@@ -1,4 +1,7 @@
-"""What the collection costs a host, over the floor of ``ansible -m ping`` with the same forks.
+"""What the collection and the verbs of ``fleet`` cost a host, over the floor of a bare ping.
+
+The floor is ``ansible -m ping`` on the same hosts with the same forks. Every name of the inventory
+has a profile of its own; many names stand for the same few hosts.
 
 ``PYTHONPATH=tests .venv/bin/python -m bench.fleets --help``
 """
@@ -14,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from support import hosts, managed
-from support.profiles import DOCKER
+from support.checkout import CHECKOUT
+from support.operator import Operator, Said
+
+_PROFILE = CHECKOUT / "profiles/docker/default.json"
 
 # What is run, in this order in every round; the first is the floor.
 _TASKS: dict[str, Sequence[str]] = {
@@ -31,6 +37,18 @@ _TASKS: dict[str, Sequence[str]] = {
         *("-a", "path={path} state=rolled_back"),
     ),
 }
+# Likewise, of the verb; each leaves to the next one what it needs.
+_VERBS: dict[str, Sequence[str]] = {
+    "fleet facts": ("facts",),
+    "fleet plan": ("plan", "--when", "always"),
+    "fleet apply": ("apply", "--yes", "--no-verify"),
+    "fleet rollback": ("rollback", "--yes", "--no-verify"),
+}
+# With --verify: containers are started before and after.
+_VERIFYING: dict[str, Sequence[str]] = {
+    "fleet apply, verified": ("apply", "--yes"),
+    "fleet rollback, again": ("rollback", "--yes", "--no-verify"),
+}
 _PATH = "/srv/profiles/{{inventory_hostname}}.json"
 
 
@@ -41,6 +59,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--hosts", type=int, default=4, help="sshds behind them (4)")
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--verbs", action="store_true", help="of the tasks only ping, the floor")
+    parser.add_argument("--verify", action="store_true", help="measure verified changes, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="seccomp-shim-bench-") as name:
@@ -63,16 +83,47 @@ def measure(folder: Path, args: argparse.Namespace) -> tuple[dict[str, list[floa
     names = [f"n{number}" for number in range(args.names)]
     with hosts.fleet(folder, [f"h{number}" for number in range(args.hosts)]) as fleet:
         inventory = fleet.inventory(folder / "hosts.json", names=names)
+        _name_profiles(inventory)
         for host in fleet.values():
             for name in names:
-                host.write(f"/srv/profiles/{name}.json", json.dumps(DOCKER, indent=1))
+                host.write(f"/srv/profiles/{name}.json", _PROFILE.read_bytes())
         _seconds(inventory, args.forks, _TASKS["ping"])  # connections are there from now on
         first = _seconds(inventory, args.forks, _TASKS["facts"])
-        taken: dict[str, list[float]] = {task: [] for task in _TASKS}
+        tasks = {"ping": _TASKS["ping"]} if args.verbs else _TASKS
+        verbs = {**_VERBS, **(_VERIFYING if args.verify else {})}
+        taken: dict[str, list[float]] = {task: [] for task in (*tasks, *verbs)}
+        operator = Operator(inventory, folder / "state")
         for _ in range(args.rounds):
-            for task, words in _TASKS.items():
+            for task, words in tasks.items():
                 taken[task].append(_seconds(inventory, args.forks, words))
+            for verb, words in verbs.items():
+                begin = time.monotonic()
+                said = operator(*words, "--forks", str(args.forks))
+                taken[verb].append(time.monotonic() - begin)
+                _expect(said, verb, len(names))
     return taken, first
+
+
+def _name_profiles(inventory: Path) -> None:
+    """Have the inventory name the profile of each of its hosts."""
+    document = json.loads(inventory.read_text())
+    for name, variables in document["all"]["hosts"].items():
+        variables["seccomp_shim_profile_paths"] = [f"/srv/profiles/{name}.json"]
+    inventory.write_text(json.dumps(document))
+
+
+def _expect(said: Said, verb: str, count: int) -> None:
+    """Give up where not all hosts have done the work that is measured."""
+    results = {
+        "facts": "asked",
+        "plan": "would change",
+        "apply": "changed",
+        "rollback": "taken back",
+    }
+    wanted = results[verb.split()[1].rstrip(",")]
+    done = list(said.results().values())
+    if done != [wanted] * count:
+        raise SystemExit(f"bench.fleets: {verb}: {said.text}")
 
 
 def _seconds(inventory: Path, forks: int, words: Sequence[str]) -> float:

@@ -17,10 +17,7 @@ _UNCONCERNED = {
 
 
 class Facts(NamedTuple):
-    """Each host's last answer, and the last line of all: perhaps it could not be reached since.
-
-    An answer has ``paths``: where it was told to look, too.
-    """
+    """Each host's last answer, and the last line of all: perhaps it could not be reached since."""
 
     answers: dict[str, dict[str, Any]]
     tries: dict[str, dict[str, Any]]
@@ -34,7 +31,7 @@ def facts(store: Store) -> Facts:
         for host, line in run.lines.items():
             tries[host] = line
             if line["result"] == "asked":
-                answers[host] = {**line, "paths": run.head["paths"]}
+                answers[host] = line
     return Facts(answers, tries)
 
 

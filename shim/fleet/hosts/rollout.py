@@ -15,6 +15,8 @@ from shim.fleet.hosts.ansible import Answer, Watch, Way, ask
 from shim.fleet.hosts.batches import batches, stop
 from shim.fleet.hosts.store import WANTING, Book, Run, Store
 
+# The role's variable, by which an inventory names what lies elsewhere on a host.
+_PATHS = "{{ (seccomp_shim_profile_paths | default([])) + given.paths }}"
 _KEPT = ("files", "problems", "notes", "diff", "health", "run")
 
 
@@ -54,13 +56,15 @@ class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
 def ask_facts(
     store: Store, way: Way, names: Sequence[str], paths: Sequence[str], tell: Tell
 ) -> Outcome:
-    """Ask hosts for their facts, looking for profiles at ``paths``, too."""
+    """Ask hosts for their facts, looking for profiles at ``paths`` and where the inventory says."""
     return facts_again(store, way, store.begin("facts", [names], paths=paths), tell)
 
 
 def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Ask those hosts of a run that have not answered."""
-    task = _Task("seccomp_shim_facts", {"paths": book.run.head["paths"]})
+    given = {"paths": book.run.head["paths"]}
+    every = [each for batch in book.run.batches for each in batch]
+    task = _Task("seccomp_shim_facts", {"paths": _PATHS}, dict.fromkeys(every, given))
     return _drive(way, book, task, tell, _read_facts)
 
 
@@ -92,7 +96,9 @@ def plan_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     head, facts = book.run.head, known.facts(store)
     every = [each for batch in book.run.batches for each in batch]
     # Without paths it is all that the facts have told of: also what lies where they had to look.
-    given = {each: {"path": head["paths"] or facts.answers[each]["paths"]} for each in every}
+    given = {
+        each: {"path": head["paths"] or facts.answers[each]["facts"]["paths"]} for each in every
+    }
     task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
 
     def read(answer: Answer) -> dict[str, Any]:
@@ -296,7 +302,7 @@ def _planned(
     """Note which facts a host's plan was made from, and where it had to look."""
     answer = facts.answers[host]
     told = {"host": host, **line, "reason": reason, "facts_of": answer["time"]}
-    return {**told, "paths": paths or answer["paths"]}
+    return {**told, "paths": paths or answer["facts"]["paths"]}
 
 
 def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
