@@ -163,6 +163,27 @@ def test_only_what_was_planned_is_done(managed: Managed) -> None:
     assert (nothing["failed"], nothing["changed"]) == (False, False)
 
 
+def test_what_was_planned_is_taken_back_alone(managed: Managed) -> None:
+    """Held to a plan, only its files become what they were; one edited since is a failure."""
+    host = managed["planned"]
+    paths = [f"/srv/back/{name}.json" for name in ("mine", "edited", "other")]
+    for number, path in enumerate(paths):
+        host.write(path, TEXT + " " * number)
+    done = managed.patch("planned", path="/srv/back")
+    plan = {each["file"]: [each["before"], each["after"]] for each in done["files"]}
+    patched = {path: host.read(path) for path in paths}
+    host.write(paths[1], patched[paths[1]] + b"\n")
+    del plan[paths[2]]
+    back = managed.patch("planned", state="rolled_back", all=True, expected=plan)
+    assert (back["failed"], back["changed"]) == (True, True)
+    assert [line.partition(":")[0] for line in back["problems"]] == [paths[1]]
+    assert host.read(paths[0]) == TEXT.encode()
+    assert host.read(paths[1]) == patched[paths[1]] + b"\n"
+    assert host.read(paths[2]) == patched[paths[2]]
+    mine = {paths[0]: plan[paths[0]]}
+    assert not managed.patch("planned", state="rolled_back", all=True, expected=mine)["changed"]
+
+
 def test_what_nobody_changes_any_more_was_planned_otherwise(managed: Managed) -> None:
     """A file of the plan for which there is no reason any more stays, and that is a failure."""
     managed["planned"].write("/srv/idle.json", TEXT)
@@ -318,7 +339,7 @@ def test_facts_need_no_root(managed: Managed) -> None:
             "exactly one of path, all and run",
         ),
         ({"run": "1"}, "run goes with state: rolled_back"),
-        ({"all": True, "state": "rolled_back", "expected": {}}, "expected goes with"),
+        ({"run": "1", "state": "rolled_back", "expected": {}}, "expected does not go with run"),
         ({"all": True, "expected": {"/a": "abc"}}, "expected: /a needs two checksums"),
     ],
 )
