@@ -271,3 +271,26 @@ def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, 
     assert operator.report()["a2"]["changes"][-1]["result"] == (
         "taken back" if back else "regressed"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["facts", "--limit", "nobody"], "leaves us with no hosts"),
+        (["facts", "-i", "/nowhere/hosts.yml"], "/nowhere/hosts.yml"),
+        (["facts", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["apply", "--plan", "99", "--yes"], "99: no such run of fleet plan"),
+        (["apply", "--batch", "ten", "--yes"], "ten: is no percentage"),
+        (["apply"], "nobody can be asked here"),
+        (["rollback", "--id", "1", "--yes"], "1: no such run of fleet apply"),
+        (["facts", "--resume", "2"], "2: no such run of fleet facts"),
+        (["plan", "--resume"], "has come to its end on every host"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(operator: Operator, words: list[str], told: str) -> None:
+    """The reason, exit code 2, and nobody is asked anything."""
+    said = operator(*words, code=2)
+    assert said.lines == {}
+    [line] = said.text.splitlines()
+    assert line.startswith(f"seccomp-shim fleet {words[0]}: ")
+    assert told in line

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -209,28 +208,3 @@ def test_a_page_is_written_whole(operator: Operator, tmp_path: Path) -> None:
     told = operator.shown("report", "--html", str(tmp_path / "none/report.html"), code=2)
     assert "none/report.html: cannot be written: No such file or directory" in told
     assert list(tmp_path.iterdir()) == [page]
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["facts", "--limit", "nobody"], "nobody"),
-        (["apply", "--plan", "99", "--yes"], "99: no such run of fleet plan"),
-        (["apply", "--batch", "ten", "--yes"], "ten: is no percentage"),
-        (["apply"], "nobody can be asked here"),
-        (["rollback", "--id", "1", "--yes"], "1: no such run of fleet apply"),
-        (["facts", "--resume", "2"], "2: no such run of fleet facts"),
-        (["plan", "--resume"], "has come to its end on every host"),
-    ],
-)
-def test_what_cannot_be_done_is_one_line(
-    operator: Operator, words: list[str], told: str, request: Any
-) -> None:
-    """The reason, exit code 2, and nobody is asked anything."""
-    if words == ["apply"]:
-        request.getfixturevalue("fleet")
-    said = operator(*words, code=2)
-    assert said.lines == {}
-    [line] = said.text.splitlines()
-    assert line.startswith(f"seccomp-shim fleet {words[0]}: ")
-    assert told in line

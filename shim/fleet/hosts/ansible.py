@@ -181,7 +181,8 @@ def _error(said: str) -> str:
     marks = ("[ERROR]:", "ERROR!", "error:")
     wrong = [line for line in lines if any(mark in line for mark in marks)]
     wrong = wrong or [line for line in lines if line.startswith("[WARNING]:")]
-    return one_line((wrong or lines[-1:] or [""])[0].replace("[ERROR]:", "").strip())
+    line = (wrong or lines[-1:] or [""])[0]
+    return one_line(line.removeprefix("[ERROR]:").removeprefix("[WARNING]:"))
 
 
 def _environment() -> dict[str, str]:
@@ -194,6 +195,8 @@ def _environment() -> dict[str, str]:
     collections = str(data.directory("deploy") / "ansible")
     paths = [collections, *manager.get_config_value("COLLECTIONS_PATHS")]
     told = {
+        # A fleet of which half is missing unseen is worse than none.
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         "ANSIBLE_COLLECTIONS_PATH": ":".join(paths),
         "ANSIBLE_HOST_KEY_CHECKING": str(manager.get_config_value("HOST_KEY_CHECKING")),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
