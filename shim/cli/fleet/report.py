@@ -35,7 +35,7 @@ def _show(document: dict[str, Any]) -> None:
     urgency = list(document["verdicts"])
     hosts = sorted(document["hosts"], key=lambda each: urgency.index(each["verdict"]))
     rows: list[tuple[str, ...]] = [
-        (each["host"], each["verdict"], each["kernel"] or "?", _changed(each), each["why"])
+        (each["host"], each["verdict"], each["kernel"] or "?", _files(each["changed"]), each["why"])
         for each in hosts
     ]
     print(table(("HOST", "VERDICT", "KERNEL", "CHANGED", "WHY"), rows), end="")
@@ -51,14 +51,7 @@ def _show(document: dict[str, Any]) -> None:
         print(table(("RUN", "WHAT", "HOSTS", "ENDED"), rows), end="")
 
 
-def _changed(host: dict[str, Any]) -> str:
-    """Tell how many files were changed, and have not been taken back."""
-    now: dict[str, str] = {}
-    for change in host["changes"]:
-        for each in change["files"]:
-            if each["result"] in ("patched", "rolled back"):
-                now[each["file"]] = each["result"]
-    count = sum(each == "patched" for each in now.values())
+def _files(count: int) -> str:
     return f"{count} file{'s' * (count != 1)}" if count else ""
 
 

@@ -90,6 +90,8 @@ def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell")
 def _way(args: argparse.Namespace) -> "Way":
     from shim.fleet.hosts.ansible import Way
 
+    if {"--check", "-C"} & set(args.ansible):
+        raise ShimError("fleet plan is what changes nothing", subject="--check")
     asked = {
         option: getpass.getpass(f"{what} password: ")
         for option, what in (("--ask-pass", "SSH"), ("--ask-become-pass", "sudo"))

@@ -116,7 +116,7 @@ def ask(
         task = {
             "name": module,
             f"{COLLECTION}.{module}": dict(arguments),
-            "check_mode": check,
+            **({"check_mode": True} if check else {}),
             "diff": True,
             "timeout": way.seconds,
             "vars": {"given": _GIVEN % _give(folder, each)} if each is not None else {},

@@ -67,10 +67,12 @@ def kind(told: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[object, ...]
     return (sorted(states(told).items()), runtimes, engines, files)
 
 
-def refuse_stale(made: Run, hosts: Sequence[str], known: Facts) -> None:
+def refuse_stale(made: Run, hosts: Sequence[str], answers: Mapping[str, Any]) -> None:
     """Refuse a plan whose hosts have told newer facts than it was made from."""
     stale = [
-        each for each in hosts if known.answers[each]["time"] != made.lines[each].get("facts_of")
+        each
+        for each in hosts
+        if answers.get(each, {}).get("time") != made.lines[each].get("facts_of")
     ]
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from shim.errors import ShimError, printable
+from shim.fleet.hosts.report import files_now
 
 # The call whose state tells kernels apart, and its states in order of urgency.
 _CALL = "uretprobe"
@@ -99,13 +100,8 @@ def _template() -> Any:
 
 
 def _host(about: Mapping[str, Any]) -> _Host:
-    now = {
-        each["file"]: each["result"]
-        for change in about["changes"]
-        for each in change["files"]
-        if each["result"] in ("patched", "rolled back")
-    }
-    patched = sum(result == "patched" for result in now.values())
+    now = files_now(about["changes"])
+    patched = list(now.values()).count("patched")
     changed = "changed" if patched else "taken back" if now else "not changed"
     state = printable(about["calls"].get(_CALL, _UNTOLD))
     return _Host(about, state, changed, patched)

@@ -37,12 +37,23 @@ def judged(told: Mapping[str, Any], changed: Mapping[str, str] | None = None) ->
     return verdict(told, kernel_injected(), changed or {})
 
 
+def files_now(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Give the files that were changed, each with its last result: patched or rolled back."""
+    return {
+        each["file"]: each["result"]
+        for change in changes
+        for each in change["files"]
+        if each["result"] in _NOW
+    }
+
+
 def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, Any]:
     answer, last = facts.answers.get(name), facts.tries.get(name)
     about: dict[str, Any] = {"host": name, "kernel": "", "calls": {}, "asked": ""}
     about |= {"libseccomp": [], "engines": [], "profiles": {}, "problems": [], "notes": []}
     changes = [_change(run, run.lines[name]) for run in changing if name in run.lines]
     about["changes"] = changes
+    about["changed"] = list(files_now(changes).values()).count("patched")
     if answer is not None:
         about |= _told(answer, [each for each in changes if each["time"] > answer["time"]])
     if last is None:
@@ -60,12 +71,7 @@ def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, A
 def _told(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Tell what a host's facts say, with what was changed ``since`` they were told."""
     told = answer["facts"]
-    changed = {
-        file["file"]: _NOW[file["result"]]
-        for each in since
-        for file in each["files"]
-        if file["result"] in _NOW
-    }
+    changed = {file: _NOW[result] for file, result in files_now(since).items()}
     word, why = judged(told, changed)
     # systemd's own filters are every host's, and never ours.
     profiles = [each for each in told["profiles"] or [] if each["format"] != "systemd"]

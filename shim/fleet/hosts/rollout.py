@@ -41,11 +41,15 @@ class Rules(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a run: its id, every host's line, why it was stopped, the run that undid it."""
+    """What came of a run: its id, every host's line, why it was stopped, the run that undid it.
+
+    ``batch`` are the hosts after which it was stopped.
+    """
 
     run: str
     lines: dict[str, dict[str, Any]]
     stopped: str = ""
+    batch: Sequence[str] = ()
     taken_back: "Outcome | None" = None
 
 
@@ -80,14 +84,11 @@ def plan(
     if not asked:
         raise ShimError("no facts of these hosts", hint="fleet facts asks them")
     book = store.begin("plan", [asked], **options)
+    nothing = {"result": "nothing to do"}
     for each in asked:
         reason = known.nothing_to_do(facts.answers[each]["facts"], options)
         if reason:
-            tell.line(
-                book.settle(
-                    _planned(each, facts, options["paths"], {"result": "nothing to do"}, reason)
-                )
-            )
+            tell.line(book.settle(_planned(each, facts, options["paths"], nothing, reason)))
     return plan_again(store, way, book, tell)
 
 
@@ -119,7 +120,7 @@ def apply(
     if not hosts:
         raise ShimError("nothing to do on these hosts", subject=f"plan {made.id}")
     facts = known.facts(store)
-    known.refuse_stale(made, hosts, facts)
+    known.refuse_stale(made, hosts, facts.answers)
     kinds = {each: known.kind(facts.answers[each]["facts"], made.lines[each]) for each in hosts}
     parts = batches(hosts, kinds, canary=rules.canary, percent=rules.percent)
     book = store.begin("apply", parts, of=made.id, rules=rules._asdict())
@@ -134,10 +135,12 @@ def apply_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     arguments = {**_patched(made.head), "expected": "{{ given.expected }}", "verify": rules.verify}
     task = _Task("seccomp_shim_profile", arguments, given)
     outcome = _drive(way, book, task, tell, lambda each: _read(each, "changed", "unchanged"))
-    regressed = [each for each, line in outcome.lines.items() if line["result"] == "regressed"]
-    if outcome.stopped and regressed and rules.auto_rollback:
-        [batch] = [part for part in book.run.batches if regressed[-1] in part]
-        back = take_back(store, way, batch, store.found(book.id, "apply"), rules, tell)
+    worse = any(outcome.lines[each]["result"] == "regressed" for each in outcome.batch)
+    if worse and rules.auto_rollback:
+        applied = store.found(book.id, "apply")
+        # All of it at once, and whatever else fails.
+        undoing = Rules(verify=rules.verify)
+        back = take_back(store, way, outcome.batch, applied, undoing, tell)
         return outcome._replace(taken_back=back)
     return outcome
 
@@ -228,7 +231,7 @@ def _drive(
             why = stop([book.lines[each] for each in wanting], max_fail)
             if why:
                 book.end("stopped", why)
-                return Outcome(book.id, book.lines, why)
+                return Outcome(book.id, book.lines, why, wanting)
     except Interrupted:
         book.end("interrupted")
         raise

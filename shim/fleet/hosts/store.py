@@ -97,8 +97,8 @@ class Store:
         """Give all runs of these kinds, the oldest first."""
         if not os.path.isdir(self._runs):
             return []
-        every = (_read(self._path(each)) for each in journals.ids(self._runs))
-        return [run for run in every if run.kind in kinds]
+        paths = [self._path(each) for each in journals.ids(self._runs)]
+        return [_read(path) for path in paths if _head(path).get("kind", "") in kinds]
 
     def found(self, asked: str, *kinds: str) -> Run:
         """Give the run that a user names, or the last one. ShimError: there is none."""
@@ -140,15 +140,19 @@ def opened(path: str) -> Iterator[Store]:
         os.close(fd)
 
 
+def _head(path: str) -> dict[str, Any]:
+    """Give what a run says of itself before its hosts come; empty where a kill cut that short."""
+    first = next(journals.documents(path), {})
+    return first if "kind" in first else {}
+
+
 def _read(path: str) -> Run:
-    head: dict[str, Any] = {}
+    head = _head(path)
     lines: dict[str, dict[str, Any]] = {}
     begun: set[str] = set()
     ended = why = ""
     for document in journals.documents(path):
-        if "run" in document and "kind" in document:
-            head = document
-        elif "result" in document:
+        if "result" in document:
             lines[document["host"]] = document
             ended = why = ""
         elif "begun" in document:
