@@ -16,7 +16,7 @@ WORDS = ("allows", "denied-by-default", "conditional", "explicit-deny", "supervi
 FILE = "/etc/docker/seccomp.json"
 
 
-def _profile(word: str, who: str = "docker", file: str = FILE) -> dict[str, Any]:
+def _profile(word: str, who: str = "docker daemon", file: str = FILE) -> dict[str, Any]:
     return {
         "file": file,
         "used_by": [{"who": who, "where": "/etc/docker/daemon.json:1"}],

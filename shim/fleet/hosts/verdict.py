@@ -87,7 +87,9 @@ def _builtin(
     """Tell of a Docker that uses the profile built into it, which knows the calls from 28.2 on."""
     for each in engines:
         own = any(
-            use["who"] == "docker" for profile in profiles for use in profile.get("used_by", ())
+            use["who"] == "docker daemon"
+            for profile in profiles
+            for use in profile.get("used_by", ())
         )
         version = each.get("version")
         if each["engine"] == "docker" and not own and not knows(version or None, "28.2"):
