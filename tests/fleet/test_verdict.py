@@ -57,9 +57,9 @@ def _facts(
         (
             _facts(libseccomp="2.5.5"),
             "exposed",
-            "runc with libseccomp 2.5.5 drops the name uretprobe",
+            "libseccomp of runc (2.5.5) drops the name uretprobe",
         ),
-        (_facts(libseccomp=None), "exposed", "libseccomp of unknown version drops"),
+        (_facts(libseccomp=None), "exposed", "libseccomp of runc (unknown) drops"),
         (_facts(profiles=(), engines=(_engine(version="28.1.1"),)), "exposed", "Docker 28.1.1 has"),
         (
             _facts(profiles=(), engines=(_engine(version=""),)),

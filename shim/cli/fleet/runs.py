@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import json
+import shlex
 import signal
 import sys
 import threading
@@ -226,8 +227,9 @@ def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
         undone = sum(line["result"] == "taken back" for line in back.lines.values())
         print(f"run {back.run}: {_hosts(undone)} of the batch taken back", file=sys.stderr)
     if args.subverb == "plan" and "would change" in counts:
-        words = " ".join(f"-i {each}" for each in args.inventory)
-        print(f"carry it out: seccomp-shim fleet apply {words}", file=sys.stderr)
+        words = [word for each in args.inventory for word in ("-i", each)]
+        words += ["--state", args.state] if args.state else []
+        print(f"carry it out: seccomp-shim fleet apply {shlex.join(words)}", file=sys.stderr)
     return 1 if outcome.stopped or any(each in _WRONG for each in results) else 0
 
 

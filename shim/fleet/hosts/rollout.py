@@ -223,6 +223,8 @@ def _drive(
             wanting = [each for each in part if _wants(book, each)]
             if not wanting:
                 continue
+            if tell.cancelled():
+                raise Interrupted(book.id)
             if len(parts) > 1:
                 tell.batch(number, len(parts), len(wanting))
             _ask(way, book, task, tell, read, wanting)
@@ -267,7 +269,7 @@ def _ask(
 
     watch = Watch(begun, answered, tell.cancelled)
     ask(way, names, task.module, task.arguments, watch, check=task.check, each=task.each)
-    if tell.cancelled():
+    if silent and tell.cancelled():
         raise Interrupted(book.id)
     for host in list(silent):
         answered(Answer(host, "failed", "Ansible has ended without a word of it", {}))

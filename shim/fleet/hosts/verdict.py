@@ -3,6 +3,7 @@
 It errs towards ``exposed``: what cannot be told of an engine does not count as protection.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -98,16 +99,15 @@ def _builtin(
 
 def _runtimes(runtimes: Sequence[Mapping[str, Any]], calls: Sequence[Syscall]) -> Iterator[str]:
     """Tell of runtimes that drop a call's name from any profile."""
+    dropping: dict[str, list[str]] = {}
     for each in runtimes:
-        names = [
-            call.name
-            for call in calls
-            if not call.libseccomp or not knows(each["libseccomp"], call.libseccomp)
-        ]
+        names = [call.name for call in calls if not knows(each["libseccomp"], call.libseccomp)]
         if names:
-            release = each["libseccomp"] or "of unknown version"
-            drops = f"drops the name {', '.join(names)}"
-            yield f"{each['path']} with libseccomp {release} {drops}: install the wrapper"
+            runtime = f"{os.path.basename(each['path'])} ({each['libseccomp'] or 'unknown'})"
+            dropping.setdefault(", ".join(names), []).append(runtime)
+    for names, found in dropping.items():
+        who = " and ".join(found)
+        yield f"libseccomp of {who} drops the name {names}: install the wrapper"
 
 
 def _count(number: int, one: str, many: str) -> str:
