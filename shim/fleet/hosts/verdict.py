@@ -101,10 +101,12 @@ def _runtimes(runtimes: Sequence[Mapping[str, Any]], calls: Sequence[Syscall]) -
     """Tell of runtimes that drop a call's name from any profile."""
     dropping: dict[str, list[str]] = {}
     for each in runtimes:
-        names = [call.name for call in calls if not knows(each["libseccomp"], call.libseccomp)]
+        names = ", ".join(
+            call.name for call in calls if not knows(each["libseccomp"], call.libseccomp)
+        )
         if names:
             runtime = f"{os.path.basename(each['path'])} ({each['libseccomp'] or 'unknown'})"
-            dropping.setdefault(", ".join(names), []).append(runtime)
+            dropping.setdefault(names, []).append(runtime)
     for names, found in dropping.items():
         who = " and ".join(found)
         yield f"libseccomp of {who} drops the name {names}: install the wrapper"
