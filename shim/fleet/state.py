@@ -1,12 +1,12 @@
 """What is kept between runs: backups by content, a journal of every run, and the lock."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 
 from shim.errors import ShimError
+from shim.fleet.lock import held
 
 ROOT = "/var/lib/seccomp-shim"
 
@@ -26,18 +26,10 @@ def opened(path: str) -> Iterator["State"]:
     state = State(path)
     for each in (state.backups, state.runs):
         os.makedirs(each, mode=0o700, exist_ok=True)
-    fd = os.open(os.path.join(path, "fleet.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ShimError(
-                "another patch --all or rollback is at work", subject=path, hint="try again"
-            ) from None
+    busy = ShimError("another patch --all or rollback is at work", subject=path, hint="try again")
+    with held(os.path.join(path, "fleet.lock"), busy):
         state.sweep()
         yield state
-    finally:
-        os.close(fd)
 
 
 def checksum(data: bytes) -> str:

@@ -8,13 +8,13 @@ killed, or is at work.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet import journals, state
+from shim.fleet.lock import held
 from shim.journal import timestamp
 
 # What a host's ``result`` says where it has to be asked again.
@@ -127,17 +127,11 @@ def folder() -> str:
 def opened(path: str) -> Iterator[Store]:
     """Give the store to this process alone. ShimError: another is at work on its hosts."""
     os.makedirs(os.path.join(path, "runs"), mode=0o700, exist_ok=True)
-    fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ShimError(
-                "another fleet run is at work", subject=path, hint="wait for it, or --state DIR"
-            ) from None
+    busy = ShimError(
+        "another fleet run is at work", subject=path, hint="wait for it, or --state DIR"
+    )
+    with held(os.path.join(path, "lock"), busy):
         yield Store(path)
-    finally:
-        os.close(fd)
 
 
 def _head(path: str) -> dict[str, Any]:
