@@ -1,33 +1,19 @@
-"""The report on many hosts as a page: that everything is in it, and that it works in a browser."""
+"""The report on many hosts as a page, in a browser."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html.parser import HTMLParser
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from shim.errors import printable
 from shim.fleet.hosts.page import page
-from shim.profile.diff import unified
+from support import reports
 from support.browser import Browser, chromium
-from support.isolated import isolated
-from support.profiles import DOCKER
 
-VERDICTS = {
-    each: f"what it is to be {each}"
-    for each in (
-        *("exposed", "failed", "unreachable", "not asked"),
-        *("unknown", "protected", "not affected"),
-    )
-}
 DARK = "rgba(22, 24, 27, 1)"
 # Each text that can be seen, and each field, with its colour and the one behind it.
 COLOURS = """() => {
@@ -51,246 +37,6 @@ COLOURS = """() => {
   }
   return [texts, edges];
 }"""
-OLD = json.dumps(DOCKER, indent=1) + "\n"
-NEW = OLD.replace('"syscalls": [', '"syscalls": [\n  {"names": ["uretprobe"]},')
-DIFF = unified(OLD, NEW, "/etc/docker/seccomp.json")
-BACK = unified(NEW, OLD, "/etc/docker/seccomp.json")
-HOSTILE = (
-    "<script>hit = 1</script>",
-    '"><img src=x onerror="hit = 1">',
-    "'><svg onload=hit=1>",
-    "</style></script></title><iframe src=https://example.org>",
-    "javascript:hit=1",
-    "{{ 7 * 7 }}{% raw %}&amp;&lt;",
-    "\x00\x08\x1b[2J\r\n\u202egnp.exe\u2028\ud800",
-)
-
-
-def _host(host: str, verdict: str, state: str = "", **more: Any) -> dict[str, Any]:
-    calls = {"uretprobe": state, "uprobe": "exempt"} if state else {}
-    about = {"host": host, "verdict": verdict, "why": f"{verdict}, and why", "calls": calls}
-    about |= {"kernel": "", "asked": "2026-11-25T17:50:00.123456Z" if state else ""}
-    about |= {"libseccomp": [], "engines": [], "profiles": {}, "changes": []}
-    return {**about, "problems": [], "notes": [], **more}
-
-
-def _change(number: int, kind: str, result: str, files: Mapping[str, str], diff: str) -> Any:
-    return {
-        "run": f"0000{number}-20261125T180000",
-        "time": f"2026-11-25T18:0{number}:00.000000Z",
-        "kind": kind,
-        "result": result,
-        "reason": "",
-        "files": [{"file": f, "result": r, "reason": ""} for f, r in files.items()],
-        "diff": diff,
-    }
-
-
-def _document(*hosts: Mapping[str, Any]) -> dict[str, Any]:
-    runs = [
-        {"run": "00001-20261125T175000", "kind": "facts", "time": "2026-11-25T17:50:00.000000Z"},
-        {"run": "00003-20261125T180300", "kind": "apply", "time": "2026-11-25T18:03:00.000000Z"},
-    ]
-    return {
-        "made": "2026-11-25T18:10:00.000000Z",
-        "version": "0.1.0",
-        "inventory": "hosts.yml",
-        "verdicts": VERDICTS,
-        "hosts": list(hosts),
-        "runs": [
-            {**runs[0], "ended": "done", "why": "", "hosts": {"asked": 9, "unreachable": 1}},
-            {**runs[1], "ended": "stopped", "why": "web3 failed", "hosts": {"changed": 2}},
-        ],
-    }
-
-
-def _example() -> dict[str, Any]:
-    """Give hosts of every verdict, some of them changed."""
-    patched = _change(3, "apply", "changed", {"/etc/docker/seccomp.json": "patched"}, DIFF)
-    undone = {"/etc/docker/seccomp.json": "rolled back"}
-    told: dict[str, Any] = {
-        "libseccomp": ["/usr/sbin/runc 2.5.4", "/usr/bin/crun 2.5.4"],
-        "engines": ["docker", "podman"],
-        "profiles": {"allows": 1, "denies by default": 2},
-    }
-    failed = {
-        **_change(3, "apply", "failed", {"/etc/docker/seccomp.json": "failed"}, ""),
-        "reason": "/etc/docker/seccomp.json: No space left on device",
-    }
-    return _document(
-        _host("db2", "not affected", "absent", kernel="6.1.0-41-amd64", **told),
-        _host("db10", "not affected", "exempt", kernel="6.18.4", **told),
-        _host("web1", "protected", "filtered", kernel="6.12.8", **told, changes=[patched]),
-        _host("web2", "protected", "filtered", kernel="6.12.8", **told, changes=[patched]),
-        _host(
-            "web3",
-            "exposed",
-            "filtered",
-            kernel="6.12.8-cloud-amd64",
-            why="uretprobe filtered; 2 profiles deny by default; /usr/sbin/runc with libseccomp "
-            "2.5.4 drops the name uretprobe: install the wrapper",
-            **told,
-            problems=["docker: the wrapper is registered, but not the default runtime"],
-            changes=[patched, _change(4, "rollback", "taken back", undone, BACK)],
-        ),
-        _host("web10", "exposed", "filtered", kernel="6.9.1", **told),
-        _host(
-            "edge1",
-            "failed",
-            "filtered",
-            kernel="6.12.8",
-            **told,
-            why=failed["reason"],
-            problems=[failed["reason"]],
-            changes=[failed],
-        ),
-        _host("edge2", "unreachable", why="ssh: connect to host edge2 port 22: timed out"),
-        _host("edge3", "not asked", why="fleet facts has not asked it"),
-        _host("lab1", "unknown", "unknown", kernel="6.14.0", **told, notes=["/srv: no such file"]),
-    )
-
-
-class _Reader(HTMLParser):
-    """Reads a page: its text, that of each kind of part of a diff, elements and attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.parts: list[tuple[str, str]] = []
-        self._part = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element."""
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        kind = dict(attrs).get("class") or ""
-        self._part = kind if kind in {"file", "hunk", "same", "added", "removed"} else ""
-
-    def handle_endtag(self, _: str) -> None:
-        """Know that a part ends."""
-        self._part = ""
-
-    def handle_data(self, data: str) -> None:
-        """Keep text."""
-        self.text += data
-        if self._part:
-            self.parts.append((self._part, data))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Give every text of a document, and the keys that are told."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (key for key in value if key not in _FIXED)
-        yield from chain.from_iterable(map(_texts, value.values()))
-    elif isinstance(value, list):
-        yield from chain.from_iterable(map(_texts, value))
-
-
-# Also lines that make a diff look as if another file began in it.
-LINE = st.sampled_from(
-    ["", "a", "b", "-- /etc/x", "++ /etc/x", "@@ -1 +1 @@", "\\ No newline", "\t"]
-)
-TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(HOSTILE)
-LINES = st.lists(TEXT, max_size=2)
-COUNTS = st.dictionaries(TEXT, st.integers(1, 9), max_size=2)
-CHANGES = st.fixed_dictionaries(
-    {
-        **dict.fromkeys(("run", "time", "kind", "result", "reason", "diff"), TEXT),
-        "files": st.lists(
-            st.fixed_dictionaries(
-                {
-                    **dict.fromkeys(("file", "reason"), TEXT),
-                    "result": st.sampled_from(["patched", "rolled back", "failed"]),
-                }
-            ),
-            max_size=2,
-        ),
-    }
-)
-HOSTS = st.fixed_dictionaries(
-    {
-        **dict.fromkeys(("host", "why", "kernel", "asked"), TEXT),
-        **dict.fromkeys(("libseccomp", "engines", "problems", "notes"), LINES),
-        "verdict": st.sampled_from(list(VERDICTS)),
-        "calls": st.dictionaries(st.just("uretprobe") | TEXT, TEXT, max_size=2),
-        "profiles": COUNTS,
-        "changes": st.lists(CHANGES, max_size=2),
-    }
-)
-RUNS = st.fixed_dictionaries(
-    {**dict.fromkeys(("run", "kind", "time", "ended", "why"), TEXT), "hosts": COUNTS}
-)
-DOCUMENTS = st.fixed_dictionaries(
-    {
-        **dict.fromkeys(("made", "version", "inventory"), TEXT),
-        "verdicts": st.just(VERDICTS),
-        "hosts": st.lists(HOSTS, max_size=3),
-        "runs": st.lists(RUNS, max_size=2),
-    }
-)
-_FIXED = {*_document(), *_host("", ""), *_change(1, "", "", {}, ""), "file", "ended", "uretprobe"}
-TAGS = set(_Reader(page(_example())).tags) | {"p"}
-
-
-@given(DOCUMENTS)
-def test_everything_told_is_in_the_page(document: dict[str, Any]) -> None:
-    """Each text of any document can be read in its page, control characters as escapes."""
-    read = _Reader(page(document))
-    everything = "\n".join([read.text, *(value for _, value in read.attributes)])
-    for text in _texts(document):
-        # Only diffs have lines, and keep tabs.
-        lines = ["\t".join(map(printable, line.split("\t"))) for line in text.split("\n")]
-        assert printable(text) in everything or all(line in everything for line in lines)
-
-
-@given(DOCUMENTS)
-def test_no_text_becomes_markup(document: dict[str, Any]) -> None:
-    """Whatever hosts are called and say, the page has its own elements and no others."""
-    text = page(document)
-    read = _Reader(text)
-    assert set(read.tags) <= TAGS
-    assert read.tags.count("script") == read.tags.count("style") == 1
-    assert not [name for name, _ in read.attributes if name in {"src", "style"} or name[:2] == "on"]
-    assert all(value.startswith("#diff-") for name, value in read.attributes if name == "href")
-    assert not set(text) - {"\n", "\t"} & set(map(chr, range(32)))
-    text.encode()
-
-
-@given(st.lists(LINE, max_size=8), st.lists(LINE, max_size=8))
-def test_lines_of_a_diff_are_told_apart(old: list[str], new: list[str]) -> None:
-    """Parts of a diff are its lines in their order; only real names of files count as such."""
-    before, after = "\n".join(old), "\n".join(new)
-    diff = unified(before, after, "/etc/a b.json")
-    change = _change(1, "apply", "changed", {}, diff)
-    parts = _Reader(page(_document(_host("one", "protected", changes=[change])))).parts
-    assert "".join(text for _, text in parts) == diff
-    assert [text for kind, text in parts if kind == "file"] == (
-        ["--- /etc/a b.json\n+++ /etc/a b.json\n"] if diff else []
-    )
-    for kind, text in parts:
-        signs = {"hunk": "@", "added": "+", "removed": "-", "same": " \\"}.get(kind, "-+")
-        assert all(line[0] in signs for line in text.splitlines())
-
-
-def test_without_jinja2() -> None:
-    """Where Jinja2 is not installed, one line says what is to be installed."""
-    code = (
-        "import json\n"
-        "from shim.errors import ShimError\n"
-        "from shim.fleet.hosts.page import page\n"
-        "try:\n"
-        "    page({'verdicts': {}, 'hosts': [], 'runs': [], 'made': '', 'version': '', "
-        "'inventory': ''})\n"
-        "except ShimError as error:\n"
-        "    print(json.dumps(str(error)))\n"
-    )
-    assert isolated(code) == "jinja2 is not installed (pip install 'seccomp-shim[fleet]')"
 
 
 class Report(Browser):
@@ -342,7 +88,7 @@ def browser(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Report]:
 
 def test_who_is_left_is_one_click(browser: Report) -> None:
     """One click leaves the hosts with something left to do; another brings all of them back."""
-    browser.show(_example())
+    browser.show(reports.example())
     everybody = browser.hosts()
     assert everybody[:2] == ["web3", "web10"]
     assert len(everybody) == 10
@@ -360,7 +106,7 @@ def test_who_is_left_is_one_click(browser: Report) -> None:
 
 def test_filters(browser: Report) -> None:
     """Choices of one kind add up, kinds and words narrow down; text is found wherever it is."""
-    browser.show(_example())
+    browser.show(reports.example())
     browser.named("protected").click()
     browser.named("exposed").click()
     assert browser.hosts() == ["web3", "web10", "web1", "web2"]
@@ -377,7 +123,7 @@ def test_filters(browser: Report) -> None:
 
 def test_the_matrix_filters(browser: Report) -> None:
     """Numbers of the matrix add up, and each leads to just so many hosts."""
-    browser.show(_example())
+    browser.show(reports.example())
     cells = browser.driver.find_elements(By.CSS_SELECTOR, ".matrix td a")
     assert len(cells) > 15
     for cell in cells:
@@ -387,7 +133,7 @@ def test_the_matrix_filters(browser: Report) -> None:
 
 def test_columns_sort(browser: Report) -> None:
     """Each column sorts up and down, numbers in names by value, urgency by its order."""
-    browser.show(_example())
+    browser.show(reports.example())
     column = browser.find("[data-column=host]")
     button = column.find_element(By.TAG_NAME, "button")
     button.click()
@@ -413,7 +159,7 @@ def test_columns_sort(browser: Report) -> None:
 
 def test_a_view_can_be_linked_to(browser: Report) -> None:
     """The address that a view has gives the same view anew, in its order."""
-    browser.show(_example())
+    browser.show(reports.example())
     assert browser.view() == ""
     browser.named("protected").click()
     browser.named("exposed").click()
@@ -424,19 +170,19 @@ def test_a_view_can_be_linked_to(browser: Report) -> None:
     browser.find("[name=find]").send_keys(Keys.BACKSPACE * 6, "6.12")
     seen, view = browser.hosts(), browser.view()
     assert seen == ["web3", "web2", "web1"]
-    browser.show(_example(), view)
+    browser.show(reports.example(), view)
     assert browser.hosts() == seen
     assert browser.view() == view
     assert browser.find("[name=find]").get_property("value") == "web 6.12"
     for view in ("#verdict=none&state=&sort=nothing&find=&x", "#diff-2"):
-        browser.show(_example(), view)
+        browser.show(reports.example(), view)
         assert browser.find("#shown").text == "10 of 10 hosts"
     assert browser.find("#diff-2").is_displayed()
 
 
 def test_a_host_opens_to_its_changes(browser: Report) -> None:
     """An opened host shows all that is told of it, with the diffs in colours."""
-    browser.show(_example())
+    browser.show(reports.example())
     inside = browser.find("#hosts-table tbody details")
     assert "docker" not in inside.text
     inside.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
@@ -478,7 +224,7 @@ def _contrast(one: Sequence[float], other: Sequence[float]) -> float:
 def test_colours(browser: Report, scheme: str, chosen: str) -> None:
     """Light or dark as the system is, unless chosen otherwise; all text has contrast enough."""
     browser.emulate(scheme)
-    browser.show(_example())
+    browser.show(reports.example())
     browser.unfold()
     browser.find(f"option[value={chosen}]").click()
     wanted = scheme if chosen == "system" else chosen
@@ -494,12 +240,18 @@ def test_colours(browser: Report, scheme: str, chosen: str) -> None:
 
 def test_on_a_phone(browser: Report) -> None:
     """At 360 pixels nothing makes the page scroll sideways, whatever is long in it."""
-    document = _example()
+    document = reports.example()
     document["inventory"] = "/srv/" + "inventories" * 20
     document["hosts"][0] |= {"host": "h" * 253, "kernel": "6" * 64, "why": "w" * 400}
     document["hosts"][0]["problems"] = ["/" + "p" * 400]
     document["hosts"][0]["changes"] = [
-        _change(3, "apply", "changed", {"/" + "f" * 400: "patched"}, DIFF + " " + "d" * 999 + "\n")
+        reports.change(
+            3,
+            "apply",
+            "changed",
+            {"/" + "f" * 400: "patched"},
+            reports.DIFF + " " + "d" * 999 + "\n",
+        )
     ]
     document["runs"][1]["why"] = "r" * 400
     browser.emulate(width=360)
@@ -517,7 +269,7 @@ def test_on_a_phone(browser: Report) -> None:
 
 def test_all_of_it_by_keyboard(browser: Report) -> None:
     """The tabulator key reaches every control and every host, and shows where it is."""
-    browser.show(_example())
+    browser.show(reports.example())
     wanted = browser(
         "[...document.querySelectorAll('a, button, input, select, summary')]"
         ".filter(e => e.checkVisibility() && e.type !== 'hidden').length"
@@ -537,7 +289,7 @@ def test_without_javascript(browser: Report) -> None:
     """Without JavaScript all can be read, the most urgent first, and no control is dead."""
     browser.scripts(run=False)
     try:
-        browser.show(_example())
+        browser.show(reports.example())
         assert browser.hosts()[:2] == ["web3", "web10"]
         assert len(browser.hosts()) == 10
         assert not browser.find("form").is_displayed()
@@ -557,7 +309,7 @@ def test_without_javascript(browser: Report) -> None:
 def test_printed(browser: Report) -> None:
     """On paper it is black on white, without controls, with all diffs and the hosts of the view."""
     browser.emulate("dark", "print", 700)
-    browser.show(_example(), "#verdict=exposed")
+    browser.show(reports.example(), "#verdict=exposed")
     assert _luminance(browser(f"({COLOURS})()")[0][0][2]) > 0.9
     assert browser.hosts() == ["web3", "web10"]
     assert not browser.find("form").is_displayed()
@@ -570,22 +322,25 @@ def test_printed(browser: Report) -> None:
 def test_hostile_text_stays_text(browser: Report) -> None:
     """Markup, scripts and control characters in anything that hosts tell are only to be read."""
     hosts = [
-        _host(
+        reports.host(
             each,
             "exposed",
             each,
             **dict.fromkeys(("why", "kernel", "asked"), each),
             **{key: [each] for key in ("libseccomp", "engines", "problems", "notes")},
             profiles={each: 1},
-            changes=[_change(1, each, each, {each: "patched"}, f"--- {each}\n+++ {each}\n")],
+            changes=[reports.change(1, each, each, {each: "patched"}, f"--- {each}\n+++ {each}\n")],
         )
-        for each in HOSTILE
+        for each in reports.HOSTILE
     ]
-    document = _document(*hosts) | {"inventory": HOSTILE[0], "made": HOSTILE[1]}
+    document = reports.document(*hosts) | {
+        "inventory": reports.HOSTILE[0],
+        "made": reports.HOSTILE[1],
+    }
     browser.show(document)
     browser.unfold()
     assert browser("typeof hit") == "undefined"
-    assert browser.hosts() == [printable(each) for each in HOSTILE]
+    assert browser.hosts() == [printable(each) for each in reports.HOSTILE]
     assert browser("document.querySelectorAll('img, svg, iframe').length") == 0
     assert browser("document.scripts.length") == 1
     for each in browser.driver.find_elements(By.CSS_SELECTOR, "[name=state]")[5:]:
@@ -597,7 +352,7 @@ def test_hostile_text_stays_text(browser: Report) -> None:
 def test_markup_that_came_in_would_do_nothing(browser: Report) -> None:
     """Were there other script, style or images in the page, the browser would refuse them all."""
     evil = "<script>hit = 1</script><img onerror='hit = 1' src='http://127.0.0.1:9/'><style>h1{color:red}</style>"
-    browser.open(page(_example()).replace("<h1>", f"{evil}<h1 style='color: red'>"))
+    browser.open(page(reports.example()).replace("<h1>", f"{evil}<h1 style='color: red'>"))
     assert browser("typeof hit") == "undefined"
     assert browser.find("h1").value_of_css_property("color") == "rgba(28, 30, 33, 1)"
     logged = browser.logged()
@@ -609,9 +364,9 @@ def test_markup_that_came_in_would_do_nothing(browser: Report) -> None:
 
 def test_thousands_of_hosts(browser: Report) -> None:
     """With 2,000 hosts, most of them changed, it filters and sorts; each diff is there once."""
-    hosts = _example()["hosts"]
+    hosts = reports.example()["hosts"]
     many = [{**hosts[each % 10], "host": f"host{each}"} for each in range(2000)]
-    browser.show(_document(*many))
+    browser.show(reports.document(*many))
     assert browser.find("#shown").text == "2000 of 2000 hosts"
     assert browser("document.querySelectorAll('pre').length") == 2
     browser.arrive(browser.named("Who is left").click)
