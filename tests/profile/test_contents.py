@@ -227,7 +227,9 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         (spec("? [complex]", ": key"), "a key must be a scalar"),
         (spec("other: &x [*x]"), "an alias names what it is in"),
         (spec("other: *x"), "no anchor is named 'x' here"),
-        (spec("x: " + "[" * 1_000_000), "nested more than 64 levels deep"),
+        (spec("x: " + "[" * 900), "nested more than 64 levels deep"),
+        # PyYAML's own limit, where its parser has one, comes first.
+        (spec("x: " + "[" * 1_000_000), "nest"),
         (BOMB + spec(), "its aliases make more than"),
         (
             embedded('{"defaultAction": "SCMP_ACT_EVIL"}', "|"),
@@ -237,7 +239,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("\ufeff" + spec(), "p.yaml:1:1: begins with a byte order mark"),
         (" " * (3 << 20) + spec(), "is larger than 2 MiB"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_refused_when_read(text: str, words: str) -> None:
     """What is no profile, or an attack, is one line with its place."""
