@@ -266,7 +266,7 @@ def test_one_hosts_failure_hides_no_others_result(managed: Managed) -> None:
     managed["locked"].forbid_sudo()
     managed["full"].run("mount -t tmpfs none /tmp")  # else Ansible itself cannot begin
     managed["full"].fill()
-    killer = host.die_when("etc/containers/.*.json.seccomp-shim-*")
+    killer = host.die_when("var/lib/seccomp-shim/runs/*")
     results = managed.ask(
         "seccomp_shim_profile",
         hosts="bare,dying,fixed,full,gone,locked,old",
