@@ -27,7 +27,7 @@ def settled(state: "State", verb: str) -> None:
 
 def apply(plan: "Plan", state: "State", verb: str) -> int:
     """Make the changes; gives 0, 1 if files were skipped, 2 if some failed."""
-    from shim.cli.table import bar
+    from shim.cli.table import bar, counted
     from shim.fleet.change import run
 
     outcome = run(plan, state, bar(len(plan.changes)))
@@ -36,8 +36,7 @@ def apply(plan: "Plan", state: "State", verb: str) -> int:
             line = f"{each.change.path}: {each.what}: {each.reason}"
             print(f"seccomp-shim {verb}: {printable(line)}", file=sys.stderr)
     skipped, failed = outcome.count("skipped"), outcome.count("failed")
-    files = outcome.count("done")
-    line = f"{files} file{'s' * (files != 1)} {_PAST[plan.kind]}"
+    line = f"{counted(outcome.count('done'), 'file')} {_PAST[plan.kind]}"
     line += f", {skipped} skipped" if skipped else ""
     line += f", {failed} failed" if failed else ""
     print(f"{line}; run {outcome.run}")

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
     from shim.cli.apply import apply, settled
     from shim.cli.find import root, unusable
-    from shim.cli.table import confirmed
+    from shim.cli.table import agreed
     from shim.fleet import state
     from shim.fleet.change import patching
     from shim.fleet.find import survey
@@ -37,11 +37,8 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return max(bad, 1 if args.check and plan.changes else 0)
     if not plan.changes:
         return bad
-    if not args.yes:
-        if not sys.stdin.isatty():
-            raise ShimError("nobody can be asked here", hint="--yes changes without asking")
-        if not confirmed(f"Change {len(plan.changes)} files?"):
-            return 1
+    if not agreed(f"Change {len(plan.changes)} files?", yes=args.yes):
+        return 1
     with state.opened(args.state or state.folder()) as opened:
         settled(opened, "patch")
         return max(bad, apply(plan, opened, "patch"))

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from shim.errors import printable
+from shim.errors import ShimError, printable
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,8 +37,20 @@ def bar(total: int) -> Callable[[int], None]:
     return show
 
 
-def confirmed(question: str) -> bool:
-    """Ask on the terminal; only a yes is one."""
+def counted(number: int, noun: str) -> str:
+    """Give ``1 file``, ``2 files``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Ask on the terminal unless ``yes`` was said already; only a yes is one.
+
+    ShimError: there is no terminal.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ShimError("nobody can be asked here", hint="--yes changes without asking")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

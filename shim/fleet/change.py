@@ -41,9 +41,14 @@ class Outcome(NamedTuple):
         return sum(each.what == what for each in self.results)
 
 
+def empty(kind: str, of: str = "") -> Plan:
+    """Give a plan without anything to do so far."""
+    return Plan(kind, of, [], {}, {}, [])
+
+
 def patching(survey: Survey) -> Plan:
     """Plan to patch all files of a survey that may be changed."""
-    plan = Plan("patch", "", [], {}, {}, [])
+    plan = empty("patch")
     names: dict[str, str] = {}
     for file in survey.files:
         after = file.verdict.after
@@ -83,12 +88,31 @@ def taking_back(
     else:
         chosen = [(known[-1].id, each) for each in known[-1].entries.values()]
     of = ",".join(dict.fromkeys(run for run, _ in chosen))
-    plan = Plan("rollback", of, [], {}, {}, [])
+    plan = empty("rollback", of)
     for _, entry in chosen:
         if entry.state == "old":
             continue
         _take_back(plan, state, entry, force)
     return plan
+
+
+def take_back(plan: Plan, state: State, done: Change, now: str, *, override: str) -> None:
+    """Plan to undo a change to a file whose content has the checksum ``now``.
+
+    What somebody has changed since is refused, with ``override`` as the user's way to have it
+    overwritten; empty: the user has said so.
+    """
+    if now == done.before:
+        return
+    if now != done.after and override:
+        plan.refused.append((done.path, f"changed since ({override} overwrites it)"))
+        return
+    try:
+        plan.contents.setdefault(done.before, state.kept(done.before))
+    except ShimError as error:
+        plan.refused.append((done.path, str(error)))
+        return
+    plan.changes.append(Change(done.path, now, done.before))
 
 
 def run(plan: Plan, state: State, progress: Progress, log: str | None = None) -> Outcome:
@@ -139,17 +163,8 @@ def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None
         reason = f"{error.strerror}; its old content is {state.backup(entry.before)}"
         plan.refused.append((entry.file, reason))
         return
-    if now == entry.before:
-        return
-    if now != entry.after and not force:
-        plan.refused.append((entry.file, "changed since (--force overwrites it)"))
-        return
-    try:
-        plan.contents.setdefault(entry.before, state.kept(entry.before))
-    except ShimError as error:
-        plan.refused.append((entry.file, str(error)))
-        return
-    plan.changes.append(Change(entry.file, now, entry.before))
+    done = Change(entry.file, entry.before, entry.after)
+    take_back(plan, state, done, now, override="" if force else "--force")
 
 
 def _lines(plan: Plan, change: Change, run_id: str) -> list[bytes]:

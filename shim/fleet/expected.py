@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.fleet.change import Plan
+from shim.fleet.change import Plan, empty, take_back
 from shim.fleet.commit import Change
 from shim.fleet.root import Root
 from shim.fleet.state import State, checksum
@@ -56,22 +56,14 @@ def undoing(opened: State, expected: Expected, *, force: bool) -> Plan:
     Whatever run has changed them, and whether or not it lived to tell of it. What somebody has
     changed since is left alone unless ``force`` is given.
     """
-    plan = Plan("rollback", "", [], {}, {}, [])
+    plan = empty("rollback")
     for file, (before, after) in expected.items():
         now, reason = _now(file)
         if reason:
             plan.refused.append((file, reason))
-        elif now == before:
-            continue
-        elif now != after and not force:
-            plan.refused.append((file, "changed since (force overwrites it)"))
         else:
-            try:
-                plan.contents[before] = opened.kept(before)
-            except ShimError as error:
-                plan.refused.append((file, str(error)))
-                continue
-            plan.changes.append(Change(file, now, before))
+            done = Change(file, before, after)
+            take_back(plan, opened, done, now, override="" if force else "force")
     return plan
 
 

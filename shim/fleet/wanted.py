@@ -18,7 +18,7 @@ from shim import audit, files
 from shim.catalog import kernel_injected
 from shim.errors import ShimError
 from shim.fleet import runs, state
-from shim.fleet.change import Plan, patching, run, taking_back
+from shim.fleet.change import Plan, empty, patching, run, taking_back
 from shim.fleet.commit import Change
 from shim.fleet.expected import Expected, hold, undoing
 from shim.fleet.find import File, Survey, survey
@@ -86,7 +86,7 @@ def rolled_back(
     answer = _answer([])
     folder = state.folder()
     if not os.path.isdir(folder):
-        with _watched(answer, Plan("rollback", "", [], {}, {}, []), verify):
+        with _watched(answer, empty("rollback"), verify):
             return answer
     with _opened(folder) as opened:
         _settle(answer, opened)
@@ -158,7 +158,7 @@ def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
             if entry.state != "old" and (not paths or any(_is_in(entry.file, p) for p in paths)):
                 patches.setdefault(entry.file, []).append(entry)
                 of.append(each.id)
-    plan = Plan("rollback", ",".join(dict.fromkeys(of)), [], {}, {}, [])
+    plan = empty("rollback", ",".join(dict.fromkeys(of)))
     for file, entries in patches.items():
         try:
             _undo(plan, opened, entries, force)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,21 +40,9 @@ class Operator:
         """Give how its programs are started: in the example's folder, with its settings."""
         return {"cwd": managed.EXAMPLE, "env": managed.environment()}
 
-    def __call__(
-        self, verb: str, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
-    ) -> Said:
+    def __call__(self, verb: str, *words: str, code: int = 0) -> Said:
         """Run a verb; an exit code other than ``code`` fails the test."""
-        options = self.started
-        options["env"] = {**options["env"], **(environment or {})}
-        done = subprocess.run(
-            self.command(verb, "--json", *words),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-            **options,
-        )
+        done = self._run(verb, "--json", *words, apart=True)
         told = done.stdout + done.stderr
         assert done.returncode == code, f"{verb} {words}: {done.returncode}\n{told}"
         assert "Traceback" not in told, told
@@ -64,18 +51,22 @@ class Operator:
 
     def shown(self, verb: str, *words: str, code: int = 0) -> str:
         """Run a verb as for a person; give all that is shown."""
-        done: subprocess.CompletedProcess[str] = subprocess.run(
+        done = self._run(verb, *words, apart=False)
+        assert done.returncode == code, f"{verb} {words}: {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def _run(self, verb: str, *words: str, apart: bool) -> "subprocess.CompletedProcess[str]":
+        """Run a verb; ``apart``: standard error is not mixed with standard output."""
+        return subprocess.run(
             self.command(verb, *words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
             text=True,
             check=False,
             timeout=_SECONDS,
             **self.started,
         )
-        assert done.returncode == code, f"{verb} {words}: {done.returncode}\n{done.stdout}"
-        return done.stdout
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Give what the report has of each host."""

@@ -30,12 +30,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from shim.cli.table import table
+    from shim.cli.table import counted, table
 
     urgency = list(document["verdicts"])
     hosts = sorted(document["hosts"], key=lambda each: urgency.index(each["verdict"]))
     rows: list[tuple[str, ...]] = [
-        (each["host"], each["verdict"], each["kernel"] or "?", _files(each["changed"]), each["why"])
+        (
+            each["host"],
+            each["verdict"],
+            each["kernel"] or "?",
+            counted(each["changed"], "file") if each["changed"] else "",
+            each["why"],
+        )
         for each in hosts
     ]
     print(table(("HOST", "VERDICT", "KERNEL", "CHANGED", "WHY"), rows), end="")
@@ -49,10 +55,6 @@ def _show(document: dict[str, Any]) -> None:
             for each in document["runs"]
         ]
         print(table(("RUN", "WHAT", "HOSTS", "ENDED"), rows), end="")
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' * (count != 1)}" if count else ""
 
 
 def _results(run: dict[str, Any]) -> str:

@@ -11,20 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from shim.cli.table import agreed, counted
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.fleet.hosts.ansible import Way
     from shim.fleet.hosts.rollout import Outcome, Rules, Tell
-    from shim.fleet.hosts.store import Run, Store
-
-_WRONG = ("failed", "unreachable", "regressed")
-_DONE = {
-    "facts": "asked",
-    "plan": "planned for",
-    "apply": "applied to",
-    "rollback": "taken back",
-}
+    from shim.fleet.hosts.store import Store
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,23 +60,22 @@ def _start(
     if args.subverb == "apply":
         made = opened.found(args.plan, "plan")
         hosts = rollout.planned(made, names)
-        if hosts and not _agreed(args, f"Change profiles on {_hosts(len(hosts))}?"):
+        question = f"Change profiles on {counted(len(hosts), 'host')}?"
+        if hosts and not agreed(question, yes=args.yes):
             return None
         return rollout.apply(opened, way, names, made, rules, tell)
     applied = opened.found(args.id, "apply")
-    if not _agreed(args, f"Take run {applied.id} back?"):
+    if not agreed(f"Take run {applied.id} back?", yes=args.yes):
         return None
     return rollout.take_back(opened, way, names, applied, rules, tell)
 
 
 def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell") -> "Outcome":
     from shim.fleet.hosts.rollout import AGAIN
-    from shim.fleet.hosts.store import WANTING
+    from shim.fleet.hosts.store import wants
 
-    found: Run = opened.found(args.resume, args.subverb)
-    every = {each for batch in found.batches for each in batch}
-    ended = {host for host, line in found.lines.items() if line["result"] not in WANTING}
-    if every <= ended:
+    found = opened.found(args.resume, args.subverb)
+    if not any(wants(found.lines, each) for each in found.hosts):
         raise ShimError("has come to its end on every host", subject=f"run {found.id}")
     return AGAIN[args.subverb](opened, way, opened.resume(found), tell)
 
@@ -114,16 +106,6 @@ def _rules(args: argparse.Namespace) -> "Rules":
         auto_rollback=getattr(args, "auto_rollback", False),
         verify=not args.no_verify,
     )
-
-
-def _agreed(args: argparse.Namespace, question: str) -> bool:
-    from shim.cli.table import confirmed
-
-    if args.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise ShimError("nobody can be asked here", hint="--yes changes without asking")
-    return confirmed(question)
 
 
 @contextmanager
@@ -164,11 +146,11 @@ class Progress:
 
     def _begin(self, ident: str, total: int) -> None:
         self._total, self._ended = total, 0
-        print(f"run {ident}: {_hosts(total)}", file=sys.stderr)
+        print(f"run {ident}: {counted(total, 'host')}", file=sys.stderr)
 
     def _batch(self, number: int, count: int, hosts: int) -> None:
         self.clear()
-        print(f"batch {number} of {count}: {_hosts(hosts)}", file=sys.stderr)
+        print(f"batch {number} of {count}: {counted(hosts, 'host')}", file=sys.stderr)
 
     def _begun(self, host: str) -> None:
         self._at_work.append(host)
@@ -205,7 +187,7 @@ def told(line: Mapping[str, Any]) -> tuple[str, str]:
     if line["reason"]:
         return result, str(line["reason"])
     files = [each for each in line.get("files", ()) if each["result"] != "left alone"]
-    text = f"{len(files)} file{'s' * (len(files) != 1)}" if files else ""
+    text = counted(len(files), "file") if files else ""
     left = [each for each in line.get("files", ()) if each["result"] == "left alone"]
     if left:
         text += f"{', ' * bool(text)}{len(left)} left alone: {left[0]['reason']}"
@@ -214,6 +196,8 @@ def told(line: Mapping[str, Any]) -> tuple[str, str]:
 
 def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     """Say what came of it."""
+    from shim.fleet.hosts.store import WANTING
+
     if getattr(args, "diff", False) and not args.json:
         _diffs(outcome)
     results = [str(line["result"]) for line in outcome.lines.values()]
@@ -225,12 +209,12 @@ def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     back = outcome.taken_back
     if back is not None:
         undone = sum(line["result"] == "taken back" for line in back.lines.values())
-        print(f"run {back.run}: {_hosts(undone)} of the batch taken back", file=sys.stderr)
+        print(f"run {back.run}: {counted(undone, 'host')} of the batch taken back", file=sys.stderr)
     if args.subverb == "plan" and "would change" in counts:
         words = [word for each in args.inventory for word in ("-i", each)]
         words += ["--state", args.state] if args.state else []
         print(f"carry it out: seccomp-shim fleet apply {shlex.join(words)}", file=sys.stderr)
-    return 1 if outcome.stopped or any(each in _WRONG for each in results) else 0
+    return 1 if outcome.stopped or any(each in (*WANTING, "regressed") for each in results) else 0
 
 
 def _diffs(outcome: "Outcome") -> None:
@@ -242,7 +226,3 @@ def _diffs(outcome: "Outcome") -> None:
     for diff, hosts in alike.items():
         print(f"\n{printable(', '.join(hosts))}:")
         print("\n".join(map(printable, diff.rstrip("\n").split("\n"))))
-
-
-def _hosts(count: int) -> str:
-    return f"{count} host{'s' * (count != 1)}"

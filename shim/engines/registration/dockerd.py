@@ -6,13 +6,13 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shim.engines import unixhttp
 from shim.engines.registration import Host
 from shim.errors import ShimError
 
@@ -110,15 +110,14 @@ def validate(host: Host, copy: Path, where: str, what: str) -> bool:
 def info(daemon: Daemon | None, path: str = "/info") -> Any:
     """Ask the running daemon itself; None: it does not answer on any local socket."""
     for address in _sockets(daemon):
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("localhost", timeout=_SECONDS)
-            with socket.socket(socket.AF_UNIX) as connection.sock:
-                connection.sock.settimeout(_SECONDS)
-                connection.sock.connect(address)
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                if answer.status == 200:
-                    return json.loads(answer.read())
+        with (
+            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+            contextlib.closing(unixhttp.Connection(address, _SECONDS)) as connection,
+        ):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status == 200:
+                return json.loads(answer.read())
     return None
 
 

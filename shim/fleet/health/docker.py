@@ -6,7 +6,6 @@ No docker command is needed, and none that somebody has put in its place is aske
 import http.client
 import io
 import json
-import socket
 import tarfile
 import time
 import uuid
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlencode
 
-from shim.engines import oci
+from shim.engines import oci, unixhttp
 from shim.errors import ShimError, printable
 from shim.fleet.health.calls import Seen, seen
 
@@ -106,19 +105,6 @@ def _image() -> bytes:
     return data.getvalue()
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a socket of this host."""
-
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__("docker", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def _ask(
     path: str,
     method: str,
@@ -128,7 +114,7 @@ def _ask(
     form: str = "application/json",
 ) -> bytes:
     """Give the daemon's answer. OSError: there is none in time; ShimError: it is an error."""
-    connection = _Connection(path, max(0.01, deadline - time.monotonic()))
+    connection = unixhttp.Connection(path, max(0.01, deadline - time.monotonic()))
     try:
         connection.request(method, url, body, {"Content-Type": form})
         answer = connection.getresponse()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shim.errors import ShimError
+from shim.fleet.hosts.store import WANTING
 
 
 def percentage(text: str) -> float:
@@ -45,7 +46,7 @@ def stop(lines: Iterable[Mapping[str, Any]], max_fail: float) -> str:
     regressed = [host for host, result in results if result == "regressed"]
     if regressed:
         return f"containers do worse than before on {_some(regressed)}"
-    wrong = [host for host, result in results if result in ("failed", "unreachable")]
+    wrong = [host for host, result in results if result in WANTING]
     if len(wrong) * 100 > max_fail * len(results):
         return f"{len(wrong)} of {len(results)} hosts of the batch failed: {_some(wrong)}"
     return ""

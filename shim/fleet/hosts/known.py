@@ -1,6 +1,6 @@
 """What is known of hosts from the runs so far."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
@@ -23,11 +23,12 @@ class Facts(NamedTuple):
     tries: dict[str, dict[str, Any]]
 
 
-def facts(store: Store) -> Facts:
-    """Give what hosts have told."""
+def facts(runs: Iterable[Run]) -> Facts:
+    """Give what hosts have told in runs, the oldest first, of which other kinds are passed over."""
     answers: dict[str, dict[str, Any]] = {}
     tries: dict[str, dict[str, Any]] = {}
-    for run in store.runs("facts"):
+    asking = (run for run in runs if run.kind == "facts")
+    for run in asking:
         for host, line in run.lines.items():
             tries[host] = line
             if line["result"] == "asked":

@@ -7,7 +7,7 @@ from typing import Any
 from shim import __version__
 from shim.catalog import kernel_injected
 from shim.fleet.hosts import known
-from shim.fleet.hosts.store import Run, Store
+from shim.fleet.hosts.store import WANTING, Run, Store
 from shim.fleet.hosts.verdict import VERDICTS, verdict
 from shim.journal import timestamp
 
@@ -19,8 +19,8 @@ _NOW = {"patched": "allows", "rolled back": "denies"}
 
 def document(store: Store, names: Sequence[str], inventory: str) -> dict[str, Any]:
     """Tell of each of ``names`` and of all runs; see docs/fleet-hosts.md for the keys."""
-    facts = known.facts(store)
     runs = store.runs(*KINDS)
+    facts = known.facts(runs)
     changing = [run for run in runs if run.kind in _CHANGING]
     return {
         "made": timestamp(),
@@ -61,7 +61,7 @@ def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, A
     if last["result"] != "asked":
         about["problems"] = [*about["problems"], last["reason"]]
         return about | {"verdict": last["result"], "why": last["reason"]}
-    if changes and changes[-1]["result"] in ("failed", "unreachable"):
+    if changes and changes[-1]["result"] in WANTING:
         about["problems"] = [*about["problems"], changes[-1]["reason"]]
         if changes[-1]["time"] > last["time"]:
             return about | {"verdict": changes[-1]["result"], "why": changes[-1]["reason"]}

@@ -13,7 +13,7 @@ from shim.errors import ShimError
 from shim.fleet.hosts import known
 from shim.fleet.hosts.ansible import Answer, Watch, Way, ask
 from shim.fleet.hosts.batches import batches, stop
-from shim.fleet.hosts.store import WANTING, Book, Run, Store
+from shim.fleet.hosts.store import Book, Run, Store, wants
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
 _PATHS = "{{ (seccomp_shim_profile_paths | default([])) + given.paths }}"
@@ -67,8 +67,7 @@ def ask_facts(
 def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Ask those hosts of a run that have not answered."""
     given = {"paths": book.run.head["paths"]}
-    every = [each for batch in book.run.batches for each in batch]
-    task = _Task("seccomp_shim_facts", {"paths": _PATHS}, dict.fromkeys(every, given))
+    task = _Task("seccomp_shim_facts", {"paths": _PATHS}, dict.fromkeys(book.run.hosts, given))
     return _drive(way, book, task, tell, _read_facts)
 
 
@@ -79,7 +78,7 @@ def plan(
 
     ``options`` are ``when``, ``paths`` and ``override_deny``. ShimError: no facts of any host.
     """
-    facts = known.facts(store)
+    facts = known.facts(store.runs("facts"))
     asked = [each for each in names if each in facts.answers]
     if not asked:
         raise ShimError("no facts of these hosts", hint="fleet facts asks them")
@@ -89,16 +88,20 @@ def plan(
         reason = known.nothing_to_do(facts.answers[each]["facts"], options)
         if reason:
             tell.line(book.settle(_planned(each, facts, options["paths"], nothing, reason)))
-    return plan_again(store, way, book, tell)
+    return _plan(way, book, facts, tell)
 
 
 def plan_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Ask those hosts that have not told their plan."""
-    head, facts = book.run.head, known.facts(store)
-    every = [each for batch in book.run.batches for each in batch]
+    return _plan(way, book, known.facts(store.runs("facts")), tell)
+
+
+def _plan(way: Way, book: Book, facts: known.Facts, tell: Tell) -> Outcome:
+    head = book.run.head
     # Without paths it is all that the facts have told of: also what lies where they had to look.
     given = {
-        each: {"path": head["paths"] or facts.answers[each]["facts"]["paths"]} for each in every
+        each: {"path": head["paths"] or facts.answers[each]["facts"]["paths"]}
+        for each in book.run.hosts
     }
     task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
 
@@ -119,19 +122,22 @@ def apply(
     hosts = planned(made, names)
     if not hosts:
         raise ShimError("nothing to do on these hosts", subject=f"plan {made.id}")
-    facts = known.facts(store)
-    known.refuse_stale(made, hosts, facts.answers)
-    kinds = {each: known.kind(facts.answers[each]["facts"], made.lines[each]) for each in hosts}
+    answers = known.facts(store.runs("facts")).answers
+    known.refuse_stale(made, hosts, answers)
+    kinds = {each: known.kind(answers[each]["facts"], made.lines[each]) for each in hosts}
     parts = batches(hosts, kinds, canary=rules.canary, percent=rules.percent)
     book = store.begin("apply", parts, of=made.id, rules=rules._asdict())
-    return apply_again(store, way, book, tell)
+    return _apply(store, way, book, made, tell)
 
 
 def apply_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Go on with those hosts that have not been changed."""
+    return _apply(store, way, book, store.found(book.run.head["of"], "plan"), tell)
+
+
+def _apply(store: Store, way: Way, book: Book, made: Run, tell: Tell) -> Outcome:
     rules = Rules(**book.run.head["rules"])
-    made = store.found(book.run.head["of"], "plan")
-    given = {each: _expected(made, each) for batch in book.run.batches for each in batch}
+    given = {each: _expected(made, each) for each in book.run.hosts}
     arguments = {**_patched(made.head), "expected": "{{ given.expected }}", "verify": rules.verify}
     task = _Task("seccomp_shim_profile", arguments, given)
     outcome = _drive(way, book, task, tell, lambda each: _read(each, "changed", "unchanged"))
@@ -156,8 +162,7 @@ def take_back(
     back = known.taken_back(store, applied)
     hosts = [
         each
-        for batch in applied.batches
-        for each in batch
+        for each in applied.hosts
         if each in names and each in applied.begun and each not in back
         if applied.lines.get(each, {}).get("result") != "unchanged"
     ]
@@ -172,7 +177,7 @@ def take_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Go on with those hosts that have not been taken back."""
     rules = Rules(**book.run.head["rules"])
     made = store.found(store.found(book.run.head["of"], "apply").head["of"], "plan")
-    given = {each: _expected(made, each) for batch in book.run.batches for each in batch}
+    given = {each: _expected(made, each) for each in book.run.hosts}
     arguments = {
         "state": "rolled_back",
         "all": True,
@@ -215,21 +220,21 @@ def _drive(
     read: Callable[[Answer], dict[str, Any]],
 ) -> Outcome:
     """Give a task to the hosts of a run that want it, batch by batch, until it must stop."""
-    parts = book.run.batches
-    rules = Rules(**book.run.head.get("rules", {}))
-    tell.run(book.id, sum(_wants(book, each) for part in parts for each in part))
+    run = book.run
+    rules = Rules(**run.head.get("rules", {}))
+    tell.run(book.id, sum(wants(book.lines, each) for each in run.hosts))
     try:
-        for number, part in enumerate(parts, 1):
-            wanting = [each for each in part if _wants(book, each)]
+        for number, part in enumerate(run.batches, 1):
+            wanting = [each for each in part if wants(book.lines, each)]
             if not wanting:
                 continue
             if tell.cancelled():
                 raise Interrupted(book.id)
-            if len(parts) > 1:
-                tell.batch(number, len(parts), len(wanting))
+            if len(run.batches) > 1:
+                tell.batch(number, len(run.batches), len(wanting))
             _ask(way, book, task, tell, read, wanting)
             # After the last batch there is nothing left to be stopped by failures.
-            max_fail = rules.max_fail if number < len(parts) else 100
+            max_fail = rules.max_fail if number < len(run.batches) else 100
             why = stop([book.lines[each] for each in wanting], max_fail)
             if why:
                 book.end("stopped", why)
@@ -242,10 +247,6 @@ def _drive(
         raise
     book.end("done")
     return Outcome(book.id, book.lines)
-
-
-def _wants(book: Book, host: str) -> bool:
-    return host not in book.lines or book.lines[host]["result"] in WANTING
 
 
 def _ask(

@@ -9,7 +9,7 @@ killed, or is at work.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
@@ -41,6 +41,11 @@ class Run(NamedTuple):
         """Give the hosts, batch by batch."""
         batches: list[list[str]] = self.head["batches"]
         return batches
+
+    @property
+    def hosts(self) -> list[str]:
+        """Give all of them."""
+        return [each for batch in self.batches for each in batch]
 
 
 class Book:
@@ -86,7 +91,7 @@ class Store:
         """Begin a run."""
         about = {"kind": kind, **head, "batches": batches}
         ident, path, fd = journals.start(self._runs, about)
-        return Book(ident, path, fd, _read(path))
+        return Book(ident, path, fd, _read(path, _head(path)))
 
     def resume(self, run: Run) -> Book:
         """Go on with a run that did not come to its end."""
@@ -95,16 +100,15 @@ class Store:
 
     def runs(self, *kinds: str) -> list[Run]:
         """Give all runs of these kinds, the oldest first."""
-        if not os.path.isdir(self._runs):
-            return []
-        paths = [self._path(each) for each in journals.ids(self._runs)]
-        return [_read(path) for path in paths if _head(path).get("kind", "") in kinds]
+        return [_read(*each) for each in self._heads(kinds)]
 
     def found(self, asked: str, *kinds: str) -> Run:
         """Give the run that a user names, or the last one. ShimError: there is none."""
-        known = self.runs(*kinds)
-        if asked:
-            known = [run for run in known if journals.named(run.id, asked)]
+        known = [
+            each
+            for each in self._heads(kinds)
+            if not asked or journals.named(_ident(each[0]), asked)
+        ]
         if not known:
             what = " or ".join(kinds)
             raise ShimError(
@@ -112,10 +116,23 @@ class Store:
                 subject=asked or self.path,
                 hint="fleet report lists the runs",
             )
-        return known[-1]
+        return _read(*known[-1])
+
+    def _heads(self, kinds: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+        """Give the journals of these kinds: path, and what the first line says."""
+        if not os.path.isdir(self._runs):
+            return []
+        paths = [self._path(each) for each in journals.ids(self._runs)]
+        heads = ((path, _head(path)) for path in paths)
+        return [(path, head) for path, head in heads if head.get("kind", "") in kinds]
 
     def _path(self, ident: str) -> str:
         return os.path.join(self._runs, f"{ident}.jsonl")
+
+
+def wants(lines: Mapping[str, Mapping[str, Any]], host: str) -> bool:
+    """Tell whether a host has to be asked, or asked again, by the results so far."""
+    return host not in lines or lines[host]["result"] in WANTING
 
 
 def folder() -> str:
@@ -140,8 +157,11 @@ def _head(path: str) -> dict[str, Any]:
     return first if "kind" in first else {}
 
 
-def _read(path: str) -> Run:
-    head = _head(path)
+def _ident(path: str) -> str:
+    return os.path.basename(path).removesuffix(".jsonl")
+
+
+def _read(path: str, head: dict[str, Any]) -> Run:
     lines: dict[str, dict[str, Any]] = {}
     begun: set[str] = set()
     ended = why = ""
@@ -154,6 +174,5 @@ def _read(path: str) -> Run:
             ended = why = ""
         elif "end" in document:
             ended, why = document["end"], document.get("why", "")
-    ident = os.path.basename(path).removesuffix(".jsonl")
     kind, time = head.get("kind", ""), head.get("time", "")
-    return Run(ident, kind, time, {"batches": [], **head}, lines, begun, ended, why)
+    return Run(_ident(path), kind, time, {"batches": [], **head}, lines, begun, ended, why)

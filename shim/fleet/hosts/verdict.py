@@ -93,6 +93,7 @@ def _builtin(
             for use in profile.get("used_by", ())
         )
         version = each.get("version")
+        # Not shim.engines.docker.builtin: what is newer than our data knows the calls all the same.
         if each["engine"] == "docker" and not own and not knows(version or None, "28.2"):
             yield f"Docker {version or 'of unknown version'} has a built-in profile that denies"
 
