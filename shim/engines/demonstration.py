@@ -13,7 +13,8 @@ from shim import abi, config, data
 from shim.catalog import kernel_injected
 from shim.engines import hookfile, oci
 from shim.errors import ShimError
-from shim.filter import bpf, emulate, prove, resolve
+from shim.filter import bpf, prove, resolve
+from shim.filter.outcomes import names, outcomes
 from shim.host.cache import facts
 from shim.host.tracee import installed_filters
 
@@ -162,4 +163,4 @@ def _length(program: bytes) -> str:
 
 def _verdict(program: bytes, subject: Subject) -> str:
     insns = bpf.decode(program)
-    return bpf.action_name(emulate.verdict(insns, subject.nr, abi.AUDIT_ARCH_X86_64))
+    return names(outcomes(insns, subject.nr))

@@ -78,6 +78,21 @@ class Diagram:
             return self.high[node], self.low[node]
         return node, node
 
+    def values(self, root: int) -> set[Hashable]:
+        """Give the values of all leaves below ``root``: what the function comes to."""
+        found: set[Hashable] = set()
+        seen, stack = {root}, [root]
+        while stack:
+            node = stack.pop()
+            if self.is_leaf(node):
+                found.add(self.value[node])
+                continue
+            for below in (self.high[node], self.low[node]):
+                if below not in seen:
+                    seen.add(below)
+                    stack.append(below)
+        return found
+
     def spend(self, steps: int = 1) -> None:
         """Count some steps of work."""
         self._left -= steps

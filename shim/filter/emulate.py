@@ -48,7 +48,7 @@ def verdict(
         elif code == JA:
             pc += k
         elif code & 7 == abi.BPF_JMP:
-            pc += jt if _holds(code, a, x if code & abi.BPF_X else k) else jf
+            pc += jt if holds(code, a, x if code & abi.BPF_X else k) else jf
         elif code == LD_ABS:
             a = data[k >> 2]
         elif code == RET_K:
@@ -110,7 +110,8 @@ def arithmetic(op: int, a: int, operand: int) -> int:
     return a >> (operand & 31)
 
 
-def _holds(code: int, a: int, operand: int) -> bool:
+def holds(code: int, a: int, operand: int) -> bool:
+    """Tell whether the jump ``code`` is taken."""
     op = code & 0xF0
     if op == abi.BPF_JEQ:
         return a == operand

@@ -34,12 +34,13 @@ _State = tuple[int, _Registers]
 _ENDED: _State = (-1, ())  # a division by X = 0 ends the program with 0
 
 
-def verdicts(diagram: Diagram, insns: Insns) -> int:
+def verdicts(diagram: Diagram, insns: Insns, known: "dict[int, int] | None" = None) -> int:
     """Give the node of the canonical verdict of a program that ``bpf.check`` has passed.
 
+    ``known`` are words of struct seccomp_data with the value that they have, by their index.
     TooLarge: the program computes something whose diagram outgrows the limit.
     """
-    walker = _Walker(diagram, insns)
+    walker = _Walker(diagram, insns, known or {})
     zero = words.constant(0)
     start = walker.state(0, (None,) * 16 + (zero, zero))
     plans: dict[_State, tuple[int, _State, _State] | int] = {}
@@ -66,12 +67,15 @@ def verdicts(diagram: Diagram, insns: Insns) -> int:
 class _Walker:
     """One program, run from branch to branch."""
 
-    def __init__(self, diagram: Diagram, insns: Insns) -> None:
+    def __init__(self, diagram: Diagram, insns: Insns, known: dict[int, int]) -> None:
         self.diagram = diagram
         self.insns = insns
         self.live = _liveness(insns)
         rank = {word: place for place, word in enumerate(ORDER)}
-        self.inputs = [words.word_input(diagram, rank[word]) for word in range(16)]
+        self.inputs = [
+            words.constant(known[word]) if word in known else words.word_input(diagram, rank[word])
+            for word in range(16)
+        ]
 
     def state(self, pc: int, registers: _Registers) -> _State:
         """Forget what no path from ``pc`` on reads: equal states are walked once."""

@@ -10,6 +10,7 @@ import time
 from shim import abi, journal
 from shim.errors import ShimError
 from shim.filter import bpf
+from shim.filter.outcomes import names, together
 from shim.start.augment import LETTING, verdict_before
 from shim.start.digest import sha256
 from shim.start.hook import Start, parse
@@ -88,7 +89,9 @@ class Verification(Start):
 
             expected = sha256(a2b_base64(annotations[RAW_BPF]))
         verified, facts = opinion(filters, _own_filters(), denied | named, expected)
-        self.log("verified", level="info" if verified else "error", verified=verified, **facts)
+        self.log(
+            "verified", level="error" if verified is False else "info", verified=verified, **facts
+        )
 
     def _is_container(self, config: "dict[str, Any]") -> None:
         """See that the pid is still the container's: its process may have ended, and be another."""
@@ -117,13 +120,14 @@ class Verification(Start):
 
 def opinion(
     filters: "list[bytes]", inherited: int, calls: "dict[str, int]", expected: "object" = None
-) -> "tuple[bool, dict[str, object]]":
-    """Tell whether a container's ``filters``, the newest first, let ``calls`` through. Pure.
+) -> "tuple[bool | None, dict[str, object]]":
+    """Tell whether all of a container's ``filters``, the newest first, let ``calls`` through. Pure.
 
     The oldest ``inherited`` come from whoever started the runtime, the next one from the runtime;
-    what is newer the container's own program loaded, which does not count against us. ``expected``
-    is the SHA-256 of the runtime's program where it is known. Returns the verdict and what the log
-    says. CannotTell: there is no filter of the runtime's.
+    of what is newer nobody can say whether the container's own program loaded it or the runtime a
+    second one. ``expected`` is the SHA-256 of the runtime's program where it is known. Returns what
+    the log says and the verdict: None where a call is denied, but not by a default of the
+    runtime's. CannotTell: there is no filter of the runtime's.
     """
     if len(filters) <= inherited:
         raise CannotTell("the runtime has loaded no filter")
@@ -132,23 +136,14 @@ def opinion(
     programs = [bpf.decode(program) for program in filters]
     facts: dict[str, object] = {
         "syscall": ",".join(calls),
-        "after": ",".join(bpf.action_name(_verdict(programs[at:], nr)) for nr in calls.values()),
+        "after": ",".join(names(together(programs, nr)) for nr in calls.values()),
         "length_after": len(installed) // 8,
         "sha256_after": sha256(installed),
     }
-    reasons = []
-    wrong = False
+    wrong, reasons = False, []
     for name, nr in calls.items():
-        reason = ""
-        if not _lets([programs[at]], nr):
-            # What the filter denies by name is meant so.
-            reason = verdict_before(programs[at], nr)[1]
-            wrong = wrong or not reason
-            reason = reason or "the runtime's filter denies it"
-        elif not _lets(programs[at:], nr):
-            reason, wrong = "an older filter denies it", True
-        elif not _lets(programs[:at], nr):
-            reason = "denied by a filter that the container's program loaded itself"
+        reason, ours = _objection(programs, at, nr)
+        wrong = wrong or ours
         if reason:
             reasons.append(f"{name}: {reason}")
     if expected and expected != facts["sha256_after"]:
@@ -157,31 +152,31 @@ def opinion(
     elif expected:
         facts["proof"] = "the installed filter is the one that was handed over"
     facts["reason"] = "; ".join(reasons)
-    return not wrong, facts
+    return False if wrong else None if reasons else True, facts
 
 
-def _lets(programs: "list[Any]", nr: int) -> bool:
-    return _verdict(programs, nr) & abi.SECCOMP_RET_ACTION_FULL in LETTING
+def _objection(programs: "list[bpf.Insns]", at: int, nr: int) -> "tuple[str, bool]":
+    """Say which filter denies a call, the runtime's being number ``at``, and whether it should not.
 
-
-def _verdict(programs: "list[Any]", nr: int) -> int:
-    """Give what the kernel makes of several filters' verdicts: the strictest, of equals the newest.
-
-    The actions are ordered as signed numbers (kernel/seccomp.c, seccomp_run_filters).
+    What the runtime's filter denies by name is meant so, and what came later is not ours to judge.
     """
-    from shim.filter.emulate import verdict
+    if not _lets([programs[at]], nr):
+        reason = verdict_before(programs[at], nr)[1]
+        return reason or "the runtime's filter denies it", not reason
+    if not _lets(programs[at:], nr):
+        return "an older filter denies it", True
+    if not _lets(programs[:at], nr):
+        return (
+            "a filter denies it that the program loaded itself, or the runtime as one more",
+            False,
+        )
+    return "", False
 
-    strictest = abi.SECCOMP_RET_ALLOW
-    for program in programs:
-        found = bpf.canonical(verdict(program, nr, abi.AUDIT_ARCH_X86_64))
-        if _signed(found) < _signed(strictest):
-            strictest = found
-    return strictest
 
-
-def _signed(verdict: int) -> int:
-    action = verdict & abi.SECCOMP_RET_ACTION_FULL
-    return action - (1 << 32) if action >> 31 else action
+def _lets(programs: "list[bpf.Insns]", nr: int) -> bool:
+    """Tell whether the call is let through whatever its arguments are."""
+    verdicts = together(programs, nr)
+    return bool(verdicts) and {v & abi.SECCOMP_RET_ACTION_FULL for v in verdicts} <= LETTING
 
 
 def _filters(pid: int) -> "list[bytes] | None":

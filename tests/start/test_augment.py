@@ -72,6 +72,29 @@ def test_a_filter_that_means_it_is_left_alone(verdict: int, default: int, reason
     assert reason in str(left.value)
 
 
+KILLED_BY_ARGUMENT = [
+    LD_NR, (0x15, 0, 3, 335), (0x20, 0, 0, 16), (0x15, 0, 1, 7), (6, 0, 0, KILL), (6, 0, 0, EPERM)
+]  # fmt: skip
+UNKNOWN_BY_ARGUMENT = [
+    LD_NR, (0x15, 2, 0, 335), (0x20, 0, 0, 60), (0x15, 0, 1, 7), (6, 0, 0, KILL), (6, 0, 0, EPERM)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("insns", "reason"),
+    [
+        (KILLED_BY_ARGUMENT, "decides on it by its arguments (ERRNO(1) or KILL_PROCESS)"),
+        (UNKNOWN_BY_ARGUMENT, "unknown calls get ERRNO(1) or KILL_PROCESS"),
+        ([LD_NR, (0x35, 0, 1, 400), (6, 0, 0, ENOSYS), (6, 0, 0, EPERM)], "get ERRNO(38)"),
+    ],
+)
+def test_a_default_that_is_none_is_left_alone(insns: bpf.Insns, reason: str) -> None:
+    """One argument, or another unknown number, gets another verdict: that was meant by somebody."""
+    with pytest.raises(LeftAlone) as left:
+        augment(bpf.encode(insns), CALLS)
+    assert reason in str(left.value)
+
+
 @pytest.mark.parametrize("program", [b"", b"\0" * 7, b"\0" * 8, b"\xff" * 80])
 def test_what_is_no_filter_is_refused(program: bytes) -> None:
     """Bytes that the kernel would not take are not changed into others."""

@@ -12,7 +12,7 @@ import pytest
 from shim import abi, audit
 from shim.engines import hookfile
 from shim.filter import bpf
-from shim.filter.bpf import RET_K
+from shim.filter.bpf import LD_ABS, RET_K, Insns
 from shim.filter.prefix import allow
 from shim.start.digest import sha256
 from shim.start.verify import CannotTell, opinion
@@ -226,12 +226,21 @@ def test_what_cannot_be_read_is_one_line(
     assert (line["verified"], line["level"]) == (None, "warning")
 
 
-def test_filters_that_the_program_loaded_itself_do_not_count() -> None:
-    """What is newer than the runtime's filter is the program's own business, and is told."""
+def test_a_denial_by_a_later_filter_is_told_and_not_judged() -> None:
+    """What is newer than the runtime's filter may be the program's own business."""
     verified, facts = opinion([denying(), denying(CANARY)], 0, CALLS)
-    assert verified
-    assert facts["after"] == "ALLOW"
+    assert verified is None
+    assert facts["after"] == "ERRNO(1)"
     assert "loaded itself" in str(facts["reason"])
+
+
+def test_one_value_of_an_argument_is_enough_to_deny() -> None:
+    """A filter that lets the call through with most arguments does not let it through."""
+    old = bpf.decode(denying(CANARY))
+    kill: Insns = [(LD_ABS, 0, 0, 16), (JEQ, 0, 1, 7), (RET_K, 0, 0, 0x8000_0000)]
+    verified, facts = opinion([denying(CANARY), bpf.encode([*kill, *old])], 1, CALLS)
+    assert verified is False
+    assert facts["after"] == "ALLOW or KILL_PROCESS"
 
 
 def test_filters_from_before_the_runtime_do_count() -> None:
@@ -261,7 +270,7 @@ def test_a_denial_by_name_in_the_program_is_respected() -> None:
     tail = bpf.decode(denying(errno=1))
     named = [*tail[:4], (JEQ, 0, 1, CANARY), (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | 5), *tail[4:]]
     verified, facts = opinion([bpf.encode(named)], 0, CALLS)
-    assert verified
+    assert verified is None
     assert "denies it by name" in str(facts["reason"])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from shim import abi
 from shim.catalog import kernel_injected
 from shim.filter import bpf
-from shim.filter.emulate import verdict
+from shim.filter.outcomes import names, together
 from shim.host.tracee import installed_filters
 
 _LETTING = ("ALLOW", "LOG")
@@ -23,18 +23,18 @@ class Seen(NamedTuple):
 
 def seen(pid: int) -> Seen:
     """Look at the live process of a container."""
-    newest = [(bpf.RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)]
+    own: list[bpf.Insns] = []
     try:
-        # The newest is the container's own; below are those that we run under ourselves.
-        if _filters(pid) > _filters(os.getpid()):
-            newest = bpf.decode(installed_filters(pid)[0])
+        # The oldest are those that we run under ourselves.
+        if count := max(0, _filters(pid) - _filters(os.getpid())):
+            own = [bpf.decode(program) for program in installed_filters(pid)[:count]]
     except OSError as error:
         return Seen(True, f"its filter cannot be read: {os.strerror(error.errno or 0)}", {})
     return Seen(
         True,
         "",
         {
-            name: bpf.action_name(verdict(newest, call.numbers["x86_64"], abi.AUDIT_ARCH_X86_64))
+            name: names(together(own, call.numbers["x86_64"]))
             for name, call in kernel_injected().items()
         },
     )
