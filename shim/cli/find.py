@@ -42,7 +42,8 @@ examples:
 
 With --root a PATH is one inside of it.
 
-exit codes: 0 done, 2 error: a PATH is no profile, for instance."""
+exit codes: 0 done, 1 some files are invalid or could not be read (each is named,
+the others are listed all the same), 2 error: a PATH is no profile, for instance."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -81,14 +82,20 @@ def run(args: argparse.Namespace) -> int:
         print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")
     else:
         print("no profile was found")
-    for path, why in found.notes:
-        print(f"seccomp-shim find: {printable(f'{path}: {why}')}", file=sys.stderr)
-    return 2 if unusable(found, args.paths) else 0
+    return problems(found, args.paths, "find")
 
 
-def unusable(survey: "Survey", paths: "Sequence[str]") -> bool:
-    """Tell whether a file that the user has named is no profile, and tells of none."""
-    return any(each.state == "invalid" and each.file in paths for each in survey.found)
+def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
+    """Say what could not be looked at; 2 if the user has named such a file, else 1, or 0."""
+    from shim.cli.table import counted
+
+    for path, why in survey.notes:
+        print(f"seccomp-shim {verb}: {printable(f'{path}: {why}')}", file=sys.stderr)
+    if not survey.bad:
+        return 0
+    line = f"{counted(len(survey.bad), 'file')} invalid or not to be read, the others are listed"
+    print(f"seccomp-shim {verb}: {line}", file=sys.stderr)
+    return 2 if any(each.state == "invalid" and each.file in paths for each in survey.found) else 1
 
 
 def root(folder: str) -> "Root":

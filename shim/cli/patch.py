@@ -37,9 +37,9 @@ examples:
   seccomp-shim patch --all --diff --root /mnt/image /srv/profiles
 
 exit codes: 0 done or nothing to do, 1 --check found a profile that would
-change (with --all also: the answer was no, or a file was skipped because
-somebody else has changed or locked it: run it again), 2 error (with several
-files: the others are still done).
+change (with --all also: the answer was no, a file is invalid or could not be
+read, or one was skipped because somebody else has changed or locked it: run it
+again), 2 error (with several files: the others are still done).
 Changes made by --in-place and --all are logged first; what cannot be logged is
 not made. A file with several hard links gets a new inode: the other names keep
 the old content."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
     from shim.cli.apply import apply, settled
-    from shim.cli.find import root, unusable
+    from shim.cli.find import problems, root
     from shim.cli.table import agreed
     from shim.fleet import state
     from shim.fleet.change import patching
@@ -28,11 +28,9 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         raise ShimError("standard input is not one of many files", subject="-")
     options = Options(calls, states, args.when, args.override_deny)
     found = survey(root(args.root), args.files, options)
-    for path, why in found.notes:
-        print(f"seccomp-shim patch: {printable(f'{path}: {why}')}", file=sys.stderr)
     plan = patching(found)
     _show(args, found, plan)
-    bad = 2 if unusable(found, args.files) else 0
+    bad = problems(found, args.files, "patch")
     if args.check or args.diff or args.json:
         return max(bad, 1 if args.check and plan.changes else 0)
     if not plan.changes:
@@ -59,6 +57,10 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
         return
     if args.diff:
         _diff(found, planned)
+        for each in found.found:
+            if each.state == "invalid":
+                line = printable(f"{each.file}: {each.reason}")
+                print(f"seccomp-shim patch: {line}", file=sys.stderr)
         return
     rows = []
     for each in found.found:

@@ -44,11 +44,16 @@ class File(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """All that was found, the files behind it, and what could not be looked at: path and why."""
+    """All that was found, the files behind it, and what could not be looked at: path and why.
+
+    ``bad`` are the files that no engine could use, or that should tell of profiles and cannot be
+    read.
+    """
 
     found: list[Found]
     files: list[File]
     notes: list[tuple[str, str]]
+    bad: frozenset[str] = frozenset()
 
 
 def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
@@ -84,7 +89,8 @@ def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
     for path, line, what in look.filters:
         use = (("systemd", f"{path}:{line}"),)
         found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
-    return Survey(found, files, look.notes)
+    bad = look.bad.union(each.file for each in found if each.state == "invalid")
+    return Survey(found, files, look.notes, frozenset(bad))
 
 
 class _Contents(NamedTuple):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from shim.catalog import Syscall
 from shim.errors import ShimError
+from shim.fleet.remote import one_line
 from shim.profile.contents import read
 from shim.profile.edit import Finding
 from shim.profile.patched import Changed, patch, planned
@@ -56,18 +57,19 @@ class Verdict(NamedTuple):
 def judge(data: bytes, where: str, options: Options) -> Verdict:
     """Judge the content of a file, and plan what ``patch`` would do with it.
 
-    An error begins with ``where``.
+    An error begins with ``where``. Whatever is in the file, it is this file's error: a defect of
+    ours that one file brings to light must not keep a host's other files from being looked at.
     """
+    judged: tuple[Judged, ...] = ()
     try:
         contents = read(data, where)
-    except ShimError as error:
-        return Verdict((), str(error), None)
-    profiles = planned(contents, *options)
-    judged = tuple(_judged(each) for each in profiles)
-    try:
+        profiles = planned(contents, *options)
+        judged = tuple(_judged(each) for each in profiles)
         patched = patch(contents, profiles)
     except ShimError as error:
         return Verdict(judged, str(error), None)
+    except Exception as error:
+        return Verdict(judged, f"{where}: {one_line(error)}", None)
     return Verdict(judged, "", patched.text.encode() if patched.changed else None)
 
 

@@ -2,10 +2,12 @@
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from shim.errors import ShimError
 from shim.fleet.root import MAX_DEPTH, Root
+from shim.profile.document import MAX_BYTES
 
 Use = tuple[str, str]
 
@@ -33,7 +35,9 @@ class Look:
     def __init__(self, root: Root) -> None:
         self.root = root
         self.places: dict[str, Place] = {}
-        self.notes: list[tuple[str, str]] = []
+        self._noted: dict[tuple[str, str], None] = {}
+        # Files that engines read and we could not: not as an engine would at least.
+        self.bad: set[str] = set()
         # Filters that are no profile files: where (file, line), and what kind.
         self.filters: list[tuple[str, int, str]] = []
 
@@ -51,10 +55,16 @@ class Look:
             place.named = place.named or named
             place.kept = place.kept or kept
 
-    def note(self, path: str, why: str) -> None:
-        """Note what could not be looked at."""
-        if (path, why) not in self.notes:
-            self.notes.append((path, why))
+    def note(self, path: str, why: str, *, bad: bool = False) -> None:
+        """Note what could not be looked at; ``bad``: it is a file that should have been."""
+        self._noted.setdefault((path, why))
+        if bad:
+            self.bad.add(path)
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Return what could not be looked at: path and why, each once."""
+        return list(self._noted)
 
     def text(self, path: str) -> str | None:
         """Read a configuration file; None: there is none, or it is noted that it is unreadable."""
@@ -65,10 +75,13 @@ class Look:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            self.note(path, error.strerror or str(error))
+            self.note(path, error.strerror or str(error), bad=True)
             return None
         except ShimError as error:
-            self.note(path, error.message)
+            self.note(path, error.message, bad=True)
+            return None
+        if len(data) > MAX_BYTES:
+            self.note(path, "is larger than 2 MiB: not looked at", bad=True)
             return None
         return data.decode("utf-8", "replace")
 
@@ -111,7 +124,21 @@ class Look:
         return place
 
 
-def line_of(text: str, pattern: str) -> int:
-    """Give the number of the first line that ``pattern`` is found in, 1 if it is nowhere."""
-    found = re.search(pattern, text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+class Lines:
+    """The lines of a text, gone through once however many places in it are asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ends = [found.start() for found in re.finditer("\n", text)]
+        self._firsts: dict[str, int] = {}
+
+    def at(self, offset: int) -> int:
+        """Return the number of the line that a character stands in, counted from one."""
+        return bisect_left(self._ends, offset) + 1
+
+    def first(self, pattern: str) -> int:
+        """Return the number of the first line that ``pattern`` is found in, 1 if it is nowhere."""
+        if pattern not in self._firsts:
+            found = re.search(pattern, self._text, re.MULTILINE)
+            self._firsts[pattern] = self.at(found.start()) if found else 1
+        return self._firsts[pattern]

@@ -53,10 +53,14 @@ def patched(
     paths = [os.path.realpath(path) for path in paths]
     found = survey(Root(), paths, options)
     answer = _answer([f"{path}: {why}" for path, why in found.notes])
-    if not everything:
+    if everything:
+        # No problem of this run: anybody can put a file there that is none.
+        invalid = (each for each in found.found if each.state == "invalid")
+        answer["notes"] += [f"{each.file}: {each.reason}" for each in invalid]
+    else:
         for path in paths:
             answer["problems"] += _unusable(path, found)
-        found = Survey(found.found, [each for each in found.files if _among(each, paths)], [])
+        found = found._replace(files=[each for each in found.files if _among(each, paths)])
     plan = patching(found)
     _refused(answer, plan, named=not everything)
     answer["files"] += _left_alone(found, plan)

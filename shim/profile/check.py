@@ -75,6 +75,10 @@ def members(checks: dict[str, Check], required: Collection[str] = ()) -> Check:
         if not isinstance(value, dict):
             raise ShimError("must be an object", subject=pointer)
         for key in value:
+            if not isinstance(key, str):  # YAML has other keys, too: on: is a truth value there
+                raise ShimError(
+                    f"the key {key!a} must be a string", subject=pointer, hint="quote it"
+                )
             known = spelling.get(key.casefold(), key)
             if key != known:
                 # Go's encoding/json ignores the case of keys, the C runtimes do not: the same file
@@ -117,6 +121,19 @@ _PROFILE: dict[str, Check] = {
     "listenerMetadata": text,
 }
 
+_DOCKER_RULE = members(
+    {**_RULE, "name": text, "comment": text, "includes": _CONDITIONS, "excludes": _CONDITIONS},
+    required=("action",),
+)
+
+
+def _docker_rule(value: object, pointer: str) -> None:
+    """Refuse what is no rule of Docker's format, whether or not it applies here."""
+    _DOCKER_RULE(value, pointer)
+    if isinstance(value, dict) and value.get("name") and value.get("names"):
+        raise ShimError("has both name and names, which Docker refuses", subject=f"{pointer}/name")
+
+
 oci = members({**_PROFILE, "syscalls": each(members(_RULE, required=("action",)))})
 docker = members(
     {
@@ -127,18 +144,7 @@ docker = members(
                 required=("architecture",),
             )
         ),
-        "syscalls": each(
-            members(
-                {
-                    **_RULE,
-                    "name": text,
-                    "comment": text,
-                    "includes": _CONDITIONS,
-                    "excludes": _CONDITIONS,
-                },
-                required=("action",),
-            )
-        ),
+        "syscalls": each(_docker_rule),
     }
 )
 config = members({"linux": members({"seccomp": oci})})

@@ -6,6 +6,7 @@ has. Resources in a list (``kind: List``, its ``items``) count too.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -64,9 +65,7 @@ def read(data: bytes, where: str) -> Contents:
             parts += _profiles(text, where, root, (index, *path), resource)
     if not parts:
         raise ShimError("holds no seccomp profile", subject=where)
-    names = [part.name for part in parts]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    if max(Counter(part.name for part in parts).values()) > 1:
         parts = [part._replace(name=f"{part.name} (document {part.path[0]})") for part in parts]
     return Contents(where, text, tuple(parts), tuple(trees))
 
@@ -83,15 +82,17 @@ def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
         patched = render.apply(part.document, only)
         parts = (part._replace(document=patched),)
         return Contents(contents.where, patched.text, parts, (patched.tree,))
+    from shim.profile.nodes import dashes
     from shim.profile.yamledit import spliced
 
     roots, _ = _stream(contents.text, contents.where)
+    marks = dashes(contents.text)
     trees: list[Any] = deepcopy(list(contents.trees))
     splices = []
     for part, each in zip(contents.parts, edits, strict=True):
         if each:
             root = roots[int(part.path[0])]
-            splice, value = _edited(contents.text, root, part, each)
+            splice, value = _edited(contents.text, marks, root, part, each)
             splices.append(splice)
             _put(trees, part.path, value)
     after = read(spliced(contents.text, splices).encode(), contents.where)
@@ -102,8 +103,13 @@ def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
     return after
 
 
-def _edited(text: str, root: "Node", part: Part, edits: Sequence[Edit]) -> "tuple[Splice, object]":
-    """Give what changes in the text, and what the value at the part's place becomes."""
+def _edited(
+    text: str, marks: Sequence[int], root: "Node", part: Part, edits: Sequence[Edit]
+) -> "tuple[Splice, object]":
+    """Give what changes in the text, and what the value at the part's place becomes.
+
+    ``marks`` are the offsets of the dashes in the text.
+    """
     from shim.profile.embedded import changed
     from shim.profile.yamledit import add_rule
 
@@ -121,7 +127,7 @@ def _edited(text: str, root: "Node", part: Part, edits: Sequence[Edit]) -> "tupl
         [edit] = edits
         rule = edit.value[0] if isinstance(edit.value, list) else edit.value
         value = amended(part.document.tree, edits)
-        return add_rule(text, spec, rule), value  # type: ignore[arg-type]  # plan makes dicts
+        return add_rule(text, marks, spec, rule), value  # type: ignore[arg-type]  # plan makes dicts
     except ValueError:
         raise ShimError("its layout could not be kept", subject=where) from None
     except ShimError as error:

@@ -22,7 +22,7 @@ def says(profile: dict[str, object], name: str) -> tuple[str, str]:
 
 def architectures(profile: dict[str, object]) -> list[str]:
     """Give every architecture that the profile mentions; empty: the native one."""
-    listed = core.strings(profile, "architectures", "")
+    listed = [*core.strings(profile, "architectures", "")]
     mapped = core.sequence(profile, "archMap", "")
     if listed and mapped:
         raise ShimError(
@@ -31,11 +31,8 @@ def architectures(profile: dict[str, object]) -> list[str]:
     for index, entry in enumerate(mapped):
         pointer = f"/archMap/{index}"
         row = core.table(entry, pointer)
-        listed = [
-            *listed,
-            str(row.get("architecture")),
-            *core.strings(row, "subArchitectures", pointer),
-        ]
+        listed.append(str(row.get("architecture")))
+        listed += core.strings(row, "subArchitectures", pointer)
     return listed
 
 

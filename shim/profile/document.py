@@ -104,8 +104,8 @@ def detect(tree: dict[str, object]) -> Format:
         return CONFIG
     syscalls = tree.get("syscalls")
     rules = syscalls if isinstance(syscalls, list) else []
-    keys = {key.casefold() for rule in rules if isinstance(rule, dict) for key in rule}
-    if "archmap" in {key.casefold() for key in tree} or not _DOCKER_ONLY.isdisjoint(keys):
+    keys = {str(key).casefold() for rule in rules if isinstance(rule, dict) for key in rule}
+    if "archmap" in {str(key).casefold() for key in tree} or not _DOCKER_ONLY.isdisjoint(keys):
         return DOCKER
     if tree and _PROFILE.isdisjoint(tree):
         raise ShimError("is no profile: has none of defaultAction, syscalls, archMap, linux")

@@ -15,6 +15,9 @@ from yaml.resolver import Resolver
 # As deep as JSON may be; and what aliases may make of a document before it is taken for an attack.
 MAX_DEPTH = 64
 MAX_VALUES = 500_000
+# What is longer is no number that anybody wrote: reading 1:1:1:... (base 60, YAML 1.1) as one takes
+# time by the square of its length.
+_MAX_NUMBER = 100
 
 # libyaml's parser is ten times as fast; both give the same events and marks.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -44,7 +47,10 @@ class Node:
     ``flow`` or ``block``. ``pairs`` are a mapping's keys and values, ``items`` a sequence's.
     """
 
-    __slots__ = ("alias", "anchor", "end", "items", "kind", "pairs", "start", "style", "value")
+    __slots__ = (
+        *("_index", "alias", "anchor", "end", "items"),
+        *("kind", "pairs", "start", "style", "value"),
+    )
 
     def __init__(self, kind: str, start: int, style: str, anchor: str | None) -> None:
         self.kind = kind
@@ -56,10 +62,13 @@ class Node:
         self.value: object = None
         self.items: list[Node] = []
         self.pairs: list[tuple[Node, Node]] = []
+        self._index: dict[object, Node] | None = None
 
     def get(self, key: str) -> "Node | None":
         """Give the value under ``key``, where it stands itself; None: there is none."""
-        return next((value for name, value in self.pairs if name.value == key), None)
+        if self._index is None or len(self._index) != len(self.pairs):
+            self._index = {name.value: value for name, value in self.pairs}
+        return self._index.get(key)
 
     def at(self, path: Sequence[str | int]) -> "Node | None":
         """Follow keys and indexes; None: it leads nowhere, or through an alias."""
@@ -114,7 +123,8 @@ def tree(root: Node) -> object:
                     merged = value(source, depth + 1)
                     if not isinstance(merged, dict):
                         raise NotYAML("a merge key needs a mapping", each.start)
-                    members = {**merged, **members}
+                    for name, what in merged.items():
+                        members.setdefault(name, what)
         own = {key.value: value(each, depth + 1) for key, each in real.pairs if not _merges(key)}
         return {**members, **own}
 
@@ -217,11 +227,15 @@ def _scalar(event: Any, node: Node) -> object:
     if tag is None or tag == "!":
         tag = _RESOLVER.resolve(ScalarNode, event.value, event.implicit)
     typed = _TYPED.get(str(tag))
-    if typed is None:
+    if typed is None or (len(event.value) > _MAX_NUMBER and event.tag is None):
         return event.value
     try:
+        if len(event.value) > _MAX_NUMBER:
+            raise ValueError("too long")
         value = typed(ScalarNode(tag, event.value))
-    except (ValueError, LookupError, yaml.YAMLError):
-        raise NotYAML(f"{event.value!a} is not what its tag says", node.start) from None
+    except (ValueError, LookupError, ArithmeticError, yaml.YAMLError):
+        raise NotYAML(
+            f"{event.value[:_MAX_NUMBER]!a} is not what its tag says", node.start
+        ) from None
     # NaN differs from itself: what it says is kept instead.
     return value if value == value else event.value  # noqa: PLR0124

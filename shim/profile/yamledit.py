@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.profile.nodes import Node, dashes
+from shim.profile.nodes import Node
 
 _ORDER = ("action", "names")
 _BY_HAND = "edit it by hand"
@@ -37,13 +37,18 @@ class Style(NamedTuple):
 
 def spliced(text: str, splices: Sequence[Splice]) -> str:
     """Make all ``splices``, whose offsets are those of the text as it is."""
-    for each in sorted(splices, reverse=True):
-        text = text[: each.start] + each.text + text[each.end :]
-    return text
+    pieces, at = [], 0
+    for each in sorted(splices):
+        pieces += [text[at : each.start], each.text]
+        at = each.end
+    return "".join([*pieces, text[at:]])
 
 
-def add_rule(text: str, profile: Node, rule: dict[str, object]) -> Splice:
-    """Put ``rule`` (names and action) first among the rules of ``profile``, a mapping."""
+def add_rule(text: str, marks: Sequence[int], profile: Node, rule: dict[str, object]) -> Splice:
+    """Put ``rule`` (names and action) first among the rules of ``profile``, a mapping.
+
+    ``marks`` are what ``dashes`` says of the text.
+    """
     rules = profile.get("syscalls")
     if profile.alias or (rules and rules.alias):
         raise ShimError("its rules stand elsewhere, named by an alias", hint=_BY_HAND)
@@ -62,14 +67,18 @@ def add_rule(text: str, profile: Node, rule: dict[str, object]) -> Splice:
         between = f",{newline}{lead}" if lead.isspace() else ", "
         item = _flow(rule, _style(text, first, []))
         return Splice(first.start, first.start, item + between)
-    return _in_block(text, profile, rules, rule, newline)
+    return _in_block(text, marks, profile, rules, rule, newline)
 
 
 def _in_block(
-    text: str, profile: Node, rules: Node, rule: dict[str, object], newline: str
+    text: str,
+    marks: Sequence[int],
+    profile: Node,
+    rules: Node,
+    rule: dict[str, object],
+    newline: str,
 ) -> Splice:
     first = rules.items[0]
-    marks = dashes(text)
     dash = marks[bisect_right(marks, first.start) - 1]
     indent = " " * _column(text, dash)
     if first.kind == "mapping" and first.style == "flow":

@@ -4,7 +4,7 @@ import os
 import re
 from fnmatch import fnmatch
 
-from shim.fleet.look import Look
+from shim.fleet.look import Lines, Look
 from shim.profile.nodes import NotYAML, parse
 
 _FOLDERS = ("/etc", "/opt", "/srv", "/root", "/home")
@@ -29,15 +29,16 @@ def composition(look: Look, path: str) -> None:
     try:
         roots = parse(text)
     except NotYAML as error:
-        look.note(path, f"is not YAML: {error}")
+        look.note(path, f"is not YAML: {error}", bad=True)
         return
+    lines = Lines(text)
     for root in roots:
         services = root.get("services")
         for key, service in services.pairs if services else ():
             options = (service.alias or service).get("security_opt")
             for option in (options.alias or options).items if options else ():
-                found = re.fullmatch(r"seccomp[:=](.+)", str(option.value))
+                found = re.fullmatch(r"seccomp[:=](.+)", str((option.alias or option).value))
                 if found and found[1] != "unconfined" and not found[1].startswith("{"):
-                    where = f"{path}:{text.count(chr(10), 0, option.start) + 1}"
+                    where = f"{path}:{lines.at(option.start)}"
                     file = os.path.join(os.path.dirname(path), found[1])
                     look.used(os.path.normpath(file), f"service {key.value}", where)

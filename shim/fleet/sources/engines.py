@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 
-from shim.fleet.look import Look, line_of
+from shim.fleet.look import Lines, Look
 
 _PODMAN = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 _KUBELET = "/var/lib/kubelet/seccomp"
@@ -32,7 +32,7 @@ def _docker(look: Look, homes: list[str]) -> None:
         profile = settings.get("seccomp-profile")
         if isinstance(profile, str) and profile not in _NOT_PATHS:
             text = look.text(path) or ""
-            line = line_of(text, '"seccomp-profile"')
+            line = Lines(text).first('"seccomp-profile"')
             look.used(os.path.join(folder, profile), "docker daemon", f"{path}:{line}")
         for each in look.files(folder, depth=2):
             if each.endswith((".json", ".yaml", ".yml")):
@@ -60,12 +60,13 @@ def _toml(look: Look, path: str, who: str) -> None:
     try:
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        look.note(path, f"is not TOML: {error}")
+        look.note(path, f"is not TOML: {error}", bad=True)
         return
+    lines = Lines(text)
     for key, value in _profiles(tree):
         if value in _NOT_PATHS:
             continue
-        line = line_of(text, rf"^[ \t]*{key}[ \t]*=")
+        line = lines.first(rf"^[ \t]*{key}[ \t]*=")
         file = os.path.join(_KUBELET, value.removeprefix("localhost/"))
         look.used(file, who, f"{path}:{line}")
 
@@ -95,6 +96,6 @@ def _json(look: Look, path: str) -> dict[str, object]:
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
-        look.note(path, f"is not JSON: {error}")
+        look.note(path, f"is not JSON: {error}", bad=True)
         return {}
     return tree if isinstance(tree, dict) else {}

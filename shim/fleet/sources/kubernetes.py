@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from shim.fleet.look import Look
+from shim.fleet.look import Lines, Look
 from shim.profile.nodes import Node, NotYAML, parse
 
 _ROOTS = (
@@ -43,13 +43,13 @@ def manifest(look: Look, path: str) -> None:
     try:
         roots = parse(text)
     except NotYAML as error:
-        look.note(path, f"is not YAML: {error}")
+        look.note(path, f"is not YAML: {error}", bad=True)
         return
+    lines = Lines(text)
     for root in roots:
+        who = _title(root)
         for name, node in _asked(root):
-            who = f"{_title(root)}"
-            where = f"{path}:{text.count(chr(10), 0, node.start) + 1}"
-            look.used(f"{_ROOTS[0]}/{name}", who, where)
+            look.used(f"{_ROOTS[0]}/{name}", who, f"{path}:{lines.at(node.start)}")
 
 
 def _asked(node: Node) -> Iterator[tuple[str, Node]]:

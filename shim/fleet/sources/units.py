@@ -2,7 +2,7 @@
 
 import re
 
-from shim.fleet.look import Look
+from shim.fleet.look import Lines, Look
 
 _FOLDERS = (
     "/etc/systemd/system",
@@ -14,7 +14,8 @@ _FOLDERS = (
 _QUADLETS = ("/etc/containers/systemd", "/usr/share/containers/systemd")
 _UNITS = (".service", ".socket", ".mount", ".swap", ".conf", ".nspawn")
 _PROFILE = re.compile(
-    r"(?:^\s*SeccompProfile\s*=\s*|--security-opt[= ][\"']?seccomp[=:])(/[^\s\"']+)", re.MULTILINE
+    r"(?:^[ \t]*SeccompProfile[ \t]*=[ \t]*|--security-opt[= ][\"']?seccomp[=:])(/[^\s\"']+)",
+    re.MULTILINE,
 )
 _FILTER = re.compile(r"^[ \t]*SystemCallFilter[ \t]*=[ \t]*(\S.*)$", re.MULTILINE)
 
@@ -39,14 +40,11 @@ def _unit(look: Look, path: str) -> None:
     text = look.text(path)
     if text is None:
         return
+    lines = Lines(text)
     for found in _PROFILE.finditer(text):
-        look.used(found[1], "unit", f"{path}:{_line(text, found.start(1))}")
+        look.used(found[1], "unit", f"{path}:{lines.at(found.start(1))}")
     filters = list(_FILTER.finditer(text))
     if filters:
         first = filters[0]
         what = "denies what it lists" if first[1].startswith("~") else "allows only what it lists"
-        look.filters.append((path, _line(text, first.start(1)), what))
-
-
-def _line(text: str, offset: int) -> int:
-    return text.count("\n", 0, offset) + 1
+        look.filters.append((path, lines.at(first.start(1)), what))
