@@ -1,11 +1,7 @@
 import json
 import shutil
 import subprocess
-import sys
-import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.engines import toml
-from shim.engines.registration import containerdfile
+from shim.engines.registration import containerdfile, front
 from shim.errors import ShimError
-from support import cri, engines, image, need, registration
+from support import need, registration
 from support.registration import BIN, install, uninstall
-from support.tomls import texts
+from support.tomls import containerds, texts
 
 CHECKOUT = Path(__file__).parents[2]
 CRI = "io.containerd.grpc.v1.cri"
@@ -199,7 +195,9 @@ def test_any_text_is_what_it_was_after_both(text: str, default: bool, named: boo
     path = Path("config.toml")
     file = containerdfile.File(path, text.encode(), text, document, 2)
     try:
-        edit = containerdfile.main_edit(file, OURS, default)
+        edit = containerdfile.main_edit(
+            file, containerdfile.Wanted({"seccomp-shim": OURS}, default)
+        )
     except ShimError:
         assert not isinstance(document.get("plugins", {}), dict) or "{" in text
         return
@@ -236,12 +234,14 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 
 
 def test_the_handler_is_like_the_default_one(tmp_path: Path) -> None:
-    """With crun as the default handler's program, ours is the wrapper for crun."""
+    """With a crun of its own as the default handler's program, that very one is called."""
     text = KUBEADM.replace("SystemdCgroup = true", 'BinaryName = "/usr/local/bin/crun"')
-    plan = install("containerd", registration.host(_root(tmp_path, text)))
+    registration.program(tmp_path / "usr/local/bin", "crun", "exit 1")
+    install("containerd", registration.host(_root(tmp_path, text)))
     ours = toml.look_up(_config(tmp_path), (*RUNTIMES, "seccomp-shim"))
-    assert ours["options"] == {"BinaryName": f"{BIN}/seccomp-shim-crun"}
-    assert any("runtimes: crun: /usr/local/bin/crun" in note for note in plan.notes)
+    script = f"{BIN}/seccomp-shim-containerd-runc"
+    assert ours["options"] == {"BinaryName": script}
+    assert front.real_of(Path(f"{tmp_path}{script}")) == "/usr/local/bin/crun"
 
 
 INLINE = f'version = 2\nplugins = {{ "{CRI}" = {{ containerd = {{ runtimes = {{}} }} }} }}\n'
@@ -357,13 +357,7 @@ def _cri(document: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError
 
 
-def _containerds() -> list[str]:
-    """Give every containerd there is: the host's, and those of newer user lands' trees."""
-    trees = Path("/var/cache/seccomp-shim/stacks").glob("*/root/usr/bin/containerd")
-    return ["containerd", *map(str, sorted(trees))]
-
-
-@pytest.mark.parametrize("name", _containerds(), ids=lambda name: Path(name).parts[-5:-4])
+@pytest.mark.parametrize("name", containerds(), ids=lambda name: Path(name).parts[-5:-4])
 @pytest.mark.parametrize(
     "kind", ["Debian's", "by hand", "version 3", "version 3 without runtimes", "importing"]
 )
@@ -395,101 +389,3 @@ def _set(table: dict[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing: zero, and the only mode of sandboxes that 1.7 has."""
     inner = {key: _set(each) if isinstance(each, dict) else each for key, each in table.items()}
     return {k: v for k, v in inner.items() if v not in ("", 0, False, [], {}, "podsandbox")}
-
-
-# --- real containerd -------------------------------------------------------------------------
-
-EPERM, ENOSYS = 1, 38
-CONFIG = """\
-version = 2
-root = "{0}/cri-root"
-state = "{0}/cri-state"
-[grpc]
-  address = "{0}/cri.sock"
-[ttrpc]
-  address = "{0}/cri.ttrpc"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{1}"  # has sleep; nothing is pulled
-  restrict_oom_score_adj = true
-  stream_server_port = "0"
-"""
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[engines.Engine]:
-    """Give a containerd, on a host where our executables are installed."""
-    with engines.containerd() as engine:
-        engine.host.run(
-            "mkdir -p /opt/seccomp-shim/bin /etc/seccomp-shim /var/log/seccomp-shim\n"
-            "umask 022; echo canary: 400 >/etc/seccomp-shim/config.yaml\n"
-            f"cd {CHECKOUT}; {sys.executable} -c '\n"
-            "from pathlib import Path\n"
-            "from shim.engines.hookfile import render_all\n"
-            'render_all(Path("/opt/seccomp-shim/bin"))\'\n'
-        )
-        yield engine
-
-
-def _verb(node: engines.Engine, *words: str) -> None:
-    node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {' '.join(words)}")
-
-
-@contextmanager
-def _service(node: engines.Engine, config: Path) -> Iterator[cri.Runtime]:
-    """Start one more containerd, for its CRI service."""
-    socket = node.folder / "cri.sock"
-    ctr = ["ctr", "--address", str(socket), "--namespace", "k8s.io"]
-    with (node.folder / "cri.log").open("ab") as log:
-        # nsenter, which is what we start, has it as a child: its pid is known in there only
-        script = f"echo $$ >{node.folder}/cri.pid; exec containerd --config {config}"
-        daemon = subprocess.Popen([*node.host.enter, "sh", "-c", script], stdout=log, stderr=log)
-    try:
-        while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode:
-            assert daemon.poll() is None, (node.folder / "cri.log").read_text()
-            time.sleep(0.1)
-        archive = node.folder / "image.tar"
-        archive.write_bytes(cri.image_archive(image.archive(node.rootfs)))
-        node.host.run(" ".join([*ctr, "image", "import", str(archive)]))
-        with cri.service(socket, f"/{node.folder.name}") as runtime:
-            yield runtime
-    finally:
-        node.host.run(f"kill $(cat {node.folder}/cri.pid)")
-        daemon.wait()
-
-
-def _calls(runtime: cri.Runtime, handler: str) -> dict[int, int]:
-    with runtime.container(handler, image.CALLER, "400", "stay") as container:
-        return image.outcomes(runtime.exec(container, image.CALLER, "400", "401"))
-
-
-def test_ctr_needs_no_registration(node: engines.Engine) -> None:
-    """With --runc-binary ctr starts a container through the wrapper; without it is denied."""
-    words = ["--rootfs", "--seccomp", str(node.rootfs)]
-    call = [image.CALLER, "400", "401"]
-    assert node.calls("run", "--rm", *words, "before", *call) == {400: EPERM, 401: EPERM}
-    binary = ["--runc-binary", f"{BIN}/seccomp-shim-runc"]
-    after = node.calls("run", "--rm", *binary, *words, "after", *call)
-    assert after == {400: ENOSYS, 401: EPERM}
-
-
-def test_pods_of_the_handler_in_a_real_containerd(node: engines.Engine) -> None:
-    """The CRI service starts pods of our handler through the wrapper, and others as before."""
-    config = node.folder / "cri.toml"
-    config.write_text(CONFIG.format(node.folder, cri.IMAGE))
-    _verb(node, "install", "containerd", "--config", str(config))
-    with _service(node, config) as runtime:
-        assert _calls(runtime, "seccomp-shim") == {400: ENOSYS, 401: EPERM}
-        assert _calls(runtime, "") == {400: EPERM, 401: EPERM}
-    _verb(node, "uninstall", "containerd", "--config", str(config))
-    assert config.read_text() == CONFIG.format(node.folder, cri.IMAGE)
-
-
-def test_all_pods_where_ours_is_the_default(node: engines.Engine) -> None:
-    """With --default pods that ask for no handler are started through the wrapper."""
-    config = node.folder / "cri.toml"
-    config.write_text(CONFIG.format(node.folder, cri.IMAGE))
-    _verb(node, "install", "containerd", "--default", "--config", str(config))
-    with _service(node, config) as runtime:
-        assert _calls(runtime, "") == {400: ENOSYS, 401: EPERM}
-        assert _calls(runtime, "runc") == {400: EPERM, 401: EPERM}
-    _verb(node, "uninstall", "containerd", "--config", str(config))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shim.engines.registration import Host
+from shim.engines.registration import Host, front
 from shim.errors import ShimError
 from support import registration
 from support.registration import BIN, install, uninstall
@@ -60,6 +60,9 @@ def _root(root: Path, files: dict[str, str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     registration.program(root / "bin", "runc", "exit 1")
+    for name in ("crun", "runc"):  # where CRI-O's packages have them, and not on PATH
+        if PACKAGED in files.values():
+            registration.program(root / "usr/libexec/crio", name, "exit 1")
     return root
 
 
@@ -118,14 +121,17 @@ def test_the_handler_is_like_the_default_one(
 ) -> None:
     """But for its program it has what the default handler has, in keys that CRI-O documents."""
     root = _root(tmp_path, FILES[files])
-    plan = install("crio", _host(root))
+    install("crio", _host(root))
     assert _runtime(root).keys() == {"runtimes"}
     handlers = _runtime(root)["runtimes"]
-    ours = {"runtime_path": f"{BIN}/seccomp-shim-{program}", "runtime_type": "oci"}
-    assert handlers == {"seccomp-shim": {**model, **ours}}
+    path = handlers["seccomp-shim"].pop("runtime_path")
+    assert handlers == {"seccomp-shim": {**model, "runtime_type": "oci"}}
     assert handlers["seccomp-shim"].keys() <= DOCUMENTED
-    outside = f"runtimes: {program}: /usr/libexec/crio/{program}"
-    assert any(outside in note for note in plan.notes) == (files != "absent")
+    if files == "absent":
+        assert path == f"{BIN}/seccomp-shim-{program}"
+    else:  # not on PATH: the path that CRI-O itself has is called
+        assert path == f"{BIN}/seccomp-shim-crio-{program}"
+        assert front.real_of(Path(f"{root}{path}")) == f"/usr/libexec/crio/{program}"
 
 
 def test_it_is_said_where_the_engine_is_not_installed(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def text(**keys: object) -> str:
             '[crio.runtime]\nseccomp_profile = "/srv/p.json"\n',
         ),
         (
+            "etc/crio/crio.conf.d/of/mine",
+            "/srv/p.json",
+            "CRI-O",
+            2,
+            '[crio.runtime]\nprivileged_seccomp_profile = "/srv/p.json"\n',
+        ),
+        (
             "etc/containerd/config.toml",
             f"/{KUBELET}/p.json",
             "containerd",

@@ -5,20 +5,23 @@ import fnmatch
 import glob
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.engines import toml
 from shim.engines.changes import Edit, content
-from shim.engines.registration import dropin
+from shim.engines.registration import dropin, front
 from shim.errors import ShimError
 
 NAME = "seccomp-shim"
-DROP_IN = "conf.d/90-seccomp-shim.toml"
+# The second sorts behind whatever begins with a digit, as 99-nvidia.toml.
+DROP_INS = ("conf.d/90-seccomp-shim.toml", "conf.d/zz-seccomp-shim.toml")
 RUNC = "io.containerd.runc.v2"
 # The plugin that has the runtimes, by version of the configuration file.
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+# Where a handler has the program that it calls.
+PROGRAM = ("options", "BinaryName")
 _KEPT = {"runtime_type": RUNC}
 _MARK = "# kept by seccomp-shim: containerd 1.x forgets it once it is told of another handler\n"
 
@@ -36,11 +39,6 @@ class File(NamedTuple):
     def cri(self) -> tuple[str, ...]:
         """Give the way to the table with ``default_runtime_name`` and ``runtimes``."""
         return ("plugins", CRI[self.version], "containerd")
-
-    @property
-    def handler(self) -> tuple[str, ...]:
-        """Give the way to our handler."""
-        return (*self.cri, "runtimes", NAME)
 
 
 def read(path: Path, version_if_new: int) -> File:
@@ -62,25 +60,38 @@ def read(path: Path, version_if_new: int) -> File:
     return File(path, data, text, document, version)
 
 
-def main_edit(file: File, handler: dict[str, Any], default: bool) -> Edit:
-    """Put the handler into the main file; ShimError: it is written so that it cannot be."""
+class Wanted(NamedTuple):
+    """What is to be in the configuration: handlers by name, and whether ours is the default."""
+
+    handlers: dict[str, dict[str, Any]]
+    default: bool
+
+
+def main_edit(file: File, wanted: Wanted) -> Edit:
+    """Put the handlers into the main file; ShimError: it is written so that they cannot be."""
     text = file.text
-    wanted = copy.deepcopy(file.document)
-    cri = _made(wanted, file.cri, file.path)
+    document = copy.deepcopy(file.document)
+    cri = _made(document, file.cri, file.path)
     runtimes = _made(cri, ("runtimes",), file.path)
     if file.version == 2 and not runtimes.keys() - {NAME}:
         header, _, body = toml.table((*file.cri, "runtimes", "runc"), _KEPT).partition("\n")
         text = toml.append(text, f"{header} {_MARK}{body}")
         runtimes["runc"] = _KEPT
-    if runtimes.get(NAME) != handler:
-        text = toml.without_table(text, file.handler)
-        text = toml.append(text, toml.table(file.handler, handler))
-        runtimes[NAME] = handler
-    if default and cri.get("default_runtime_name") != NAME:
+    for name, handler in wanted.handlers.items():
+        old, path = runtimes.get(name), (*file.cri, "runtimes", name)
+        if name != NAME and old is not None:
+            # Somebody else's: only its program changes.
+            program = toml.look_up(handler, PROGRAM)
+            text = toml.with_value(text, (*path, *PROGRAM), program)
+            _made(old, PROGRAM[:1], file.path)[PROGRAM[1]] = program
+        elif old != handler:
+            text = toml.append(toml.without_table(text, path), toml.table(path, handler))
+            runtimes[name] = handler
+    if wanted.default and cri.get("default_runtime_name") != NAME:
         text = toml.with_value(text, (*file.cri, "default_runtime_name"), NAME)
         cri["default_runtime_name"] = NAME
     try:
-        done = tomllib.loads(text) == wanted
+        done = tomllib.loads(text) == document
     except tomllib.TOMLDecodeError:
         done = False
     if not done:
@@ -100,12 +111,15 @@ def _made(document: dict[str, Any], path: Sequence[str], where: Path) -> dict[st
     return document
 
 
-def drop_in_text(file: File, handler: dict[str, Any], default: bool) -> str:
-    """Give the whole of a file of our own, for a main file like ``file``."""
-    head = f"{dropin.header('containerd')}version = {file.version}\n"
-    if default:
-        head = toml.append(head, toml.table(file.cri, {"default_runtime_name": NAME}))
-    return toml.append(head, toml.table(file.handler, handler))
+def drop_in_text(file: File, wanted: Wanted, now: str) -> str:
+    """Return the text of a file of our own, which is ``now``, for a main file like ``file``."""
+    text = now or f"{dropin.header('containerd')}version = {file.version}\n"
+    if wanted.default:
+        text = toml.with_value(text, (*file.cri, "default_runtime_name"), NAME)
+    for name, handler in wanted.handlers.items():
+        path = (*file.cri, "runtimes", name)
+        text = toml.append(toml.without_table(text, path), toml.table(path, handler))
+    return text
 
 
 def _without_kept_runc(text: str, path: tuple[str, ...]) -> str:
@@ -118,14 +132,17 @@ def _without_kept_runc(text: str, path: tuple[str, ...]) -> str:
     return text
 
 
-def imports(file: File) -> list[Path]:
-    """Give the files that the main file imports, and ours if it would."""
+def imports(file: File, ours: Sequence[Path] = ()) -> list[Path]:
+    """Return the files that the main file imports, in containerd's order; ``ours`` if it would.
+
+    Patterns in the order in which they are given, the files of each by name (containerd 2.1,
+    cmd/containerd/server/config, resolveImports): the last one wins.
+    """
     found: list[Path] = []
     for each in toml.a_list(file.document, "imports", file.path):
         pattern = os.path.join(file.path.parent, str(each))
-        found += map(Path, sorted(glob.glob(pattern)))
-        if fnmatch.fnmatchcase(str(drop_in(file.path)), pattern):
-            found.append(drop_in(file.path))
+        matching = [str(path) for path in ours if fnmatch.fnmatchcase(str(path), pattern)]
+        found += map(Path, sorted({*glob.glob(pattern), *matching}))
     return found
 
 
@@ -140,27 +157,49 @@ def refuse_replaced(file: File) -> None:
             )
 
 
-def drop_in(main: Path) -> Path:
-    """Give our own file beside the main one."""
-    return main.parent / DROP_IN
+def drop_ins(main: Path) -> list[Path]:
+    """Return the places that a file of our own may have beside the main one."""
+    return [main.parent / each for each in DROP_INS]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
-    """Take our tables out, and the default that names them."""
+    """Take our handlers out, and the default that names one; others get their program back."""
     document = toml.parse(now, str(path))
-    if path.name == Path(DROP_IN).name:
+    text = now.decode()
+    if path.name in {Path(each).name for each in DROP_INS}:
         cri = ("plugins", CRI.get(document.get("version", 1), ""), "containerd")
         default = (*cri, "default_runtime_name")
         ours = [default] if toml.look_up(document, default) == NAME else []
-        return dropin.without(path, now, "containerd", ours, (*cri, "runtimes", NAME))
-    text = now.decode()
+        for name in [NAME, *fronted(document, cri)]:
+            text = toml.without_table(text, (*cri, "runtimes", name))
+        return dropin.without(path, text.encode(), "containerd", ours)
     before = tomllib.loads((original or b"").decode())
     for plugin in CRI.values():
         cri = ("plugins", plugin, "containerd")
         text = toml.without_table(text, (*cri, "runtimes", NAME))
         text = _without_kept_runc(text, (*cri, "runtimes", "runc"))
+        for name, script in fronted(document, cri).items():
+            text = _unfronted(text, (*cri, "runtimes", name), before, script)
         key = (*cri, "default_runtime_name")
         if toml.look_up(tomllib.loads(text), key) == NAME:
             old = toml.look_up(before, key)
             text = toml.with_value(text, key, old) if old else toml.without_key(text, key)
     return text.encode()
+
+
+def fronted(document: Mapping[str, Any], cri: Sequence[str]) -> dict[str, str]:
+    """Return the handlers of others that we stand in front of, with the program that does."""
+    handlers = toml.look_up(document, (*cri, "runtimes")) or {}
+    found = {name: toml.look_up(each, PROGRAM) for name, each in handlers.items()}
+    return {name: str(p) for name, p in found.items() if name != NAME and front.is_ours(p)}
+
+
+def _unfronted(text: str, path: tuple[str, ...], before: dict[str, Any], script: str) -> str:
+    """Give a handler of somebody else its program back."""
+    if before and toml.look_up(before, path) is None:
+        return toml.without_table(text, path)  # copied from another file
+    key = (*path, *PROGRAM)
+    old = toml.look_up(before, key) or front.real_of(Path(script))
+    if old:
+        return toml.with_value(text, key, old)
+    return dropin.without_bare_header(toml.without_key(text, key), key[:-1])

@@ -1,8 +1,7 @@
 """CRI-O: a runtime handler, or hooks; never the stage precreate, with which it does not start.
 
-CRI-O reads crio.conf, then every file of crio.conf.d in the order of their names, each on top of
-what was read before (pkg/config/config.go, UpdateFromDropInFile). No CRI-O has run with this here:
-Debian has none. What is written follows crio.conf(5) of version 1.37.
+No CRI-O has run with this here: Debian has none. What is written follows crio.conf(5) and the
+sources of version 1.37.
 """
 
 import argparse
@@ -11,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from shim.engines import toml
-from shim.engines.changes import content, edit
-from shim.engines.registration import Host, Plan, dropin, hooksd
+from shim.engines.changes import Edit, content, edit
+from shim.engines.registration import Host, Plan, crioconf, dropin, front, hooksd
+from shim.engines.registration.crioconf import NAME, TABLE
 from shim.errors import ShimError
 
-NAME = "seccomp-shim"
-FOLDER = "/etc/crio"
-DROP_IN = "crio.conf.d/99-seccomp-shim.conf"
-TABLE = ("crio", "runtime")
 HOOKS = "/etc/containers/oci/hooks.d"
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 
@@ -32,16 +28,19 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         help="runtime (default): a handler with the wrapper, for pods of a RuntimeClass; covers "
         "exec. hooks: all pods, whatever their handler; exec is not covered",
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--default",
         action="store_true",
-        help="make the handler the default one: pods need no RuntimeClass then",
+        help="make the handler the default one: pods need no RuntimeClass then. It calls what the "
+        "default one calls so far",
     )
+    front.add_option(which, "handler")
 
 
 def uninstall_options(parser: argparse.ArgumentParser) -> None:
-    """Add nothing."""
-    del parser
+    """Add how to do it all the same."""
+    front.add_force(parser)
 
 
 def status_options(parser: argparse.ArgumentParser) -> None:
@@ -50,58 +49,98 @@ def status_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(options: argparse.Namespace, host: Host) -> Plan:
-    """Plan one drop-in file, and the hooks' files where they are wanted."""
-    runtime = _read(host)
-    wanted: dict[str, list[str]] = {}
+    """Plan one drop-in file, and what else it takes: the hooks' files, or a script."""
+    ours = {path: data for path in crioconf.paths(host) if (data := content(path)) is not None}
+    if len(ours) > 1:
+        raise ShimError("are both there", subject=", ".join(map(str, ours)))
+    runtime = crioconf.read(host)
+    now = "".join(data.decode() for data in ours.values()) or dropin.header("crio")
     steps = ["restart CRI-O when it suits (running containers go on)"]
     if options.way == "hooks":
-        if options.default:
-            raise ShimError("--default is for --way runtime: hooks hold for every handler")
+        if options.default or options.runtime:
+            option = "--default" if options.default else "--runtime"
+            raise ShimError(f"{option} is for --way runtime: hooks hold for every handler")
+        if _handlers(toml.parse(now.encode(), "")):
+            front.refusal(crioconf.started(host), argparse.Namespace(force=False))
         folders = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
-        text = toml.table(TABLE, {"hooks_dir": [*folders, HOOKS]})
-        wanted = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+        wanted = {"hooks_dir": [*folders, HOOKS]}
+        text = toml.table(TABLE, wanted)
+        if left := without(crioconf.paths(host)[0], now.encode(), None):
+            text = toml.append(left.decode(), text)
         notes = ["exec is not covered: no hook runs for it (--way runtime does)"]
-    else:
-        text, notes = _handler(runtime, host, options.default)
-        if not options.default:
-            steps.append(
-                "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
-                f"then runtimeClassName: {NAME}"
-            )
-    edits = [
-        *hooksd.edits(host.path(HOOKS), host, wanted),
-        edit(host.path(FOLDER) / DROP_IN, (dropin.header("crio") + text).encode()),
-    ]
+        edits = hooksd.edits(
+            host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+        )
+        edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
+        return Plan(edits, dropin.absence(host, "crio") + notes, steps)
+    now = dropin.without_bare_header(toml.without_key(now, (*TABLE, "hooks_dir")), TABLE)
+    text, edits, wanted_values, notes = _handler(options, runtime, now, host)
+    if not options.default and not options.runtime:
+        steps.append(
+            "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
+            f"then runtimeClassName: {NAME}"
+        )
+    edits += hooksd.edits(host.path(HOOKS), host, {})
+    edits += _placed(host, text, wanted_values)
     return Plan(edits, dropin.absence(host, "crio") + notes, steps)
 
 
+def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
+    """Plan a file of our own under the first name that no other file overrules.
+
+    ShimError: none is; it names the files that say otherwise.
+    """
+    error: ShimError | None = None
+    for path in crioconf.paths(host):
+        said = crioconf.read(host, {path: text.encode()})
+        wrong = next((key for key in wanted if _said(said, key) != wanted[key]), None)
+        if wrong is None:
+            kept = {each: text.encode() if each == path else None for each in crioconf.paths(host)}
+            return [edit(each, data) for each, data in kept.items()]
+        error = error or ShimError(
+            f"{wrong} is something else all the same: another file is read after ours",
+            subject=", ".join(crioconf.behind(path, wrong.rpartition("/")[2])),
+            hint="take it out of there, or give that file a name that sorts before, and try again",
+        )
+    raise error or ShimError("no file can be named")
+
+
+def _said(runtime: dict[str, Any], key: str) -> Any:
+    """Return a value of the table; ``runtimes/NAME`` is a handler's program."""
+    if key.startswith("runtimes/"):
+        return toml.look_up(runtime, (*key.split("/", 1), "runtime_path"))
+    return runtime.get(key)
+
+
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
-    """Give the files of our own that may be there."""
+    """Return the files of our own that may be there."""
     del options
-    return [host.path(FOLDER) / DROP_IN, *hooksd.places(host.path(HOOKS))]
+    scripts = front.places(host, "crio", host.bin)
+    return [*crioconf.paths(host), *hooksd.places(host.path(HOOKS)), *scripts]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
-    """Take our entries out of the drop-in file; the hooks' files are ours whole."""
+    """Take our entries out of the drop-in file; hooks' files and scripts are ours whole."""
     del original
-    if path.suffix == ".json":
+    if path.suffix == ".json" or front.is_ours(str(path)):
         return None
-    runtime = _runtime(toml.parse(now, str(path)), path)
+    document = toml.parse(now, str(path))
+    runtime = crioconf.runtime(document, path)
     ours = []
     if runtime.get("default_runtime") == NAME:
         ours.append((*TABLE, "default_runtime"))
     if HOOKS in runtime.get("hooks_dir", []):
         ours.append((*TABLE, "hooks_dir"))
-    return dropin.without(path, now, "crio", ours, (*TABLE, "runtimes", NAME))
+    text = now.decode()
+    for name in _handlers(document):
+        text = toml.without_table(text, (*TABLE, "runtimes", name))
+    return dropin.without(path, text.encode(), "crio", ours)
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
-    """Say what becomes of pods that run with the handler."""
-    del options, host
-    return [
-        "restart CRI-O afterwards; end the pods of the RuntimeClass first: it cannot manage them "
-        "without the handler"
-    ]
+    """Refuse while pods have one of our handlers, unless ``--force`` is given."""
+    restart = "restart CRI-O afterwards; until then it has what it has read"
+    return [*front.refusal(crioconf.started(host), options), restart]
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -111,72 +150,102 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
 
 
 def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
-    """Tell what our drop-in file says."""
+    """Tell what our drop-in file says, whether it holds, and what the running CRI-O has read."""
     del options
-    path = host.path(FOLDER) / DROP_IN
-    data = content(path)
-    runtime = _runtime(toml.parse(data, str(path)), path) if data is not None else {}
     entries = hooksd.entries(host.path(HOOKS), host)
-    program = toml.look_up(runtime, ("runtimes", NAME, "runtime_path"))
-    if program is not None:
-        there = os.access(host.path(program), os.X_OK)
-        entries.append({"file": str(path), "name": NAME, "path": program, "exists": there})
+    ours = {path: data for path in crioconf.paths(host) if (data := content(path)) is not None}
+    meant: dict[str, Any] = {}
+    for path, data in ours.items():
+        document = toml.parse(data, str(path))
+        runtime = crioconf.runtime(document, path)
+        for name, program in _handlers(document).items():
+            entries += front.entries(host, path, name, program)
+            meant[f"runtimes/{name}"] = program
+        if runtime.get("default_runtime") == NAME:
+            meant["default_runtime"] = NAME
+        if HOOKS in runtime.get("hooks_dir", []):
+            meant["hooks_dir"] = runtime["hooks_dir"]
+    problems = [f"{e['file']}: {e['path']} is not there" for e in entries if not e["exists"]]
+    file = crioconf.read(host, ours)
+    for key, value in meant.items():
+        if _said(file, key) != value:
+            named = crioconf.behind(next(iter(ours)), key.rpartition("/")[2])
+            problems.append(f"{', '.join(named)}: {key} is something else: it is read after ours")
+    running = crioconf.running(host)
+    now = {k: v for k in (*meant, *_seen(running)) if (v := _said(running or {}, k)) is not None}
+    if running is not None and any(now.get(key) != value for key, value in meant.items()):
+        problems.append("the running CRI-O has not read its files since: restart it when it suits")
+    elif running is not None and not now.keys() <= meant.keys():
+        problems.append("the running CRI-O has what was taken out until it is restarted")
+    handlers = [key for key in meant if key.startswith("runtimes/")]
+    hooks = "hooks_dir" in meant
     return {
         "engine": "crio",
         "present": host.program("crio") is not None,
         "registered": bool(entries),
         "entries": entries,
-        "default": bool(entries) and (program is None or runtime.get("default_runtime") == NAME),
-        "running": None,
-        "known": None,
-        "problems": [f"{e['file']}: {e['path']} is not there" for e in entries if not e["exists"]],
+        "default": bool(entries) and _said(file, "default_runtime") == NAME,
+        "in_use": bool(entries) or bool(_seen(running)),
+        "running": None if running is None else True,
+        "known": None if running is None else not problems,
+        "problems": problems,
         "notes": [],
-        "way": "runtime" if program is not None else "hooks" if entries else None,
+        "way": "runtime" if handlers else "hooks" if hooks else None,
     }
 
 
-def _handler(runtime: dict[str, Any], host: Host, default: bool) -> tuple[str, list[str]]:
-    """Give a handler that is like the default one but for its program, and what is to be said."""
+def _seen(running: dict[str, Any] | None) -> list[str]:
+    """Return what the running CRI-O has of us."""
+    if running is None:
+        return []
+    found = [f"runtimes/{name}" for name in _handlers({"crio": {"runtime": running}})]
+    if running.get("default_runtime") == NAME:
+        found.append("default_runtime")
+    return [*found, "hooks_dir"] if HOOKS in running.get("hooks_dir", []) else found
+
+
+def _handlers(document: dict[str, Any]) -> dict[str, str]:
+    """Return the handlers that call an executable of ours, with it."""
+    handlers = toml.look_up(document, (*TABLE, "runtimes")) or {}
+    found = {name: toml.look_up(each, ("runtime_path",)) for name, each in handlers.items()}
+    return {name: str(program) for name, program in found.items() if front.is_ours(program)}
+
+
+def _handler(
+    options: argparse.Namespace, runtime: dict[str, Any], now: str, host: Host
+) -> tuple[str, list[Edit], dict[str, Any], list[str]]:
+    """Return the file's text with a handler that has another program, and what comes with it.
+
+    It is like the default one, or the one that was asked for: then it has that name, too.
+    """
     handlers = {k: v for k, v in runtime.get("runtimes", {}).items() if k != NAME}
-    name = str(runtime.get("default_runtime", ""))
-    if name not in handlers:
+    default = str(runtime.get("default_runtime") or "")
+    if not default or default == NAME:
         known = [each for each in ("crun", "runc") if each in handlers]
-        here = [each for each in ("crun", "runc") if host.program(each)]
+        here = [each for each in ("crun", "runc") if _there(host, each)]
         if not known and not here:
             raise ShimError("CRI-O has neither crun nor runc here", hint="install one of them")
-        name = (known or here)[0]
-    model = handlers.get(name, {"runtime_root": f"/run/{name}"})
+        default = (known or here)[0]
+    name = options.runtime or default
+    if name not in handlers and name not in {default, "crun", "runc"}:
+        raise ShimError(f"CRI-O has no handler {name}", subject=str(host.path(crioconf.FOLDER)))
+    model, program = crioconf.handler(name, handlers, default, host)
     if model.get("runtime_type", "oci") not in {"", "oci"}:
-        raise ShimError(f"CRI-O's default handler {name} is no OCI runtime", hint="see --way hooks")
-    program = model.get("runtime_path") or host.program(name) or name
-    stem = "crun" if "crun" in os.path.basename(program) else "runc"
-    handler = {
-        **model,
-        "runtime_path": dropin.program(host, f"seccomp-shim-{stem}"),
-        "runtime_type": "oci",
-    }
-    notes = dropin.kept_runtime(host, stem, program, f"CRI-O's {name}")
-    text = toml.table(TABLE, {"default_runtime": NAME}) if default else ""
-    return toml.append(text, toml.table((*TABLE, "runtimes", NAME), handler)), notes
+        raise ShimError(
+            f"CRI-O's handler {name} is no OCI runtime, which cannot be stood in front of",
+            hint="see --way hooks",
+        )
+    path, edits = front.program(host, "crio", name, program, host.bin)
+    own = options.runtime or NAME
+    where = (*TABLE, "runtimes", own)
+    table = {**model, "runtime_path": path, "runtime_type": "oci"}
+    if options.default:
+        now = toml.with_value(now, (*TABLE, "default_runtime"), NAME)
+    text = toml.append(toml.without_table(now, where), toml.table(where, table))
+    wanted = {f"runtimes/{own}": path} | ({"default_runtime": NAME} if options.default else {})
+    notes = [f"{own} calls {program}, as CRI-O's {name} does"]
+    return text, edits, wanted, notes
 
 
-def _read(host: Host) -> dict[str, Any]:
-    """Give the table crio.runtime as CRI-O puts it together, without our own file."""
-    folder = host.path(FOLDER)
-    merged: dict[str, Any] = {}
-    for path in [folder / "crio.conf", *sorted((folder / "crio.conf.d").glob("*"))]:
-        data = content(path) if path != folder / DROP_IN else None
-        found = _runtime(toml.parse(data, str(path)), path) if data is not None else {}
-        handlers = {**merged.get("runtimes", {}), **found.get("runtimes", {})}
-        merged |= found | ({"runtimes": handlers} if handlers else {})
-    return merged
-
-
-def _runtime(document: dict[str, Any], where: Path) -> dict[str, Any]:
-    table = dict(toml.a_table(document, TABLE, where))
-    if "runtimes" in table:
-        found = toml.a_table(table, ("runtimes",), where)
-        table["runtimes"] = {name: toml.a_table(found, (name,), where) for name in found}
-    if "hooks_dir" in table:
-        table["hooks_dir"] = toml.a_list(table, "hooks_dir", where)
-    return table
+def _there(host: Host, name: str) -> bool:
+    return bool(host.program(name)) or os.access(host.path(f"{crioconf.PACKAGED}/{name}"), os.X_OK)

@@ -60,13 +60,13 @@ def without(
         text = toml.without_table(text, table)
     for key in keys:
         text = toml.without_key(text, key)
-        text = _without_bare_header(text, key[:-1])
+        text = without_bare_header(text, key[:-1])
     if tomllib.loads(text).keys() == {"version"}:  # of entries that are no more
         text = toml.without_key(text, ("version",))
     return text.encode() if text.strip() else None
 
 
-def _without_bare_header(text: str, path: tuple[str, ...]) -> str:
+def without_bare_header(text: str, path: tuple[str, ...]) -> str:
     """Take the header of a table out that no key follows."""
     said = [each for each in toml.statements(text) if each.path]
     for each, behind in itertools.zip_longest(said, said[1:]):

@@ -69,7 +69,8 @@ def _end(job: Job, gone: bool | None) -> None:
         return
     reason = "the DaemonSet was removed"
     left, _ = _tried(lambda: _logged(job, "node-removal", reason) + job.take_back())
-    say([f"{reason}: taken back", *(f"left: {line}" for line in left)])
+    done = "taken back, but for what is left" if left else "taken back"
+    say([f"{reason}: {done}", *(f"left: {line}" for line in left)])
 
 
 def _logged(job: Job, event: str, reason: str) -> list[str]:

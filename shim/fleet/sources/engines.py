@@ -9,6 +9,7 @@ from shim.fleet.look import Lines, Look
 
 _PODMAN = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 _KUBELET = "/var/lib/kubelet/seccomp"
+_KEYS = ("seccomp_profile", "unset_seccomp_profile", "privileged_seccomp_profile")
 _NOT_PATHS = ("", "builtin", "default", "unconfined", "RuntimeDefault", "runtime/default")
 
 
@@ -75,7 +76,7 @@ def _profiles(tree: object) -> Iterator[tuple[str, str]]:
     if not isinstance(tree, dict):
         return
     for key, value in tree.items():
-        if key in ("seccomp_profile", "unset_seccomp_profile") and isinstance(value, str):
+        if key in _KEYS and isinstance(value, str):
             yield key, value
         else:
             yield from _profiles(value)
@@ -84,8 +85,9 @@ def _profiles(tree: object) -> Iterator[tuple[str, str]]:
 def _with_drop_ins(look: Look, main: str, *more: str) -> Iterator[str]:
     yield main
     for folder in (f"{main}.d", os.path.join(os.path.dirname(main), "conf.d"), *more):
-        for path in look.files(folder, depth=0):
-            if path.endswith((".conf", ".toml")) or folder.endswith("crio.conf.d"):
+        crio = folder.endswith("crio.conf.d")  # all that is in it, in subdirectories as well
+        for path in look.files(folder, depth=8 if crio else 0):
+            if crio or path.endswith((".conf", ".toml")):
                 yield path
 
 
