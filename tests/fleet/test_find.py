@@ -144,7 +144,7 @@ def text(**keys: object) -> str:
             "[Container]\nSeccompProfile=/srv/p.json\n",
         ),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_in_use(host: Host, path: str, profile: str, settings: str, who: str, line: int) -> None:
     """A profile that an engine's settings name is found, with file and line of the naming."""
