@@ -97,7 +97,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--override-deny",
         action="store_true",
-        help="allow also what a profile denies by name: the name is taken out of that rule",
+        help="allow also what a profile denies by name (the name is taken out of that rule), or "
+        "allows with certain arguments only",
     )
     parser.set_defaults(run=run)
 

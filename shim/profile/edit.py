@@ -61,7 +61,7 @@ def plan(
     for call in calls:
         verdict, reason = _verdict(document.tree, form, call.name)
         changed = verdict in {"denied-by-default", "conditional"}
-        if verdict == "explicit-deny":
+        if verdict == "explicit-deny" or _by_arguments(document, call.name, verdict):
             changed = override_deny
             reason += "" if override_deny else " (--override-deny overrules it)"
         elsewhere = _not_here(call, states, when) if changed else ""
@@ -110,6 +110,14 @@ def _verdict(tree: dict[str, object], form: Format, name: str) -> tuple[str, str
     return ("unconfined", "it has no profile") if seccomp is None else form.says(seccomp, name)
 
 
+def _by_arguments(document: Document, name: str, verdict: str) -> bool:
+    """Tell whether the profile allows a call for certain arguments: to all others it is denied."""
+    return verdict == "conditional" and any(
+        rule.get("args") and name in document.format.names_of(rule, "")
+        for rule in core.rules(document.seccomp or {})
+    )
+
+
 def _not_here(call: Syscall, states: Mapping[str, str], when: str) -> str:
     """Say why the kernel here does not call for ``call``; empty: it does, or is not asked."""
     state = states.get(call.name, "unknown")
@@ -127,7 +135,11 @@ def _undenied(document: Document, names: Collection[str]) -> list[Edit]:
         pointer = f"/syscalls/{index}"
         action = core.action_of(rule, "action", pointer)
         listed = document.format.names_of(rule, pointer)
-        hits = [place for place, name in enumerate(listed) if name in names]
+        hits = [
+            place
+            for place, word in enumerate(listed)
+            if any(core.denies({}, [word], name) for name in names)
+        ]
         if not hits or action not in core.DENYING:
             continue
         if document.format.applies(rule, pointer) == core.NEVER:

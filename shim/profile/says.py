@@ -1,12 +1,13 @@
 """What a profile says about one system call, read as libseccomp will read it.
 
-The container start path imports this module: it imports nothing but the error. The core serves the
-flat ``linux.seccomp`` of the OCI runtime spec and, with ``shim.profile.docker``, Docker's format.
+The container start path imports this module: it imports nothing but the error (the catalogue where
+a rule denies by a number). The core serves the flat ``linux.seccomp`` of the OCI runtime spec and,
+with ``shim.profile.docker``, Docker's format.
 
 libseccomp keeps the first unconditional rule of a call and forgets the conditional ones beside it
 (measured with 2.5.4): so the rules are read in order, up to the first one that always applies. A
 rule that can deny outweighs one that can allow: an admin who wrote the call's name beside a denial
-meant it.
+meant it, also where no libseccomp would resolve what he wrote (a number, ``sys_uretprobe``).
 """
 
 from shim.errors import ShimError
@@ -27,6 +28,11 @@ DENYING = (
 ACTIONS = ALLOWING + SUPERVISED + DENYING
 
 X86_64 = "SCMP_ARCH_X86_64"
+_X32_BIT = 0x40000000
+
+# The keys of a profile and of a rule that are read here.
+_OF_PROFILE = ("defaultAction", "defaultErrnoRet", "architectures", "syscalls")
+_KEYS = frozenset((*_OF_PROFILE, "names", "name", "action", "errnoRet", "args"))
 
 # How far a rule applies to a process on x86-64 (a condition on arguments is looked at apart).
 ALWAYS, SOMETIMES, NEVER = "always", "sometimes", "never"
@@ -47,6 +53,10 @@ def says(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
     if seccomp is None:
         return "unconfined", "there is no profile"
     listed = strings(table(seccomp, ""), "architectures", "")
+    _spelled(seccomp, "")
+    for index, rule in enumerate(rules(seccomp)):
+        if isinstance(rule, dict):
+            _spelled(rule, f"/syscalls/{index}")
     return verdict(seccomp, name, listed, names_of, always)
 
 
@@ -67,10 +77,6 @@ def verdict(
         # runc (specconv.SetupSeccomp) and Docker both take this for a profile switched off.
         return "unconfined", "the profile has neither a default action nor rules"
     default = action_of(profile, "defaultAction", "")
-    if architectures and X86_64 not in architectures:
-        # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 and
-        # crun 1.8.1): such a container does lack the call, but its author meant other machines.
-        return "no-x86-64", f"its architectures do not include {X86_64}"
     rank, reason = 0, ""
     decided = False
     for index, rule in enumerate(syscalls):
@@ -78,7 +84,8 @@ def verdict(
         table(rule, pointer)
         action = action_of(rule, "action", pointer)
         conditions = sequence(rule, "args", pointer)
-        if name not in names(rule, pointer) or decided:
+        listed = names(rule, pointer)
+        if decided or not (name in listed if action in ALLOWING else denies(rule, listed, name)):
             continue
         scope = applies(rule, pointer)
         if scope == NEVER:
@@ -102,11 +109,59 @@ def verdict(
             rank, reason = this
     if rank > _CONDITIONAL:
         return _VERDICTS[rank], reason
+    if architectures and X86_64 not in architectures and not rank:
+        # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 and
+        # crun 1.8.1): such a container does lack the call, but its author meant other machines.
+        return "no-x86-64", f"its architectures do not include {X86_64}"
     if default in ALLOWING:
         return "default-allows", f"the default action {default} allows it"
     if default in SUPERVISED:
         return "supervised", f"left to the default action {default}, a supervisor's"
     return _VERDICTS[rank], reason or f"denied by the default action {default} only"
+
+
+def denies(rule: "dict[str, object]", listed: "list[str]", name: str) -> bool:
+    """Tell whether a denying ``rule`` with the names ``listed`` means the call ``name``.
+
+    More counts than runtimes resolve: who wrote any of it does not want the call let through.
+    """
+    if name in listed:
+        return True
+    single = rule.get("name")  # Docker's key, of which runtimes know nothing
+    words = [*listed, single] if isinstance(single, str) else listed
+    return any(_means(word, name) for word in words)
+
+
+def _means(word: str, name: str) -> bool:
+    """Tell whether ``word`` is some spelling of the call ``name``, or its number."""
+    plain = word.strip().casefold()
+    for prefix in ("__x64_", "__nr_", "sys_", "x32_", "x64_"):
+        plain = plain.removeprefix(prefix)
+    if plain == name:
+        return True
+    try:
+        number = int(plain, 16 if plain.startswith("0x") else 10)
+    except ValueError:
+        return False
+    return number & ~_X32_BIT == _number_of(name)
+
+
+def _number_of(name: str) -> "int | None":
+    """Give the number of call ``name`` on x86-64, None if that is not known."""
+    if name.startswith("canary-"):
+        return int(name[7:])
+    from shim.catalog import load
+
+    call = load().get(name)
+    return call.numbers.get("x86_64") if call else None
+
+
+def _spelled(where: "dict[str, object]", pointer: str) -> None:
+    """Refuse a key that Go's encoding/json would take for one of ours and a C runtime would not."""
+    for key in where.keys() - _KEYS:
+        for known in _KEYS:
+            if key.casefold() == known.casefold():
+                raise ShimError(f"must be spelled {known}", subject=f"{pointer}/{key}")
 
 
 def same_action(profile: "dict[str, object]", rule: "dict[str, object]") -> bool:

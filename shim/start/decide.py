@@ -11,6 +11,10 @@ from shim.startjson import loads
 RAW_BPF = "run.oci.seccomp_bpf_data"
 
 
+# What a profile's author said of the very call. To allow it for some arguments denies the others.
+_MEANT = ("explicit-deny", "supervised", "conditional")
+
+
 class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
     """There is nothing to do; the message says why."""
 
@@ -43,20 +47,20 @@ def denied_by_default(
     """Sort ``calls`` by what ``config`` says: denied only by the default, allowed by name, reasons.
 
     The reasons tell of those that are in neither. With ``raw_bpf`` the runtime may be one that
-    takes a program from the annotation. ShimError: the profile cannot be understood.
+    takes a program from the annotation, of which nothing is known yet: what the profile denies by
+    name stays denied then, too. ShimError: the profile cannot be understood.
     """
     linux = config.get("linux") or {}
     annotations = config.get("annotations") or {}
     if not isinstance(linux, dict) or not isinstance(annotations, dict):
         raise ShimError("linux or annotations is not an object", subject="config.json")
-    if raw_bpf and RAW_BPF in annotations:
-        return dict(calls), {}, ""
+    program = raw_bpf and RAW_BPF in annotations
     denied, named, reasons = {}, {}, []
     for name, nr in calls.items():
         verdict, reason = says(linux.get("seccomp"), name)
         # Runtimes add the profile's architectures to the native one, which a filter always has:
         # a profile for others alone denies all of x86-64 by its default.
-        if verdict in ("denied-by-default", "no-x86-64"):
+        if verdict in ("denied-by-default", "no-x86-64") or (program and verdict not in _MEANT):
             denied[name] = nr
         elif verdict == "allows":
             named[name] = nr

@@ -85,17 +85,29 @@ class Exec(Start):
             _Tracer(self, denied)
 
     def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
-        """Make the program longer that crun has kept in ``path``, if that is needed."""
+        """Make the program longer that crun has kept in ``path``, if that is needed.
+
+        The program does not show a denial by a name that crun's libseccomp lacks: crun drops it.
+        The profile does, of which crun keeps a copy beside the program (libcrun_copy_config_file)
+        and reads that one for each exec; what has become of the bundle meanwhile is of no account.
+        """
         from shim.start import states
-        from shim.start.augment import augment
-        from shim.start.decide import LeftAlone
+        from shim.start.augment import AlreadyLet, augment
+        from shim.start.decide import LeftAlone, denied_by_default, read_config
 
         old = states.crun_filter(path)
         if not old:
             return
         try:
-            new, facts = augment(old, calls)
-        except LeftAlone:
+            augment(old, calls)  # most often it is long enough: nothing else need be read then
+            denied, named, _ = denied_by_default(read_config(path), calls, raw_bpf=True)
+            if not denied and not named:
+                return
+            new, facts = augment(old, denied | named)
+        except AlreadyLet:
+            return
+        except LeftAlone as reason:
+            self.log("left-alone", reason=str(reason))
             return
         self.facts |= {"mechanism": "raw-bpf", **facts}
         self.log("adjusting")

@@ -99,6 +99,18 @@ def test_allowed_to_some(limits: dict[str, Any]) -> None:
     assert len(edits) == 1
 
 
+def test_allowed_for_some_arguments() -> None:
+    """What is allowed with certain arguments is denied with all others, unless overruled."""
+    args = [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]
+    tree = ruled({"action": ALLOW, "args": args})
+    _, edits, [finding] = planned(tree)
+    assert (edits, finding.verdict, finding.changed) == ([], "conditional", False)
+    assert "--override-deny" in finding.reason
+    after, _, [finding] = planned(tree, override_deny=True)
+    assert after["syscalls"][0] == {"names": ["uretprobe"], "action": ALLOW}
+    assert finding.changed
+
+
 @pytest.mark.parametrize(
     ("when", "state", "added"),
     [

@@ -45,6 +45,13 @@ VERDICTS: list[tuple[Any, str]] = [
     (ruled({"action": ALLOW}, {"action": ERRNO}), "allows"),
     (ruled({"action": LOG}, {"action": ERRNO}, defaultAction=LOG), "explicit-deny"),
     (ruled(architectures=["SCMP_ARCH_AARCH64"]), "no-x86-64"),
+    (ruled({"action": ERRNO}, architectures=["SCMP_ARCH_AARCH64"]), "explicit-deny"),
+    (ruled({"action": ALLOW, "args": ARGUMENT}, architectures=["SCMP_ARCH_X86"]), "conditional"),
+    (ruled({"action": ERRNO, "names": ["335"]}), "explicit-deny"),
+    (ruled({"action": ERRNO, "names": ["336", "3350", "-335", "uprobe"]}), "denied-by-default"),
+    (ruled({"action": ALLOW, "names": ["335"]}), "denied-by-default"),
+    (ruled({"action": ERRNO, "names": ["read"], "name": "uretprobe"}), "explicit-deny"),
+    (ruled({"action": "SCMP_ACT_TRACE", "names": ["sys_URetProbe "]}), "supervised"),
     (ruled(architectures=["SCMP_ARCH_X86", X86_64]), "denied-by-default"),
     (ruled(architectures=[]), "denied-by-default"),
     (ruled(architectures=None), "denied-by-default"),
@@ -74,6 +81,8 @@ def test_verdict(profile: Any, verdict: str) -> None:
         (ruled({"action": ALLOW, "args": 3}), "/syscalls/0/args"),
         (ruled({"action": ALLOW}, {"action": "?"}), "/syscalls/1/action"),
         (ruled(architectures=[1]), "/architectures"),
+        ({"defaultaction": ERRNO}, "/defaultaction"),
+        (ruled({"action": ERRNO, "Names": ["uretprobe"]}), "/syscalls/0/Names"),
     ],
 )
 def test_wrong_types(profile: Any, subject: str) -> None:
