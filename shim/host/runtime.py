@@ -110,14 +110,14 @@ def _identity(path: str) -> "list[int]":
 
 def _ask(path: str) -> "tuple[str, str | None]":
     """Ask the runtime what it is, then the loader; OSError: they could not be asked."""
-    features = _run(path, "features", env=os.environ)
-    text = _run(path, "--version", env=os.environ)
+    features = printed(path, "features")
+    text = printed(path, "--version")
     program = text.partition("\n")[0].split()  # "runc version 1.1.5+ds1"
     name = f"{program[0]} {program[2]}" if program[1:2] == ["version"] and program[2:] else ""
     return name, (
         _from_features(features)
         or _from_version(text)
-        or _from_loader(_run(path, "--version", env={"LD_TRACE_LOADED_OBJECTS": "1"}))
+        or _from_loader(printed(path, "--version", env={"LD_TRACE_LOADED_OBJECTS": "1"}))
     )
 
 
@@ -151,47 +151,23 @@ def _from_loader(output: str) -> "str | None":
     return None
 
 
-def _run(path: str, argument: str, *, env: "Mapping[str, str]") -> str:
+def printed(path: str, *arguments: str, env: "Mapping[str, str] | None" = None) -> str:
     """Give what a short-lived program prints; OSError: no end of it in time."""
-    import select
-    import time
+    from shim.host.children import answer_of
 
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _become(path, argument, env, writer)
-    os.close(writer)
-    deadline = time.monotonic() + _SECONDS
-    output = b""
-    try:
-        while select.select([reader], [], [], max(0, deadline - time.monotonic()))[0]:
-            part = os.read(reader, 65536)
-            if not part or len(output) > _LIMIT:
-                break
-            output += part
-        else:
-            raise TimeoutError
-    finally:
-        os.close(reader)
-        _end(child)
-    return output.decode(errors="replace")
+    def become(writer: int) -> None:
+        _become(path, arguments, os.environ if env is None else env, writer)
+
+    return answer_of(become, _SECONDS, _LIMIT).decode(errors="replace")
 
 
-def _end(child: int) -> None:
-    """See that ``child`` is no more: all that it had to say has been said."""
-    try:
-        if os.waitpid(child, os.WNOHANG)[0] == 0:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-    except (ChildProcessError, ProcessLookupError):
-        pass  # SIGCHLD is ignored: the kernel has reaped it
-
-
-def _become(path: str, argument: str, env: "Mapping[str, str]", writer: int) -> "NoReturn":
+def _become(
+    path: str, arguments: "tuple[str, ...]", env: "Mapping[str, str]", writer: int
+) -> "NoReturn":
     try:
         null = os.open("/dev/null", os.O_RDWR)
         for fd, source in ((0, null), (1, writer), (2, null)):
             os.dup2(source, fd)
-        os.execve(path, (path, argument), env)  # noqa: S606 - no shell is the point
+        os.execve(path, (path, *arguments), env)  # noqa: S606 - no shell is the point
     finally:
         os._exit(127)

@@ -7,6 +7,7 @@ on as if nobody had looked.
 import ctypes
 import errno
 import os
+import time
 
 from shim import abi
 from shim.errors import ShimError
@@ -15,6 +16,7 @@ from shim.host.libc import ptrace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _WALL = 0x40000000
 _AT_ONCE = os.WNOHANG | _WALL
@@ -22,6 +24,9 @@ _STOPPED = 0x7F
 # Looks before sleeping. With one processor to run on, looking would keep the thread from it.
 _SPINS = 400 if len(os.sched_getaffinity(0)) > 1 else 0
 _EXECED = "the process started its program without loading a filter"
+# A look's own time to end in, and the size of 32768 instructions in a few programs.
+_GRACE = 2
+_ANSWER_BYTES = 1 << 20
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 
 # struct ptrace_syscall_info (include/uapi/linux/ptrace.h) as 64-bit words: op and arch, ip, sp,
@@ -50,6 +55,10 @@ class GoneError(ShimError):
 
 class EndedError(GoneError):
     """The thread ended."""
+
+
+class StillError(ShimError):
+    """The thread did not stop in time: it is frozen, waits for a vfork's child, or is dying."""
 
 
 class Tracee:
@@ -207,21 +216,90 @@ def resumption(status: int) -> "tuple[int, int]":
 
 
 def installed_filters(
-    pid: int, denies_restart: "Callable[[list[bytes]], bool] | None" = None
+    pid: int,
+    denies_restart: "Callable[[list[bytes]], bool] | None" = None,
+    seconds: float = 10,
 ) -> list[bytes]:
     """Read the seccomp filters of live process ``pid``, newest first (root; stops it briefly).
 
     ``denies_restart`` tells whether the filters deny restart_syscall; without it that is supposed.
+    StillError: it cannot be stopped, and is let go again after ``seconds``. A child of ours looks,
+    since nothing but the tracer's own end lets go of a thread that does not stop (ptrace(2)).
     """
-    tracee = Tracee(pid)
-    denied = True
+    import marshal
+
+    from shim.host.children import answer_of
+
+    def look(writer: int) -> None:
+        text = marshal.dumps(_look(pid, denies_restart, seconds))
+        while text:
+            text = text[os.write(writer, text) :]
+
     try:
-        found = tracee.filters()
-        denied = denies_restart is None or denies_restart(found)
-        return found
-    finally:
-        tracee.hide(restart_denied=denied)
-        tracee.detach()
+        answer = answer_of(look, seconds + _GRACE, _ANSWER_BYTES)
+        kind, found = marshal.loads(answer)  # noqa: S302 - our own child wrote it
+    except (TimeoutError, EOFError, ValueError):
+        raise StillError(f"process {pid} could not be looked at within {seconds:g} s") from None
+    if kind == "filters":
+        filters: list[bytes] = found
+        return filters
+    if kind == "errno":
+        raise OSError(found, os.strerror(found))
+    raise {"still": StillError, "gone": GoneError, "ended": EndedError}.get(kind, ShimError)(found)
+
+
+def _look(
+    pid: int, denies_restart: "Callable[[list[bytes]], bool] | None", seconds: float
+) -> "tuple[str, Any]":
+    """Be the child that looks: tell what kind of answer it is, and the answer."""
+    import _signal
+
+    # Whatever else may keep us, a second net: the kernel ends us, and that lets go.
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
+    _signal.alarm(int(seconds) + _GRACE)
+    try:
+        tracee = _Looked(pid, seconds)
+        denied = True
+        try:
+            found = tracee.filters()
+            denied = denies_restart is None or denies_restart(found)
+        finally:
+            tracee.hide(restart_denied=denied)
+            tracee.detach()
+    except OSError as error:
+        return "errno", error.errno
+    except StillError as error:
+        return "still", str(error)
+    except EndedError as error:
+        return "ended", str(error)
+    except GoneError as error:
+        return "gone", str(error)
+    except Exception as error:
+        return "error", str(error) or repr(error)
+    return "filters", found
+
+
+class _Looked(Tracee):
+    """A thread that is waited for up to a moment: a frozen one, one in vfork does not stop."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        super().__init__(pid)
+
+    def _wait(self) -> int:
+        looks = 0
+        while True:
+            found, status = os.waitpid(self.pid, _AT_ONCE)
+            if found:
+                return self._stopped(status)
+            if time.monotonic() > self.until:
+                raise StillError(f"process {self.pid} does not stop (paused, in vfork, or dying)")
+            looks += 1
+            if looks > _SPINS:
+                time.sleep(0.001)
 
 
 def _signed(word: int) -> int:

@@ -66,6 +66,8 @@ class CommandLine:
             name, value = _split(word, _OF_EXEC)
             if name in _OF_EXEC and value is None:
                 at += 1
+            elif value is None and name not in _FLAGS:
+                self.sure = False
         return ""
 
     def _global(self, words: "list[str]") -> "list[str]":

@@ -31,10 +31,13 @@ def run(
     container_id: str,
     settings: "dict[str, str]",
     calls: "dict[str, int]",
+    *,
+    sure: bool = True,
 ) -> "NoReturn":
     """Become the runtime ``real`` with the whole command line ``argv``, whose verb is exec.
 
-    ``root`` and ``container_id`` are what the command line says, ``root`` empty if nothing;
+    ``root`` and ``container_id`` are what the command line says, ``root`` empty if nothing, and
+    not ``sure`` where an option that we do not know may have the id for its value;
     ``calls`` (name to number) are to be let through where the container's profile denies them by
     its default only. What keeps them from that is logged, or raised where the admin chose to
     refuse. OSError: ``real`` cannot be executed.
@@ -43,7 +46,7 @@ def run(
     start.facts |= {"container": container_id, "runtime": real, "kernel": os.uname().release}
     try:
         if calls:
-            start.prepare(root, container_id, calls)
+            start.prepare(root, container_id, calls, sure=sure)
     except Exception as error:  # a fault of ours must not be what stops an exec
         if start.deny:
             raise
@@ -67,12 +70,17 @@ class Exec(Start):
             tell(self.pid, f"exec refused (on_error: deny): {reason}")
         return 0
 
-    def prepare(self, root: str, container: str, calls: "dict[str, int]") -> None:
+    def prepare(self, root: str, container: str, calls: "dict[str, int]", *, sure: bool) -> None:
         """See to it that the runtime's new process lets ``calls`` through."""
         from shim.start import states
 
         real = str(self.facts["runtime"])
-        path, cruns = states.folder(root, container, real)
+        try:
+            path, cruns = states.folder(root, container, real)
+        except ShimError:
+            if sure and not _knows_container(real, root, container):
+                return  # the runtime says so itself, in its own words
+            raise
         if cruns:
             self._lengthen(path, calls)
             return
@@ -203,6 +211,8 @@ class _Tracer:
             follow(self.member, calls, self.start.log)
         except (LeftAlone, EndedError) as reason:
             self.start.log("left-alone", reason=str(reason))
+        except ProcessLookupError:  # killed while it was stopped
+            self.start.log("left-alone", reason="the process ended before it loaded a filter")
 
     def _fail(self, error: BaseException, family: "Family") -> None:
         """Leave all as it is, or end what would run without the adjustment."""
@@ -218,6 +228,17 @@ class _Tracer:
         os.kill(self.start.pid, 9)
         if self.member is not None:
             family.release()  # the runtime shall tell of it; without a member it ends with us
+
+
+def _knows_container(real: str, root: str, container: str) -> bool:
+    """Ask the runtime whether there is such a container: what it cannot find cannot be joined."""
+    from shim.host.runtime import printed
+
+    options = ["--root", root] if root else []
+    try:
+        return bool(printed(real, *options, "state", container))
+    except OSError:
+        return True  # no answer is none to rely on
 
 
 def _is_runc_init(pid: int) -> bool:

@@ -24,6 +24,7 @@ USAGE = "usage: seccomp-shim-hook [--config FILE] [--canary NR] < state.json"
 _SEIZE_SECONDS = 10
 _FOLLOW_SECONDS = 120
 _STATE_BYTES = 1 << 20
+_STATE_SECONDS = 10
 
 
 def main(argv: "list[str]") -> int:
@@ -79,10 +80,8 @@ class Start:
         return reason
 
     def read_state(self) -> None:
-        """Read the state that the runtime gives; ShimError if it is none."""
-        text = b""
-        while len(text) <= _STATE_BYTES and (part := os.read(0, 65536)):
-            text += part
+        """Read the state that the runtime gives; ShimError if it is none, or does not come."""
+        text = _given()
         try:
             state = loads(text)
             pid, bundle, name = state["pid"], state["bundle"], state["id"]
@@ -118,6 +117,25 @@ class Start:
     def _leave(self, reason: str) -> int:
         self.log("left-alone", reason=reason)
         return 0
+
+
+def _given() -> bytes:
+    """Read standard input to its end, which a caller that keeps it open may never make."""
+    import _signal
+
+    def too_late(_number: int, _frame: object) -> None:
+        raise ShimError(f"no container state on standard input within {_STATE_SECONDS} seconds")
+
+    before = _signal.signal(_signal.SIGALRM, too_late)
+    left = _signal.alarm(_STATE_SECONDS)
+    text = b""
+    try:
+        while len(text) <= _STATE_BYTES and (part := os.read(0, 65536)):
+            text += part
+    finally:
+        _signal.alarm(left)
+        _signal.signal(_signal.SIGALRM, before)
+    return text
 
 
 class Tracer:
@@ -180,7 +198,7 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
     """
     import _signal
 
-    from shim.host.tracee import Tracee
+    from shim.host.tracee import EndedError, Tracee
 
     try:
         fate = abi.PTRACE_O_EXITKILL if start.deny else 0
@@ -197,6 +215,11 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
 
     try:
         follow(tracee, calls, start.log)
+    except (EndedError, ProcessLookupError):
+        # A start that fails by itself (no such program, another hook) is no error of ours. ESRCH is
+        # what a request gets whose stopped thread was killed (ptrace(2)).
+        start.log("left-alone", reason="the process ended before it loaded a filter")
+        return 0
     except LeftAlone as reason:
         start.log("left-alone", reason=str(reason))
     except BaseException as error:

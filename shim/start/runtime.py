@@ -145,6 +145,8 @@ class Wrapped(Start):
             tracer, new = self._await_hook(made, runtime, folder, options)
         if os.access(f"{folder}/seccomp-shim-verify", os.X_OK):
             more = [*options, "--mechanism", made.mechanism]
+            if "sha256_after" in made.facts:
+                more += ["--sha256", str(made.facts["sha256_after"])]
             new = enter(new, "poststart", _entry(f"{folder}/seccomp-shim-verify", more))
 
         def log() -> None:
@@ -195,11 +197,12 @@ def _exec(
     from shim.start.become import become
 
     argv = [real, *words]
-    if not calls:
+    container = line.container()
+    if not calls or not container:  # without one the runtime prints its help, or what is wrong
         become(real, argv)
     from shim.start.exec import run
 
-    run(real, argv, line.options.get("root", ""), line.container(), settings, calls)
+    run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)
 
 
 def _read(path: str) -> "bytes | None":

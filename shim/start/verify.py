@@ -1,13 +1,14 @@
 """The OCI poststart hook: look whether the container has the filter that it should have.
 
 It runs in the background (hooks/seccomp-shim-verify is a shell's ``&``), changes nothing, and
-writes one line: ``verified`` is true, false (level error), or null where it cannot be told.
+writes one line: ``verified`` is true, false (level error), or null where it cannot be told. What it
+must find its arguments say: the container's id may have been another's before, in the log too.
 """
 
 import os
 import time
 
-from shim import abi, journal
+from shim import abi
 from shim.errors import ShimError
 from shim.filter import bpf
 from shim.filter.outcomes import names, together
@@ -18,11 +19,16 @@ from shim.start.needed import needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-USAGE = "usage: seccomp-shim-verify [--config FILE] [--canary NR] [--mechanism NAME] < state.json"
-_LOAD_SECONDS = 30
+USAGE = (
+    "usage: seccomp-shim-verify [--config FILE] [--canary NR] [--mechanism NAME] [--sha256 HEX]"
+    " [--seconds N] < state.json"
+)
+_OPTIONS = ("--config", "--canary", "--mechanism", "--sha256", "--seconds")
+_SECONDS = 30
+_GRACE = 10
+_ENDED = (b"Z", b"X")
 
 
 class CannotTell(Exception):  # noqa: N818 - a result, not an error
@@ -34,11 +40,12 @@ def main(argv: "list[str]") -> int:
     from shim import config
 
     try:
-        options, wrong = parse(argv, ("--config", "--canary", "--mechanism"), USAGE), None
+        options, wrong = parse(argv, _OPTIONS, USAGE), None
     except ShimError as error:
         options, wrong = {}, error
     settings, _ = config.load(options.get("--config", config.PATH))
-    check = Verification(settings, options.get("--mechanism", ""))
+    check = Verification(settings, options)
+    _end_at_last(check.seconds + _GRACE)
     try:
         if wrong:
             raise wrong
@@ -54,18 +61,30 @@ def main(argv: "list[str]") -> int:
     return 0
 
 
+def _end_at_last(seconds: int) -> None:
+    """Have the kernel end this process after ``seconds``, whatever may keep it."""
+    import _signal
+
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
+    _signal.alarm(seconds)
+
+
 class Verification(Start):
     """One running container to be looked at."""
 
-    __slots__ = ()
+    __slots__ = ("expected", "seconds")
 
-    def __init__(self, settings: "dict[str, Any]", mechanism: str) -> None:
+    def __init__(self, settings: "dict[str, Any]", options: "dict[str, str]") -> None:
         super().__init__(settings)
-        self.facts["mechanism"] = mechanism
+        self.facts["mechanism"] = options.get("--mechanism", "")
+        self.expected = options.get("--sha256")
+        seconds = options.get("--seconds", "")
+        self.seconds = min(int(seconds), _SECONDS) if seconds.isdigit() else _SECONDS
 
     def look(self, calls: "dict[str, int]") -> None:
         """Read the filters in force and log whether they let ``calls`` through."""
-        from shim.start.decide import RAW_BPF, denied_by_default, read_config
+        from shim.start.decide import denied_by_default, read_config
 
         bundle = str(self.facts["bundle"])
         try:
@@ -79,16 +98,8 @@ class Verification(Start):
         if not denied and not named:
             return  # the profile's author wants it so, or there is none
         self._is_container(config)
-        filters = _settled(self.pid, _filters)
-        announced = self._announced()
-        self.facts["mechanism"] = self.facts["mechanism"] or announced.get("mechanism", "")
-        annotations: Any = config.get("annotations") or {}
-        expected = announced.get("sha256_after")
-        if self.facts["mechanism"] == "raw-bpf" and RAW_BPF in annotations:
-            from binascii import a2b_base64
-
-            expected = sha256(a2b_base64(annotations[RAW_BPF]))
-        verified, facts = opinion(filters, _own_filters(), denied | named, expected)
+        filters = _settled(self.pid, self.seconds)
+        verified, facts = opinion(filters, _own_filters(), denied | named, self.expected)
         self.log(
             "verified", level="error" if verified is False else "info", verified=verified, **facts
         )
@@ -98,7 +109,7 @@ class Verification(Start):
         root = os.path.join(str(self.facts["bundle"]), config.get("root", {}).get("path", ""))
         try:
             own = os.stat(f"/proc/{self.pid}/root/.")
-            older = _started(self.pid) <= _started(os.getpid())
+            older = _stat(self.pid)[1] <= _stat(os.getpid())[1]
         except OSError:
             raise CannotTell("the container's process has ended") from None
         try:
@@ -107,15 +118,6 @@ class Verification(Start):
             raise CannotTell(f"the container's root cannot be seen: {error}") from None
         if not same or not older:
             raise CannotTell("the container's process has ended, its pid is another's")
-
-    def _announced(self) -> "dict[str, Any]":
-        """Give the last line of the log that tells of this container's adjustment."""
-        found: dict[str, Any] = {}
-        for line in journal.tail(self.path):
-            ours = line.get("container") == self.facts["container"] and "process" not in line
-            if ours and line.get("event") == "adjusted":
-                found = line
-        return found
 
 
 def opinion(
@@ -179,7 +181,7 @@ def _lets(programs: "list[bpf.Insns]", nr: int) -> bool:
     return bool(verdicts) and {v & abi.SECCOMP_RET_ACTION_FULL for v in verdicts} <= LETTING
 
 
-def _filters(pid: int) -> "list[bytes] | None":
+def _filters(pid: int, seconds: float) -> "list[bytes] | None":
     """Read the filters of a process that has loaded one and that nobody traces, else None."""
     from shim.host.tracee import installed_filters
 
@@ -187,9 +189,9 @@ def _filters(pid: int) -> "list[bytes] | None":
         return None
     _hurry(True)  # it must not stand still for as long as a busy host keeps us waiting
     try:
-        return installed_filters(pid, _denies_restart)
+        return installed_filters(pid, _denies_restart, seconds)
     except PermissionError as error:
-        if _status(pid, "TracerPid"):
+        if _status(pid, "TracerPid") or _stat(pid)[0] in _ENDED:
             return None
         raise CannotTell(f"the installed filter cannot be read: {error.strerror}") from None
     finally:
@@ -200,16 +202,27 @@ def _denies_restart(filters: "list[bytes]") -> bool:
     return not _lets([bpf.decode(program) for program in filters], abi.NR_RESTART_SYSCALL)
 
 
-def _settled(pid: int, look: "Callable[[int], list[bytes] | None]") -> "list[bytes]":
-    """Wait until the filter is loaded: runc does that last of all with no_new_privileges."""
-    born = _started(pid)
-    deadline = time.monotonic() + _LOAD_SECONDS
+def _settled(pid: int, seconds: int) -> "list[bytes]":
+    """Wait until the filter is loaded: runc does that last of all with no_new_privileges.
+
+    A thread that does not stop, since its container is paused or since it waits for the child of a
+    vfork, may do so a moment later: it is held for a second at most, then let go and tried again.
+    """
+    from shim.host.tracee import StillError
+
+    born = _stat(pid)[1]
+    deadline = time.monotonic() + seconds
     pause = 0.001
-    while time.monotonic() < deadline:
+    reason = "no filter was loaded"
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            found = look(pid)
-            if born != _started(pid):
+            found = _filters(pid, min(left, 1))
+            state, started = _stat(pid)
+            if started != born or state in _ENDED:
                 break
+        except StillError as still:
+            reason = str(still)
+            continue
         except (FileNotFoundError, ProcessLookupError, ShimError):
             break
         if found is not None:
@@ -218,7 +231,7 @@ def _settled(pid: int, look: "Callable[[int], list[bytes] | None]") -> "list[byt
         pause = min(2 * pause, 0.5)
     else:
         traced = _status(pid, "TracerPid")
-        raise CannotTell(f"traced by process {traced}" if traced else "no filter was loaded")
+        raise CannotTell(f"traced by process {traced}" if traced else reason)
     raise CannotTell("the container's process has ended")
 
 
@@ -244,7 +257,8 @@ def _status(pid: int, key: str) -> int:
     return 0
 
 
-def _started(pid: int) -> int:
-    """Give when process ``pid`` started, in clock ticks since boot (proc(5), field 22 of stat)."""
+def _stat(pid: int) -> "tuple[bytes, int]":
+    """Give a process's state and when it started, in clock ticks since boot (proc(5))."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0], int(fields[19])

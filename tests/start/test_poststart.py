@@ -87,16 +87,15 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Verified:
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])
 def test_an_adjusted_container_is_verified(lab: Verified, no_new_privileges: bool) -> None:
-    """The line says that it is so, by which mechanism, and that the program is the one made."""
+    """The line says that it is so, and the program is the one that the tracer read back."""
     with lab.container(hooks=lab.both(), no_new_privileges=no_new_privileges) as container:
         pid = container.ready()
         line = lab.verdict()
         (done,) = [each for each in lab.log() if each["event"] == "adjusted"]
     assert (line["verified"], line["level"]) == (True, "info")
-    assert (line["mechanism"], line["after"]) == ("filter-injection", "ALLOW")
+    assert line["after"] == "ALLOW"
     assert (line["container"], line["pid"]) == (container.name, pid)
     assert line["sha256_after"] == done["sha256_after"]
-    assert "the one that was handed over" in line["proof"]
 
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])
@@ -114,7 +113,7 @@ def test_a_container_that_nobody_adjusted_is_loud(lab: Verified, no_new_privileg
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
 def test_the_wrapper_has_its_containers_verified(tmp_path: Path, runtime: str) -> None:
-    """Whatever the mechanism, the wrapper's own entry looks at the result."""
+    """Whatever the mechanism, the wrapper's own entry looks at the result, knowing the program."""
     need.kernel(supported(), "containers run here as root on x86-64 only")
     lab = WrappedLab(tmp_path, need.program(runtime))
     with lab.container() as container:
@@ -122,7 +121,8 @@ def test_the_wrapper_has_its_containers_verified(tmp_path: Path, runtime: str) -
         line = wait_for_verdict(lab)
     assert (line["verified"], line["after"]) == (True, "ALLOW")
     assert line["mechanism"] == ("raw-bpf" if runtime == "crun" else "filter-injection")
-    assert "the one that was handed over" in line["proof"]
+    if runtime == "crun":
+        assert "the one that was handed over" in line["proof"]
 
 
 def test_the_program_does_not_notice(lab: Verified) -> None:

@@ -400,17 +400,6 @@ def test_a_state_that_cannot_be_read(joiner: Joiner, on_error: str) -> None:
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
-def test_a_container_that_is_not_there(joiner: Joiner, on_error: str) -> None:
-    """The runtime's complaint, or ours; never a traceback, and no process."""
-    joiner.wrapped.configure(on_error)
-    command = oci.command(joiner.wrapped.runtime, "exec", "shim-no-such-container", "/bin/true")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert ("refused (on_error: deny)" in done.stderr) == (on_error == "deny")
-
-
-@pytest.mark.parametrize("on_error", ["allow", "deny"])
 def test_a_log_that_cannot_be_written(joiner: Joiner, on_error: str) -> None:
     """Without its line no adjustment is made: the process runs as it would have, or not at all."""
     joiner.wrapped.configure(on_error, log=joiner.wrapped.folder / "missing" / "audit.jsonl")
