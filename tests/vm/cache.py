@@ -4,8 +4,12 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+# Entries that nobody has asked for that long are of a fragment, a Debian, an engine gone by.
+DAYS = 14
 
 
 def root() -> Path:
@@ -28,7 +32,8 @@ def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
     """Give the folder ``kind/name``, after ``build`` has filled it if it was missing.
 
     A build works in a folder beside it and is renamed when complete, so an interrupted one is
-    never taken for a result; a second run waits for the first.
+    never taken for a result; a second run waits for the first. The folder's time says when it was
+    last asked for, see ``prune``.
     """
     place = root() / kind / name
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -41,4 +46,21 @@ def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
             work.mkdir()
             build(work)
             work.rename(place)
+        os.utime(place)
     return place
+
+
+def prune() -> None:
+    """Remove what nobody has asked for in ``DAYS`` days: results, builds that died, logs."""
+    long_ago = time.time() - DAYS * 24 * 3600
+    for place in root().glob("*/*"):
+        if place.parent.name == "apt" or place.name.endswith(".lock"):
+            continue
+        name = place.name.removeprefix(".").removesuffix(".partial")
+        with open(place.parent / f".{name}.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # it is being built
+                continue
+            if place.lstat().st_mtime < long_ago:
+                shutil.rmtree(place)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vm import cache, cases, debian, guest, initramfs, kernels, report, stacks, victim
+from vm import cache, cases, cells, debian, given, guest, initramfs, kernels, report, stacks, victim
 from vm.errors import LabError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-LIBRARIES = [str(path) for path in (CHECKOUT / ".venv/lib").glob("python3.*/site-packages")]
+LIBRARIES = [str(path) for path in (given.CHECKOUT / ".venv/lib").glob("python3.*/site-packages")]
 EPILOG = """\
 Everything runs as root, under emulation, without KVM; guests cannot write to this machine's root.
 Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim), the logs of each
@@ -26,6 +25,8 @@ exit codes: 0 every cell as it must be, 1 not, 2 error
 
 examples:
   tests/vm/run                                        the whole matrix
+  tests/vm/run --sample                               a sample that covers it, as in CI
+  tests/vm/run --build                                build what it needs, boot nothing
   tests/vm/run --kernel affected --case control       one row on one kernel
   tests/vm/run --kernel affected --stack trixie --shell
   tests/vm/run --case perf --onto /var/cache/seccomp-shim/runs/RUN --write-proof
@@ -54,15 +55,24 @@ def main(argv: list[str]) -> int:
 def _main(args: argparse.Namespace) -> int:
     if os.geteuid():
         raise LabError("only root can read all of this machine's files for the guests: use sudo")
-    chosen_kernels = [k for k in kernels.KERNELS if not args.kernel or k.name in args.kernel]
-    chosen_stacks = [s for s in stacks.STACKS if not args.stack or s.name in args.stack]
     chosen_cases = [c for c in cases.names() if not args.case or _chosen(c, args.case)]
     if not chosen_cases:
         raise LabError(f"no such case; there are: {' '.join(cases.names())}")
+    if args.write_proof and given.commit().endswith("+"):
+        raise LabError("what a proof is of must be committed first")
+    if args.onto:
+        earlier = json.loads((Path(args.onto) / "matrix.json").read_text())
+        if earlier.get("digest") != given.digest():
+            raise LabError(f"what {args.onto} tested has changed since: run the whole matrix again")
+    chosen_kernels = [k for k in kernels.KERNELS if not args.kernel or k.name in args.kernel]
+    chosen_stacks = [s for s in stacks.STACKS if not args.stack or s.name in args.stack]
     if args.refresh:
         for suite in ("bookworm", "trixie", "sid"):
             debian.refresh(suite)
     ready = _build(chosen_kernels, chosen_stacks)
+    cache.prune()
+    if args.build:
+        return 0
     folder = cache.root() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     if args.shell:
         kernel = chosen_kernels[0]
@@ -70,26 +80,29 @@ def _main(args: argparse.Namespace) -> int:
             _prepare(kernel, chosen_stacks[:1], ready, folder / kernel.name, [], args)
         )
     began = time.monotonic()
-    cells = [
-        (kernel, stack, [c for c in chosen_cases if runs(kernel, stack, c)])
+    among = cells.sample() if args.sample else cells.every()
+    guests = [
+        (kernel, stack, [c for c in chosen_cases if (kernel, stack, c) in among])
         for kernel in chosen_kernels
         for stack in chosen_stacks
     ]
-    cells = [cell for cell in cells if cell[2]]
+    guests = [one for one in guests if one[2]]
     boots = [
         # All at once, before any of them runs: one run tests one state of the tree.
         _prepare(k, [s], ready, folder / f"{k.name}-{s.name}", some, args)
-        for k, s, some in cells
+        for k, s, some in guests
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         ends = pool.map(lambda b: guest.run(b, b.lab.parent / "console.log", args.seconds), boots)
         results = [
             row
-            for (kernel, stack, some), boot, trouble in zip(cells, boots, ends, strict=True)
+            for (kernel, stack, some), boot, trouble in zip(guests, boots, ends, strict=True)
             for row in _results(kernel, [stack], some, boot.lab, trouble)
         ]
     document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
+        "commit": given.commit(),
+        "digest": given.digest(),
         "seconds": round(time.monotonic() - began),
         "kernels": {
             k.name: {
@@ -105,7 +118,6 @@ def _main(args: argparse.Namespace) -> int:
         "results": results,
     }
     if args.onto:
-        earlier = json.loads((Path(args.onto) / "matrix.json").read_text())
         document = report.onto(earlier, document)
     text = json.dumps(document, indent=1) + "\n"
     for target in filter(None, (folder / "matrix.json", args.json and Path(args.json))):
@@ -117,7 +129,7 @@ def _main(args: argparse.Namespace) -> int:
     if args.write_proof:
         if not (passed and whole(document)):
             raise LabError("docs/proof.md is written from a whole matrix that passed, only")
-        (CHECKOUT / "docs" / "proof.md").write_text(report.proof(document, cases.described()))
+        given.PROOF.write_text(report.proof(document, cases.described()))
     return 0 if passed else 1
 
 
@@ -157,19 +169,7 @@ def _release(folder: Path, kernel: kernels.Kernel) -> str:
 def whole(document: dict[str, Any]) -> bool:
     """Tell whether every cell that there is has a result in ``document``."""
     found = {(row["kernel"], row["stack"], row["case"]) for row in document["results"]}
-    return all(
-        (kernel.name, stack.name, case) in found
-        for kernel in kernels.KERNELS
-        for stack in stacks.STACKS
-        for case in cases.names()
-        if runs(kernel, stack, case)
-    )
-
-
-def runs(kernel: kernels.Kernel, stack: stacks.Stack, case: str) -> bool:
-    """Tell whether there is a cell of these three."""
-    own_land = (stack.suite or "bookworm") == kernel.suite
-    return cases.wanted(case, affected=kernel.ours, own_land=own_land)
+    return all((kernel.name, stack.name, case) in found for kernel, stack, case in cells.every())
 
 
 def _prepare(
@@ -182,11 +182,7 @@ def _prepare(
 ) -> guest.Boot:
     """Lay out what the guest sees: the plan, the victim, a copy of the tree under test."""
     lab = folder / "lab"
-    for part in ("shim", "hooks", "profiles", "tests/vm"):
-        unwanted = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CHECKOUT / part, lab / "tree" / part, ignore=unwanted)
-    (lab / "tree/tests/support").mkdir()
-    shutil.copy(CHECKOUT / "tests/support/cri.py", lab / "tree/tests/support")
+    given.copy(lab / "tree")
     (lab / "bin").mkdir()
     shutil.copy(ready.victim, lab / "bin" / "victim")
     plan = {
@@ -226,6 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     names = [s.name for s in stacks.STACKS]
     add("--stack", action="append", choices=names, help="this user land only; may be given again")
     add("--case", action="append", help="this case only (control, or control/runc)")
+    add("--sample", action="store_true", help="of these, the sample that CI runs")
+    add("--build", action="store_true", help="build what they need, and run nothing")
     add(
         "--shell",
         action="store_true",

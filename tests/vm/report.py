@@ -90,7 +90,7 @@ def proof(document: dict[str, Any], described: dict[str, str]) -> str:
     ]
     return TEMPLATE.read_text().format(
         summary=summary(document),
-        date=document["date"],
+        **{key: document[key] for key in ("date", "commit", "digest")},
         kernels=_markdown(kernels),
         stacks=_markdown(lands),
         cases="\n".join(

@@ -26,6 +26,11 @@ class Stack:
     suite: str | None
     knows_uretprobe: bool  # its libseccomp resolves the name
 
+    @property
+    def release(self) -> str:
+        """Return the name of its Debian release."""
+        return self.suite or "bookworm"
+
 
 @dataclass(frozen=True)
 class Tree:

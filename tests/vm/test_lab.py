@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 
 from support import need
-from vm import cache, cases, initramfs, kernels, matrix, report, stacks
+from vm import cache, cases, cells, given, initramfs, kernels, matrix, report, stacks
 from vm import victim as victim_program
 from vm.errors import LabError
 from vm.inside.cell import Outcome
 from vm.inside.container import RIGHT, ROUNDS, End, judge
 from vm.inside.engines import together
 from vm.inside.uprobe import Uretprobe, function_offset
-
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +51,20 @@ def waiting(program: Path, root: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_proof_and_cases_agree() -> None:
     """docs/proof.md has a row for each case and stack, a column for each kernel, no failure."""
-    head, *body = report.cells(PROOF.read_text())
+    head, *body = report.cells(given.PROOF.read_text())
     assert head == ["case", "stack", *(k.name for k in kernels.KERNELS)]
     wanted = [(case, stack.name) for case in cases.names() for stack in stacks.STACKS]
     assert [(row[0], row[1]) for row in body] == wanted
     assert not [row for row in body if any(not c or c.startswith("!") for c in row)]
     for case, stack, *told in body:
         (land,) = (s for s in stacks.STACKS if s.name == stack)
-        run = [matrix.runs(kernel, land, case) for kernel in kernels.KERNELS]
+        run = [cells.runs(kernel, land, case) for kernel in kernels.KERNELS]
         assert [cell != report.NOT_RUN for cell in told] == run
 
 
 def test_proof_shows_the_crash() -> None:
     """In docs/proof.md, on the affected kernel, controls died and hooked containers lived."""
-    head, *body = report.cells(PROOF.read_text())
+    head, *body = report.cells(given.PROOF.read_text())
     column = head.index("affected")
     told = {(row[0], row[1]): row[column] for row in body}
     controls = {v for (case, _), v in told.items() if "control" in case}

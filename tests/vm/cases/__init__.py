@@ -7,7 +7,7 @@ kernels than the affected one these variants alone are run, each kernel with its
 """
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 def names() -> list[str]:
     """Give every case: ``name``, or ``name/variant`` for each of its variants."""
     found = []
-    for name, tree in _modules():
+    for name, tree in _modules().items():
         variants = _constant(tree, "VARIANTS")
         found += [f"{name}/{v}" for v in variants] if variants else [name]
     return found
@@ -25,19 +25,24 @@ def names() -> list[str]:
 def wanted(case: str, *, affected: bool, own_land: bool) -> bool:
     """Tell whether ``case`` runs on a kernel that is ``affected``, or has ``own_land`` under it."""
     name, _, variant = case.partition("/")
-    reduced = _constant(dict(_modules())[name], "REDUCED")
+    reduced = _constant(_modules()[name], "REDUCED")
     return affected or not reduced or (own_land and variant in reduced)
 
 
 def described() -> dict[str, str]:
     """Give the first docstring line of each case, by name without variant."""
-    return {name: (ast.get_docstring(tree) or "").split("\n")[0] for name, tree in _modules()}
+    return {
+        name: (ast.get_docstring(tree) or "").split("\n")[0] for name, tree in _modules().items()
+    }
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(HERE.glob("*.py")):
-        if path.name != "__init__.py":
-            yield path.stem.replace("_", "-"), ast.parse(path.read_text())
+@functools.cache
+def _modules() -> dict[str, ast.Module]:
+    return {
+        path.stem.replace("_", "-"): ast.parse(path.read_text())
+        for path in sorted(HERE.glob("*.py"))
+        if path.name != "__init__.py"
+    }
 
 
 def _constant(tree: ast.Module, name: str) -> tuple[str, ...]:
