@@ -46,10 +46,13 @@ class Family:
                 return Member(self, pid)
             self.serve(pid, status)
 
-    def wait(self) -> "tuple[int, int]":
-        """Wait until any of them has stopped or ended: which one, and its wait status."""
+    def wait(self, until: float = 0.0) -> "tuple[int, int]":
+        """Wait until any of them has stopped or ended: which one, and its wait status.
+
+        ``until`` as of ``wait_for``.
+        """
         try:
-            return wait_for(-1)
+            return wait_for(-1, until)
         except ChildProcessError:
             raise EndedError("the runtime ended before anything loaded a filter") from None
 
@@ -119,9 +122,9 @@ class Member(Tracee):
         super().detach()
         self.family.members.discard(self.pid)
 
-    def _wait(self) -> int:
+    def _wait(self, until: float = 0.0) -> int:
         while True:
-            pid, status = self.family.wait()
+            pid, status = self.family.wait(until)
             if pid == self.pid:
                 return self._stopped(status)
             self.family.serve(pid, status)

@@ -98,6 +98,31 @@ class Tracee:
             raise ShimError(f"thread {self.pid} stopped elsewhere than at the exit of its call")
         return _signed(_info[3])
 
+    def to_exec(self, seconds: float) -> bool:
+        """Run on, stopped by signals only, to where the thread has executed a program.
+
+        False: it has not within ``seconds``. The thread is left stopped either way. EndedError: it
+        has ended; TimeoutError: nor could it be stopped within as many seconds more.
+        """
+        self.entered = False
+        request, until, late = abi.PTRACE_CONT, time.monotonic() + seconds, False
+        while True:
+            if not late:
+                ptrace(request, self.pid, 0, self.signal)
+                self.signal = 0
+            try:
+                status = self._wait(until)
+            except TimeoutError:
+                if late:
+                    raise
+                ptrace(abi.PTRACE_INTERRUPT, self.pid)
+                late, until = True, time.monotonic() + seconds
+                continue
+            self.signal, listen = resumption(status)
+            if status >> 16 == abi.PTRACE_EVENT_EXEC or late:
+                return status >> 16 == abi.PTRACE_EVENT_EXEC
+            request = listen or abi.PTRACE_CONT
+
     def stack_pointer(self) -> int:
         """Give the stack pointer at the present stop."""
         self._info_op()
@@ -133,8 +158,9 @@ class Tracee:
             ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
 
     def filters(self) -> list[bytes]:
-        """Give the seccomp filters in force, the newest first, as the kernel keeps them.
+        """Give the seccomp filters in force, the newest first.
 
+        The kernel counts them from the oldest (get_nth_filter, measured; ptrace(2) has it wrong).
         OSError: EACCES without CAP_SYS_ADMIN or from inside a filter; EINVAL or EIO on a kernel
         without CONFIG_CHECKPOINT_RESTORE.
         """
@@ -143,7 +169,7 @@ class Tracee:
             try:
                 length = ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found))
             except FileNotFoundError:  # ENOENT: no filter of that index
-                return found
+                return found[::-1]
             buffer = ctypes.create_string_buffer(length * 8)
             ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found), ctypes.addressof(buffer))
             found.append(buffer.raw)
@@ -174,9 +200,9 @@ class Tracee:
                 raise GoneError(_EXECED)
             signal, listen = resumption(status)
 
-    def _wait(self) -> int:
-        """Wait for the next stop and give its status."""
-        return self._stopped(wait_for(self.pid)[1])
+    def _wait(self, until: float = 0.0) -> int:
+        """Wait for the next stop and give its status; ``until`` as of ``wait_for``."""
+        return self._stopped(wait_for(self.pid, until)[1])
 
     def _stopped(self, status: int) -> int:
         if not is_stop(status):
@@ -185,9 +211,10 @@ class Tracee:
         return status
 
 
-def wait_for(pid: int) -> "tuple[int, int]":
+def wait_for(pid: int, until: float = 0.0) -> "tuple[int, int]":
     """Wait until tracee ``pid`` (-1: any) has stopped or ended; give which one and its status.
 
+    TimeoutError: not before ``until``, if that is given, on the clock of ``time.monotonic``.
     Looking a few hundred times before sleeping makes a stop about five times cheaper: what
     costs is to wake a processor that went idle (docs/injection.md has the figures).
     """
@@ -196,7 +223,28 @@ def wait_for(pid: int) -> "tuple[int, int]":
         found = wait(pid, _AT_ONCE)
         if found[0]:
             return found
-    return wait(pid, _WALL)
+    return _wait_until(pid, until) if until else wait(pid, _WALL)
+
+
+def _wait_until(pid: int, until: float) -> "tuple[int, int]":
+    """Sleep until the kernel tells of a stop by SIGCHLD, which one who ignores it is not sent."""
+    import _signal
+
+    told = (_signal.SIGCHLD,)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, told)
+    handler = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    try:
+        while True:
+            found = os.waitpid(pid, _AT_ONCE)
+            left = until - time.monotonic()
+            if found[0]:
+                return found
+            if left <= 0:
+                raise TimeoutError
+            _signal.sigtimedwait(told, left)
+    finally:
+        _signal.signal(_signal.SIGCHLD, handler)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def is_stop(status: int) -> bool:
@@ -289,17 +337,12 @@ class _Looked(Tracee):
         self.until = time.monotonic() + seconds
         super().__init__(pid)
 
-    def _wait(self) -> int:
-        looks = 0
-        while True:
-            found, status = os.waitpid(self.pid, _AT_ONCE)
-            if found:
-                return self._stopped(status)
-            if time.monotonic() > self.until:
-                raise StillError(f"process {self.pid} does not stop (paused, in vfork, or dying)")
-            looks += 1
-            if looks > _SPINS:
-                time.sleep(0.001)
+    def _wait(self, until: float = 0.0) -> int:
+        try:
+            return super()._wait(until or self.until)
+        except TimeoutError:
+            why = f"process {self.pid} does not stop (paused, in vfork, or dying)"
+            raise StillError(why) from None
 
 
 def _signed(word: int) -> int:

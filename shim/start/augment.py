@@ -16,7 +16,7 @@ _WITNESSES = (abi.CANARIES[0], abi.CANARIES[-1])
 _REACHED = 1
 
 
-_LETS = "the filter lets it through already"
+LETS = "the filter lets it through already"
 
 
 class AlreadyLet(LeftAlone):
@@ -43,7 +43,7 @@ def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, obje
             needing[name] = before
             new = prefix.allow(new, abi.AUDIT_ARCH_X86_64, nr)
     if not needing:
-        kind = AlreadyLet if set(reasons.values()) == {_LETS} else LeftAlone
+        kind = AlreadyLet if set(reasons.values()) == {LETS} else LeftAlone
         raise kind("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
     _prove(old, new, [calls[name] for name in needing])
     return new, {
@@ -70,7 +70,7 @@ def verdict_before(insns: "bpf.Insns", nr: int) -> "tuple[str, str]":
     if not verdicts:
         return here, "what the filter does with it is too much to be decided"
     if actions <= LETTING:
-        return here, _LETS
+        return here, LETS
     if actions & _SUPERVISED:
         return here, f"the filter leaves it to a supervisor ({here})"
     if len(verdicts) > 1:

@@ -8,8 +8,9 @@ import time
 
 from shim import abi
 from shim.errors import ShimError
-from shim.host.tracee import Tracee
-from shim.start.augment import augment
+from shim.filter import bpf
+from shim.host.tracee import EndedError, Tracee
+from shim.start.augment import LETS, AlreadyLet, augment, verdict_before
 from shim.start.rewrite import Memory, Swap
 
 TYPE_CHECKING = False
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 
 _LOADERS = (abi.NR_SECCOMP, abi.NR_PRCTL)
+# From the filter to the program; a container that was created may wait for its start for hours.
+_EXEC_SECONDS = 5
+_BY_DEFAULT = "another filter in force denies it by its default"
 
 
 def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
     """Run ``tracee`` to the call that loads its filter and let ``calls`` through there.
 
     ``log(event, **fields)`` writes one audit line or raises OSError; nothing is changed before it
-    has. The thread is left stopped, for the caller to detach. ShimError: it could not be done, and
-    the filter is as it was or, if it was found changed on reading it back, of unknown content.
+    has. The thread is left stopped, for the caller to detach, or has ended. ShimError: it could not
+    be done, and the filter is as it was; or some filter in force denies ``calls`` after all.
     LeftAlone: there was nothing to do.
     """
     started = time.monotonic_ns()
@@ -35,7 +39,13 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
         nr, flags, fprog = _next_load(tracee)
         found = time.monotonic_ns()
         memory = Memory(tracee.pid)
-        new, facts = augment(memory.program(fprog), calls)
+        old = memory.program(fprog)
+        try:
+            new, facts = augment(old, calls)
+        except AlreadyLet as reason:
+            tracee.result()
+            verified, why = _look(tracee, old, calls)
+            raise ShimError(why) if verified is False else reason from None
         log("adjusting", **facts)
         swap = Swap(memory, fprog, new, tracee.stack_pointer())
         result = tracee.result()
@@ -45,20 +55,21 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
         elif result == 0 or flags & abi.SECCOMP_FILTER_FLAG_NEW_LISTENER:
             break
         # Else TSYNC met a thread with another filter (seccomp(2)): the runtime has to try again.
-    verified, reason = _read_back(tracee, new)
     done = time.monotonic_ns()
+    allowed = {name: calls[name] for name in str(facts["syscall"]).split(",")}
+    verified, why = _look(tracee, new, allowed)
     log(
         "adjusted",
-        level="info" if verified else "warning" if verified is None else "error",
+        level="error" if verified is False else "info",
         **facts,
         verified=verified,
-        reason=reason,
+        reason=why,
         stops=tracee.stops,
         rewrite_ms=round((done - found) / 1e6, 3),
         duration_ms=round((done - started) / 1e6, 3),
     )
     if verified is False:
-        raise ShimError(reason)
+        raise ShimError(why)
 
 
 def _next_load(tracee: Tracee) -> "tuple[int, int, int]":
@@ -88,11 +99,36 @@ def _load_own(tracee: Tracee, nr: int) -> None:
         raise ShimError("the kernel refused the longer filter and took the container's own")
 
 
-def _read_back(tracee: Tracee, expected: bytes) -> "tuple[bool | None, str]":
+def _look(tracee: Tracee, ours: bytes, calls: "dict[str, int]") -> "tuple[bool | None, str]":
+    """See what all filters in force make of ``calls`` when the program begins, and why.
+
+    What the init loads in between is not followed, it would cost hundreds of stops: this one tells.
+    """
+    import _signal
+
+    _signal.alarm(0)  # the time for the filter to come; what we wait for now has its own
     try:
+        begun = tracee.to_exec(_EXEC_SECONDS)
         installed = tracee.filters()
+    except (EndedError, ProcessLookupError):
+        return None, "the process ended before its program began"
+    except TimeoutError:
+        raise ShimError("the process cannot be stopped to see what filters it has") from None
     except OSError as error:
-        return None, f"the installed filter cannot be read: {error.strerror}"
-    if installed[:1] == [expected]:
-        return True, ""
-    return False, "the installed filter is not the one that was handed over"
+        return None, f"the installed filters cannot be read: {error.strerror}"
+    if ours not in installed:
+        return False, "the installed filter is not the one that was handed over"
+    others = [bpf.decode(program) for program in installed if program != ours]
+    reasons = {(name, _denial(other, nr)) for name, nr in calls.items() for other in others}
+    told = "; ".join(sorted(f"{name}: {reason}" for name, reason in reasons if reason))
+    if any(reason == _BY_DEFAULT for _, reason in reasons):
+        return False, told
+    if not begun and not told:
+        told = f"its program has not begun within {_EXEC_SECONDS} seconds: others may come later"
+    return None if told else True, told
+
+
+def _denial(program: "bpf.Insns", nr: int) -> str:
+    """Say how one more filter denies a call; empty: it lets it through."""
+    reason = verdict_before(program, nr)[1]
+    return "" if reason == LETS else f"of another filter: {reason}" if reason else _BY_DEFAULT

@@ -229,7 +229,7 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
         if start.deny:
             os.kill(start.pid, 9)
         return code
-    tracee.detach()
+    _let_go(tracee)
     return 0
 
 
