@@ -79,6 +79,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
 
 
 def _diff(found: "Survey", planned: set[str]) -> None:
+    from shim.cli.table import write_diff
     from shim.profile.diff import unified
 
     for file in found.files:
@@ -86,5 +87,5 @@ def _diff(found: "Survey", planned: set[str]) -> None:
             with open(file.real, "rb") as opened:
                 before = opened.read().decode()
             diff = unified(before, file.verdict.after.decode(), printable(file.shown))
-            sys.stdout.buffer.write(diff.encode())
+            write_diff(diff)
     sys.stdout.flush()

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from shim.cli.table import write_diff
 from shim.errors import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def show(patch: Patch, args: argparse.Namespace) -> None:
 
     if args.diff:
         diff = unified(patch.contents.text, patch.patched.text, printable(patch.file))
-        sys.stdout.buffer.write(diff.encode())
+        write_diff(diff)
     elif not (args.in_place or args.check):
         sys.stdout.buffer.write(patch.after)
     sys.stdout.flush()

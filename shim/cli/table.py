@@ -19,6 +19,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
+def write_diff(diff: str) -> None:
+    """Print a diff: byte for byte to a program that takes it, without escapes on a terminal."""
+    if sys.stdout.isatty():
+        # What is shown may be another user's file.
+        diff = "".join(char if char in "\n\t" else printable(char) for char in diff)
+    sys.stdout.buffer.write(diff.encode())
+
+
 def bar(total: int) -> Callable[[int], None]:
     """Give what shows on a terminal's standard error how many of ``total`` are done."""
     if not sys.stderr.isatty() or not total:

@@ -133,7 +133,8 @@ def _split(word: str, valued: "tuple[str, ...]") -> "tuple[str, str | None]":
             return long, letters[1:].removeprefix("=") or None
         return name, brought
     if name not in valued + _FLAGS:
+        # The runtime at hand may have but one of those that we know of; of two it would take none.
         begun = [each for each in valued + _FLAGS if each.startswith(name)]
-        if len(begun) == 1:
-            return begun[0], brought
+        if begun:
+            return min(begun, key=len), brought
     return name, brought
