@@ -50,6 +50,18 @@ def test_docker_s_profile_with_one_call_more(runtime: Runtime, folder: Path) -> 
     assert folder.exists()
 
 
+def test_calls_of_neighbouring_numbers_are_one_program(runtime: Runtime, folder: Path) -> None:
+    """The proof names them as a range, as it would ``uretprobe`` and ``uprobe`` on one kernel."""
+    before, _ = rawbpf.program(profile(), {"canary-402": 402}, runtime)
+    made, _ = rawbpf.program(profile(), CALLS | {"canary-401": 401}, runtime)
+    found = difference(before, made)
+    assert {str(change) for change in found.changes} == {
+        "x86_64 400..401: ERRNO(1) -> ALLOW",
+        "x86_64 402: ALLOW -> ERRNO(1)",
+    }
+    assert folder.exists()
+
+
 def test_a_program_is_made_once(runtime: Runtime, folder: Path) -> None:
     """The same profile, library and calls find it again; any other does not."""
     made, _ = rawbpf.program(profile(), CALLS, runtime)
