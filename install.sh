@@ -218,23 +218,14 @@ write_config() {
     [ -e /etc/seccomp-shim ] || mkdir -m 0755 /etc/seccomp-shim
     [ ! -e /etc/seccomp-shim/config.yaml ] || return 0
     replace /etc/seccomp-shim/config.yaml 0644 <<EOF
-# Settings of seccomp-shim. They hold from the next container on.
-
-# What to do when an adjustment is called for and cannot be made, or cannot be logged:
-#   allow  start the container as it would start without seccomp-shim (default)
-#   deny   refuse to start it, with a message
+# Settings of seccomp-shim, from the next container on.
+# Start a container that could not be adjusted or logged (allow), or refuse to (deny):
 #on_error: allow
-
-# Where every adjustment is logged, one JSON line each.
 #log: /var/log/seccomp-shim/audit.jsonl
-
-# The real runtimes of the runtime wrapper, by name; the first is used where none is asked for.
-# Without this it is the first of runc and crun on PATH.
+# Real runtimes by name, the first by default; else runc or crun on PATH:
 #runtimes:
 #  runc: /usr/sbin/runc
-
-# To see containers being adjusted on any kernel: a call number from 337 to 423, which no kernel has,
-# is let through in place of the real calls.
+# To try it on any kernel: let this call through instead (337 to 423):
 #canary: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"

@@ -1,18 +1,20 @@
 """The admin's settings: /etc/seccomp-shim/config.yaml, and its compiled twin for the start path.
 
 YAML is too slow to read for every container, so the settings are kept again as JSON beside the
-YAML file, with the size, time and inode of the file they came from. The first container after an
-edit compiles them anew. A file that anybody but its owner may write, or that neither root nor this
-user owns, is not believed. Rootless containers have root's settings, but a log of their user's own.
+YAML file, with the size, times, inode and device of the file they came from. The first container
+after an edit compiles them anew, also where the file's old modification time was put back: nobody
+sets the time of the last change (ctime). A file that anybody but its owner may write, or that
+neither root nor this user owns, is not believed. Rootless containers have root's settings, but a
+log of their user's own.
 
 The runtime wrapper's shell part starts no interpreter to learn them: for it the same settings are
-kept as plain lines, in a third file that bears the YAML file's modification time.
+kept as plain lines, in a third file, behind those of the YAML file that count. A shell sees neither
+a file's size nor its ctime without starting a process; but it can compare two texts.
 """
 
 import os
-import stat
 
-from shim import abi
+from shim import abi, files
 from shim.errors import ShimError
 from shim.rootless import log, rootless
 from shim.startjson import dumps, loads
@@ -35,6 +37,8 @@ DEFAULTS: "dict[str, Any]" = {
     # kernel whether containers are adjusted. 0 is none.
     "canary": 0,
 }
+_LIMIT = 1 << 20
+_LIMIT_OF_LINES = 1 << 13
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -56,7 +60,7 @@ def load(path: str = PATH) -> "tuple[dict[str, Any], str]":
 def _load(path: str) -> "tuple[dict[str, Any], str]":
     compiled = _read_compiled(_compiled_path(path))
     try:
-        if compiled.get("source") == _identity(path):
+        if compiled.get("source") == _identity(path, os.stat(path)):
             return {**DEFAULTS, **compiled["settings"]}, ""
         return compile_file(path), ""
     except FileNotFoundError:
@@ -71,13 +75,13 @@ def compile_file(path: str = PATH) -> "dict[str, Any]":
 
     Where the compiled files cannot be written the settings hold all the same.
     """
-    source = _identity(path)
-    with open(path, "rb") as file:
-        settings = parse(file.read(), path)
+    source, text = _read(path, _LIMIT)
+    settings = parse(text, path)
     document = dumps({"source": source, "settings": settings})
     try:
         _keep(_compiled_path(path), document.encode())
-        _keep(_lines_path(path), lines({**DEFAULTS, **settings}).encode(), mtime_ns=source[1])
+        made = lines({**DEFAULTS, **settings})
+        _keep(_lines_path(path), b"%bsettings\n%b" % (_source(text, settings), made.encode()))
     except OSError:
         pass  # a read-only /etc: every start then compiles for itself, slower but right
     return {**DEFAULTS, **settings}
@@ -87,6 +91,28 @@ def lines(settings: "dict[str, Any]") -> str:
     """Give ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
     text = f"on_error {settings['on_error']}\ncanary {settings['canary']}\n"
     return text + "".join(f"runtime {name} {path}\n" for name, path in settings["runtimes"].items())
+
+
+def _source(text: bytes, settings: "dict[str, Any]") -> bytes:
+    """Give the lines of the YAML file that count, as the shell part compares them.
+
+    It passes over empty lines and comments, which take a shell long to read twice. So there must be
+    none that count, as within quotes: a text to which they could be added with effect is left out,
+    as is one that is long. Then what is made of it is taken for another text's.
+    """
+    source = [line for line in text.split(b"\n") if not _is_comment(line)]
+    try:
+        plain = parse(b"\n\n#\n".join([b"", *source, b""]), "") == settings
+    except ShimError:
+        plain = False
+    if not plain or len(text) > _LIMIT_OF_LINES:
+        return b"yaml\n"
+    return b"".join(b"yaml %b\n" % line for line in source)
+
+
+def _is_comment(line: bytes) -> bool:
+    """Tell whether a line says nothing. One with more than ASCII may be two (YAML 1.1)."""
+    return not line or (line.startswith(b"#") and all(32 <= letter < 127 for letter in line))
 
 
 def parse(text: bytes, path: str) -> "dict[str, Any]":
@@ -138,30 +164,38 @@ def _lines_path(path: str) -> str:
     return path.removesuffix(".yaml") + ".lines"
 
 
-def _keep(target: str, data: bytes, mtime_ns: int = 0) -> None:
+def _keep(target: str, data: bytes) -> None:
     draft = f"{target}.{os.getpid()}"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, data)
         os.fchmod(fd, 0o644)  # whatever the umask: rootless users have the same settings
-        if mtime_ns:
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
     finally:
         os.close(fd)
     os.rename(draft, target)
 
 
-def _identity(path: str) -> list[int]:
+def _read(path: str, limit: int) -> "tuple[list[int], bytes]":
+    """Read a file of ours and tell which it is; ShimError, OSError: it is not to be believed."""
+    fd = files.open_regular(path)
+    try:
+        identity = _identity(path, os.fstat(fd))
+        text = files.read_up_to(fd, limit + 1)
+    finally:
+        os.close(fd)
+    if len(text) > limit:
+        raise ShimError(f"has more than {limit >> 10} KiB", subject=path)
+    return identity, text
+
+
+def _identity(path: str, info: os.stat_result) -> list[int]:
     """Tell this content of the file from any other; ShimError if others could have written it."""
-    info = os.stat(path)
-    if not stat.S_ISREG(info.st_mode):
-        raise ShimError("is not a regular file", subject=path)
     owners = {0, os.geteuid()}
     if path.startswith("/etc/"):  # rootless engines see root's files as nobody's
         owners.add(os.stat("/etc").st_uid)
     if info.st_uid not in owners or info.st_mode & 0o022:
         raise ShimError("may be written by others than its owner root", subject=path)
-    return [info.st_size, info.st_mtime_ns, info.st_ino]
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev]
 
 
 def _own(path: str, settings: "dict[str, Any]") -> bool:
@@ -176,9 +210,7 @@ def _own(path: str, settings: "dict[str, Any]") -> bool:
 
 def _read_compiled(path: str) -> "dict[str, Any]":
     try:
-        _identity(path)
-        with open(path, "rb") as file:
-            document = loads(file.read())
+        document = loads(_read(path, _LIMIT)[1])
         if (
             isinstance(document["settings"], dict)
             and document["settings"].keys() <= DEFAULTS.keys()

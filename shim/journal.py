@@ -9,6 +9,7 @@ import fcntl
 import os
 import time
 
+from shim import files
 from shim.startjson import dumps, loads
 
 DEFAULT = "/var/log/seccomp-shim/audit.jsonl"
@@ -37,8 +38,7 @@ def append(line: bytes, path: str) -> None:
     half line be taken back before anybody writes behind it. Whoever may read the log can hold that
     lock, and a container's init may be waiting for us: it is waited for a moment only.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path, flags, 0o640)
+    fd = files.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
     try:
         _lock(fd, path)
         size = os.fstat(fd).st_size
@@ -59,12 +59,13 @@ def tail(path: str, size: int = 1 << 20) -> "list[dict[str, object]]":
     What is no line of ours is left out. OSError: there is a log, and it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - size)
-            file.seek(start)
-            texts = file.read().split(b"\n")
+        fd = files.open_regular(path)
     except FileNotFoundError:
         return []
+    with open(fd, "rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - size)
+        file.seek(start)
+        texts = file.read(size).split(b"\n")
     lines = []
     for text in texts[1:] if start else texts:
         try:

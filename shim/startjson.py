@@ -15,25 +15,49 @@ class _Context:
 
     strict = True
     object_hook = None
-    object_pairs_hook = None
+    object_pairs_hook: "Any" = None
     parse_float = float
     parse_int = int
     memo: "dict[str, str]" = {}  # noqa: RUF012 - the scanner fills and clears it itself
 
-    parse_constant = float
+    parse_constant: "Any" = float
+
+
+class _OnceContext(_Context):
+    """Asks to be shown the members of each object, and takes JSON alone."""
+
+    @staticmethod
+    def parse_constant(text: str) -> float:
+        """Refuse NaN, Infinity and -Infinity, which Python would read."""
+        raise ValueError(f"{text} is no JSON")
+
+    @staticmethod
+    def object_pairs_hook(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+        """Make the object; ValueError if it has a key twice."""
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"an object has the key {twice!r} twice")
+        return members
 
 
 _CONTEXT: "Any" = _Context
+_ONCE: "Any" = _OnceContext
 
 
-def loads(text: "str | bytes") -> "Any":
-    """Read one JSON document. ValueError: it is none, or nests too deeply."""
+def loads(text: "str | bytes", *, once: bool = False) -> "Any":
+    """Read one JSON document. ValueError: it is none, or nests too deeply.
+
+    With ``once`` it is none either if an object has a key twice: readers differ in which they take.
+    """
     if isinstance(text, bytes):
         text = text.decode()
+    context = _ONCE if once else _CONTEXT
     try:
         from _json import make_scanner
 
-        value, end = make_scanner(_CONTEXT)(text, len(text) - len(text.lstrip(" \t\r\n")))
+        value, end = make_scanner(context)(text, len(text) - len(text.lstrip(" \t\r\n")))
         if text[end:].strip(" \t\r\n"):
             raise ValueError("data after the document")
     except (ImportError, StopIteration, SystemError, ValueError, RecursionError):
@@ -42,7 +66,11 @@ def loads(text: "str | bytes") -> "Any":
         import json
 
         try:
-            value = json.loads(text)
+            value = json.loads(
+                text,
+                object_pairs_hook=context.object_pairs_hook,
+                parse_constant=context.parse_constant,
+            )
         except RecursionError:
             raise ValueError("JSON nested too deeply") from None
     return value

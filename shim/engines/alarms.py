@@ -5,6 +5,8 @@ import os
 import time
 from typing import Any
 
+from shim import files
+
 # Enough for some thousand lines; an older alarm is not recent on any host that logs more.
 _TAIL = 2 * 1024 * 1024
 
@@ -16,12 +18,13 @@ def recent(log: str, seconds: float) -> list[dict[str, Any]]:
     """
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds))
     try:
-        with open(log, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _TAIL))
-            lines = file.read().split(b"\n")[1 if size > _TAIL else 0 :]
+        fd = files.open_regular(log)
     except FileNotFoundError:
         return []
+    with open(fd, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _TAIL))
+        lines = file.read(_TAIL).split(b"\n")[1 if size > _TAIL else 0 :]
     found = []
     for line in lines:
         try:

@@ -5,8 +5,8 @@ written, and a folder that cannot be used costs time, never an error.
 """
 
 import os
-import stat
 
+from shim import files
 from shim.catalog import kernel_injected
 from shim.startjson import dumps, loads
 
@@ -65,8 +65,7 @@ def note_idle(found: "dict[str, Any]", directory: str = DIRECTORY) -> None:
     idle = all(call["state"] in ("absent", "exempt") for call in found["syscalls"].values())
     word = f"{found['kernel']['boot_id']} {packages}\n" if idle else ""
     try:
-        with open(f"{directory}/{_IDLE}", encoding="utf-8") as file:
-            known = file.read(4096)
+        known = files.read_regular(f"{directory}/{_IDLE}", 4096).decode()
     except (OSError, ValueError):
         known = ""
     if known != word:
@@ -78,13 +77,12 @@ def read(name: str, directory: str = DIRECTORY) -> "Any":
     try:
         folder = _open_folder(directory)
         try:
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open(name, flags, dir_fd=folder)
+            fd = files.open_regular(name, os.O_NOFOLLOW, dir_fd=folder)
         finally:
             os.close(folder)
         try:
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or not _roots_own(info) or info.st_size > _LIMIT:
+            if not _roots_own(info) or info.st_size > _LIMIT:
                 return None
             return loads(os.read(fd, _LIMIT))
         finally:

@@ -6,7 +6,8 @@ Pure but for the program that crun is given, which is kept in a folder of ours.
 from shim.errors import ShimError
 from shim.profile.says import says
 from shim.start import splice
-from shim.start.decide import RAW_BPF, LeftAlone, needing, parse_config
+from shim.start.decide import RAW_BPF, LeftAlone, needing
+from shim.start.spec import hooks_of, parse_config
 from shim.startjson import dumps
 
 TYPE_CHECKING = False
@@ -51,19 +52,14 @@ def change(text: str, calls: "dict[str, int]", runtime: "Runtime") -> "Change":
 
 def paths(text: str) -> "list[str]":
     """Give the paths of all hooks that are entered for the stages before the program starts."""
-    hooks = parse_config(text, "config.json").get("hooks") or {}
-    if not isinstance(hooks, dict):
-        raise ShimError("hooks is not an object", subject="config.json")
-    stages = [hooks.get(stage) or [] for stage in ("prestart", "createRuntime")]
-    return [str(each.get("path")) for stage in stages for each in stage if isinstance(each, dict)]
+    hooks = hooks_of(parse_config(text, "config.json"))
+    stages = [hooks.get(stage, []) for stage in ("prestart", "createRuntime")]
+    return [str(each.get("path")) for stage in stages for each in stage]
 
 
 def enter(text: str, stage: str, entry: "dict[str, object]") -> str:
     """Enter a hook at ``stage``, behind the others; one of the same path gives way to it."""
-    hooks = parse_config(text, "config.json").get("hooks") or {}
-    there = hooks.get(stage) or [] if isinstance(hooks, dict) else []
-    if not isinstance(there, list) or not all(isinstance(each, dict) for each in there):
-        raise ShimError(f"hooks/{stage} is no list of hooks", subject="config.json")
+    there = hooks_of(parse_config(text, "config.json")).get(stage, [])
     if entry in there:
         return text
     others = [each for each in there if each.get("path") != entry["path"]]

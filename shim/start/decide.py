@@ -4,7 +4,6 @@ import os
 
 from shim.errors import ShimError
 from shim.profile.says import says
-from shim.startjson import loads
 
 # crun takes a raw program from this annotation instead of linux.seccomp (crun.1, 0.18). Engines
 # pass users' annotations on: then only the program itself can tell what it denies.
@@ -17,28 +16,6 @@ _MEANT = ("explicit-deny", "supervised", "conditional")
 
 class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
     """There is nothing to do; the message says why."""
-
-
-def read_config(bundle: str) -> "dict[str, object]":
-    """Read ``bundle``'s config.json; ShimError says why it cannot be believed."""
-    path = os.path.join(bundle, "config.json")
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise ShimError(f"cannot read: {error.strerror}", subject=path) from None
-    return parse_config(data, path)
-
-
-def parse_config(data: "bytes | str", path: str) -> "dict[str, object]":
-    """Read the text of a config.json; ShimError says why it cannot be believed."""
-    try:
-        config = loads(data)
-    except ValueError as error:
-        raise ShimError(f"is not JSON: {error}", subject=path) from None
-    if not isinstance(config, dict):
-        raise ShimError("is not an OCI config", subject=path)
-    return config
 
 
 def denied_by_default(

@@ -13,8 +13,10 @@ def tell(options: "dict[str, str]", level: str, message: str) -> None:
     log has it too.
     """
     path = options.get("log", "")
-    if not path:
+    kind = path.partition(":")[0]  # crun takes the names of other logs, too
+    if not path or kind in ("journald", "syslog"):
         return
+    path = path.removeprefix("file:")
     if options.get("log-format") == "json":
         from shim.startjson import dumps
 
@@ -24,9 +26,11 @@ def tell(options: "dict[str, str]", level: str, message: str) -> None:
         text = printable(message).replace("\\", "\\\\").replace('"', '\\"')
         line = f'time="{journal.timestamp()}" level={level} msg="seccomp-shim: {text}"'
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(path, flags, 0o644)
-        os.write(fd, line.encode() + b"\n")
-        os.close(fd)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
+        try:
+            os.write(fd, line.encode() + b"\n")
+        finally:
+            os.close(fd)
     except OSError:
         pass

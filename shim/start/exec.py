@@ -101,7 +101,8 @@ class Exec(Start):
         """
         from shim.start import states
         from shim.start.augment import AlreadyLet, augment
-        from shim.start.decide import LeftAlone, denied_by_default, read_config
+        from shim.start.decide import LeftAlone, denied_by_default
+        from shim.start.spec import read_config
 
         old = states.crun_filter(path)
         if not old:

@@ -108,7 +108,8 @@ class Start:
 
     def _denied(self, needed: "dict[str, int]") -> "tuple[dict[str, int], str]":
         """Give those of ``needed`` that the container's filter denies by default, or why none."""
-        from shim.start.decide import needing, read_config
+        from shim.start.decide import needing
+        from shim.start.spec import read_config
 
         config = read_config(str(self.facts["bundle"]))
         self.facts["runtime"] = runtime = _runtime()

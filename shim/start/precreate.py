@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from shim.host.runtime import Runtime
 
 USAGE = "usage: seccomp-shim-precreate [--config FILE] [--canary NR] [--runtime NAME|PATH]"
-_LIMIT = 16 << 20
 _RUNTIMES = ("crun", "runc")
 
 
@@ -53,9 +52,10 @@ def _changed(
 ) -> bytes:
     """Change the config.json if it comes out the same for all of ``runtimes``."""
     from shim.start.bundle import change
+    from shim.start.spec import LIMIT
 
-    if len(data) > _LIMIT:
-        raise ShimError(f"a config.json of more than {_LIMIT >> 20} MiB")
+    if len(data) > LIMIT:
+        raise ShimError(f"a config.json of more than {LIMIT >> 20} MiB")
     text = data.decode()
     made = [change(text, calls, runtime) for runtime in runtimes]
     texts = {each.text for each in made}

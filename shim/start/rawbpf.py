@@ -7,9 +7,8 @@ of ``linux.seccomp`` stay in force beside it. Compiling takes a second, so a pro
 """
 
 import os
-import stat
 
-from shim import abi
+from shim import abi, files
 from shim.errors import ShimError
 from shim.start.digest import sha256
 from shim.startjson import dumps
@@ -149,12 +148,11 @@ def _is_roots(path: str) -> bool:
 def _read(folder: int, key: str) -> bytes:
     """Give the program kept as ``key``, empty if there is none that is whole and ours."""
     try:
-        fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        fd = files.open_regular(key, os.O_NOFOLLOW, dir_fd=folder)
     except OSError:
         return b""
     try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid():
+        if os.fstat(fd).st_uid != os.geteuid():
             return b""
         data = os.read(fd, _LIMIT + 1)
     finally:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shim.start.handover import Tracer
 
 GO, REFUSED, EXEC = 0, 4, 6
-_LIMIT = 16 << 20
 _HOOK_SECONDS = 60
 
 
@@ -124,16 +123,13 @@ class Wrapped(Start):
         if not calls:
             self.log("left-alone", reason=reason)
             return
-        data = _read(self.document)
-        if data is None:
+        if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
         from shim.host.runtime import about
         from shim.start.bundle import change, enter
+        from shim.start.spec import read_text
 
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise ShimError("is not UTF-8", subject=self.document) from None
+        text = read_text(self.document)
         runtime = about(self.real)
         made = change(text, calls, runtime)
         if not made.mechanism:
@@ -156,7 +152,7 @@ class Wrapped(Start):
 
         try:
             if new != text:
-                files.replace(self.document, new.encode(), data, log, durable=False)
+                files.replace(self.document, new.encode(), text.encode(), log, durable=False)
         except BaseException:
             if tracer:
                 tracer.dismiss()
@@ -203,25 +199,6 @@ def _exec(
     from shim.start.exec import run
 
     run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)
-
-
-def _read(path: str) -> "bytes | None":
-    """Read a config.json, None if it is not there; ShimError if it is none to be changed."""
-    import stat
-
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ShimError(f"cannot read: {error.strerror}", subject=path) from None
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ShimError("is no regular file", subject=path)
-        data = file.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise ShimError(f"has more than {_LIMIT >> 20} MiB", subject=path)
-    return data
 
 
 def _entry(path: str, options: "list[str]") -> "dict[str, object]":

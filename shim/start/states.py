@@ -2,6 +2,7 @@
 
 import os
 
+from shim import files
 from shim.errors import ShimError
 from shim.startjson import loads
 
@@ -9,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_LIMIT = 16 << 20
 # runc's own numbers for what it read as SCMP_ACT_* (libcontainer/configs/config.go).
 _ACTIONS = {
     1: "SCMP_ACT_KILL",
@@ -48,8 +50,7 @@ def runc_config(path: str) -> "tuple[dict[str, Any], str]":
     """
     subject = f"{path}/state.json"
     try:
-        with open(subject, "rb") as file:
-            config = loads(file.read())["config"]
+        config = loads(files.read_regular(subject, _LIMIT))["config"]
         seccomp, labels = config["seccomp"], config["labels"]
         profile = None if seccomp is None else _profile(seccomp)
     except OSError as error:
@@ -66,13 +67,11 @@ def crun_filter(path: str) -> bytes:
     crun keeps it in ``path``/seccomp.bpf (libcrun_open_seccomp_bpf). ShimError: it cannot be read.
     """
     try:
-        fd = os.open(f"{path}/seccomp.bpf", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return files.read_regular(f"{path}/seccomp.bpf", _LIMIT, os.O_NOFOLLOW)
     except FileNotFoundError:
         return b""
     except OSError as error:
         raise ShimError(f"cannot read: {error.strerror}", subject=f"{path}/seccomp.bpf") from None
-    with open(fd, "rb") as file:
-        return file.read()
 
 
 def replace_crun_filter(path: str, program: bytes) -> None:

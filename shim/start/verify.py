@@ -84,7 +84,8 @@ class Verification(Start):
 
     def look(self, calls: "dict[str, int]") -> None:
         """Read the filters in force and log whether they let ``calls`` through."""
-        from shim.start.decide import denied_by_default, read_config
+        from shim.start.decide import denied_by_default
+        from shim.start.spec import read_config
 
         bundle = str(self.facts["bundle"])
         try:

@@ -38,6 +38,21 @@ def test_an_edit_reaches_the_start_path_by_itself(path: Path) -> None:
     assert config.load(str(path)) == (config.DEFAULTS, "")
 
 
+def test_an_edit_that_keeps_size_and_time_is_seen(path: Path) -> None:
+    """A modification time can be put back; the time of the change and the inode tell."""
+    for setting in ("on_error: deny \n", "on_error: allow\n", "on_error: deny \n"):
+        write(path, setting)
+        os.utime(path, (1, 1))
+        assert config.load(str(path))[0]["on_error"] == setting.split()[1]
+        draft = path.with_suffix(".draft")
+        write(
+            draft, setting.replace("deny ", "allow") if "deny" in setting else "on_error: deny \n"
+        )
+        os.utime(draft, (1, 1))
+        draft.rename(path)
+        assert config.load(str(path))[0]["on_error"] != setting.split()[1]
+
+
 def test_a_compiled_file_spares_the_yaml(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the YAML file is unchanged it is not parsed again."""
     write(path, GOOD)
@@ -122,14 +137,17 @@ def test_a_damaged_compiled_file_is_compiled_again(path: Path, damage: bytes) ->
 
 
 def test_the_shell_part_has_the_settings_as_lines(path: Path) -> None:
-    """Names may be followed by paths with spaces; the file bears the time of what it came from."""
+    """Names may be followed by paths with spaces; before them comes what they were made of."""
     write(
-        path, "on_error: deny\ncanary: 400\nruntimes: {runc: /opt/my runc, crun: /usr/bin/crun}\n"
+        path,
+        "# a comment\non_error: deny\ncanary: 400\n"
+        "runtimes: {runc: /opt/my runc, crun: /usr/bin/crun}\n",
     )
     config.load(str(path))
     lines = path.with_suffix(".lines")
-    assert lines.read_text() == (
-        "on_error deny\ncanary 400\nruntime runc /opt/my runc\nruntime crun /usr/bin/crun\n"
+    source = "".join(f"yaml {line}\n" for line in path.read_text().splitlines()[1:])
+    assert lines.read_text() == source + (
+        "settings\non_error deny\ncanary 400\n"
+        "runtime runc /opt/my runc\nruntime crun /usr/bin/crun\n"
     )
-    assert lines.stat().st_mtime_ns == path.stat().st_mtime_ns
     assert lines.stat().st_mode & 0o777 == 0o644

@@ -99,6 +99,12 @@ def test_a_runtime_that_does_not_know_the_name_is_left_to_the_hook(lab: WrappedL
     assert passed(lab, data, "--runtime", knowing(lab, "2.5.5")) == data
 
 
+def test_what_is_larger_than_any_config_goes_through(lab: WrappedLab) -> None:
+    """It is not kept as a whole before it is passed on."""
+    data = b'{"x": "' + b"x" * (20 << 20) + b'"}'
+    assert passed(lab, data) == data
+
+
 @pytest.mark.parametrize(
     "data",
     [

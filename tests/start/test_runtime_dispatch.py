@@ -241,6 +241,31 @@ def test_an_edit_of_the_settings_holds_at_once(tmp_path: Path) -> None:
     assert found(recorder, recorder.wrapper, path=path) == "newer/runc"
 
 
+@pytest.mark.parametrize("how", ["in place", "by another file"])
+def test_an_edit_that_keeps_size_and_time_holds_at_once(tmp_path: Path, how: str) -> None:
+    """Times can be set: archives, images and packages do. The text itself is what counts."""
+    need.root()
+    recorder = Recorder(tmp_path)
+    hookfile.render(Path(recorder.wrapper), name="seccomp-shim-runtime")
+    for name in ("a", "b"):
+        named(tmp_path / name, "runc")
+        recorder.config.with_suffix(f".{name}").write_text(
+            f"runtimes: {{runc: {tmp_path}/{name}/runc}}"
+        )
+    path = f"{tmp_path}:/usr/bin:/bin"
+    for name in ("a", "b", "a"):
+        newer = recorder.config.with_suffix(f".{name}")
+        if how == "in place" or not recorder.config.exists():
+            recorder.config.write_text(newer.read_text())
+        else:
+            shutil.copy(newer, tmp_path / "draft")
+            os.replace(tmp_path / "draft", recorder.config)
+        recorder.config.chmod(0o644)
+        os.utime(recorder.config, (1, 1))
+        for _ in range(2):
+            assert found(recorder, recorder.wrapper, path=path) == f"{name}/runc"
+
+
 def test_without_its_twin_and_without_an_interpreter_the_defaults_hold(recorder: Recorder) -> None:
     """Whatever is broken, a runtime on PATH is found and nothing is printed beside its output."""
     named(recorder.folder / "first", "runc")
@@ -333,6 +358,58 @@ def test_where_the_kernel_needs_nothing_no_interpreter_is_started(
     recorder.call(verb, "c1")
     assert recorder.received() == [verb, "c1"]
     assert not recorder.interpreted()
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\n\n"])
+def test_the_fast_way_sees_an_edit_that_keeps_the_time(
+    recorder: Recorder, idle: Path, end: str
+) -> None:
+    """No interpreter while the text is the same, whatever its time; at once when it is not."""
+    assert idle.exists()
+    odd = "log: /a\\b  # with\todd  spaces \u00e9"
+    recorder.config.write_text(f"{odd}\n# a comment\n\n#canary: 400{end}")
+    recorder.config.chmod(0o644)
+    os.utime(recorder.config, (1, 1))
+    config.compile_file(str(recorder.config))
+    for when in (1, 5, 1):
+        os.utime(recorder.config, (when, when))
+        recorder.call("create", "c1")
+        assert not recorder.interpreted()
+    text = recorder.config.read_text()
+    for edited in (text.replace("#canary: 400", "canary: 400 "), f"{text}\nx", "log: /x\n", ""):
+        recorder.config.write_text(edited)
+        os.utime(recorder.config, (1, 1))
+        recorder.call("create", "c1")
+        assert recorder.interpreted(), edited
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        ('log: "/a\n b"\n', 'log: "/a\n# c\n b"\n'),
+        ("log: |\n /a\n", "log: |\n /a\n\n /b\n"),
+        ("# c\nlog: /x\n", "# c\rcanary: 400\nlog: /x\n"),
+        ("# c\nlog: /x\n", "# c\u2028canary: 400\nlog: /x\n"),
+    ],
+)
+def test_a_comment_that_is_none_counts(
+    recorder: Recorder, idle: Path, text: str, edited: str
+) -> None:
+    """Within quotes and blocks what looks like a comment or nothing is text: nothing is assumed."""
+    assert idle.exists()
+    settings(recorder, text)
+    recorder.config.write_text(edited)
+    recorder.call("create", "c1")
+    assert recorder.interpreted()
+
+
+def test_long_settings_are_not_read_by_the_shell(recorder: Recorder, idle: Path) -> None:
+    """A shell reads byte by byte: what is longer than anybody's settings is left to Python."""
+    assert idle.exists()
+    settings(recorder, f"on_error: deny\n{'# more' * 4000}\n")
+    recorder.call("create", "c1")
+    assert recorder.interpreted()
+    assert recorder.config.with_suffix(".lines").read_text().startswith("yaml\nsettings\n")
 
 
 def test_with_a_canary_the_fast_way_is_closed(recorder: Recorder, idle: Path) -> None:
