@@ -40,7 +40,10 @@ def unfit(config: "dict[str, object]", runtime: "Runtime") -> str:
     for name in _ANNOTATIONS:
         if name in annotations:  # type: ignore[operator]  # an object: denied_by_default has looked
             return f"the annotation {name} is there already"
-    seccomp = config["linux"]["seccomp"]  # type: ignore[index]  # and found a profile in it
+    linux = config.get("linux") or {}
+    seccomp = linux.get("seccomp")  # type: ignore[attr-defined]
+    if not seccomp:
+        return "there is no profile to make it of"  # but a program that is there already
     if seccomp.get("listenerPath") or "SCMP_ACT_NOTIFY" in dumps(seccomp):
         return "a listener decides on some calls"
     return ""

@@ -7,6 +7,7 @@ compiled program shows the default denial: only the profile tells that it was me
 import json
 import subprocess
 import uuid
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,17 @@ from shim import abi
 from shim.catalog import kernel_injected
 from shim.engines import oci
 from shim.engines.docker.choose import RUNTIME, Daemon, Request, choose
+from shim.errors import ShimError
+from shim.filter.bpf import LD_ABS, RET_K, Insns, encode
 from shim.host.runtime import Runtime
+from shim.host.tracee import installed_filters
 from shim.profile.document import read
 from shim.profile.edit import plan
 from shim.start.bundle import change
-from support import need
+from shim.start.exec import Exec
+from support import filters, need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.filters import JEQ, JGE
 from support.joined import outcomes as printed
 from support.wrapped import WrappedLab
 
@@ -160,7 +166,12 @@ class Ways(WrappedLab):
     """The wrapper's folder, from which a container is started in each of the ways."""
 
     @contextmanager
-    def starting(self, way: str, seccomp: dict[str, Any]) -> Iterator["Way"]:
+    def starting(
+        self,
+        way: str,
+        seccomp: "dict[str, Any] | None",
+        annotations: "dict[str, str] | None" = None,
+    ) -> Iterator["Way"]:
         """Start a container in one of the ways."""
         hooks = self.hooks(stage=way) if way in STAGES else {}
         name = f"shim-denial-{uuid.uuid4().hex[:8]}"
@@ -168,6 +179,9 @@ class Ways(WrappedLab):
         folder.mkdir()
         oci.bundle(folder, seccomp, oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
         config = folder / "config.json"
+        if annotations:
+            tree = json.loads(config.read_text()) | {"annotations": annotations}
+            config.write_text(json.dumps(tree))
         if way == "precreate":
             command = [f"{self.bin}/seccomp-shim-precreate", "--config"]
             command += [f"{self.folder}/config.yaml", "--canary", NUMBER, "--runtime", self.real]
@@ -241,3 +255,50 @@ def test_what_becomes_of_the_bundle_is_of_no_account(lab: Ways) -> None:
         config["linux"]["seccomp"] = profile()
         container.config.write_text(json.dumps(config))
         assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
+
+
+@pytest.mark.parametrize("body", [profile(), None], ids=["profile", "none"])
+def test_a_raw_program_that_denies_by_an_argument(
+    tmp_path: Path, body: "dict[str, Any] | None"
+) -> None:
+    """A tenant's program that kills the call with one argument is loaded as it is, for exec too."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    crun = Ways(tmp_path, need.program("crun"))
+    insns: Insns = [
+        (LD_ABS, 0, 0, 0),
+        (JEQ, 0, 4, CANARY),
+        (LD_ABS, 0, 0, 16),
+        (JEQ, 0, 1, 7),
+        (RET_K, 0, 0, abi.SECCOMP_RET_KILL_PROCESS),
+        (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | EPERM),
+        (JGE, 0, 2, abi.CANARIES.start),
+        (JGE, 1, 0, abi.CANARIES.stop),
+        (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | EPERM),
+        filters.ALLOW,
+    ]
+    program = encode(insns)
+    annotations = {RAW_BPF: b64encode(program).decode()}
+    with crun.starting("wrapper", body, annotations=annotations) as container:
+        assert installed_filters(oci.read_pid(container.config.parent)) == [program]
+        assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
+        assert oci.outcomes(container.process) == {CANARY: EPERM, OTHER_CANARY: EPERM}
+    (line, *_) = [line for line in crun.log() if line["event"] == "left-alone"]
+    assert "decides on it by its arguments" in line["reason"]
+
+
+@pytest.mark.parametrize("copy", [None, "{", "[]", '{"linux": {"seccomp": {"Syscalls": []}}}'])
+def test_without_a_profile_to_be_believed_nothing_is_made_longer(
+    tmp_path: Path, copy: "str | None"
+) -> None:
+    """What crun keeps of a container is left as it is where its profile is gone or no profile."""
+    state = tmp_path / "c1"
+    state.mkdir()
+    (state / "status").write_text("{}")
+    (state / "seccomp.bpf").write_bytes(filters.denying())
+    if copy is not None:
+        (state / "config.json").write_text(copy)
+    start = Exec({"on_error": "allow", "log": str(tmp_path / "log")})
+    start.facts["runtime"] = "/usr/bin/crun"
+    with pytest.raises(ShimError, match=r"config.json|Syscalls"):
+        start.prepare(str(tmp_path), "c1", {f"canary-{CANARY}": CANARY}, sure=True)
+    assert (state / "seccomp.bpf").read_bytes() == filters.denying()
