@@ -67,6 +67,7 @@ def _play(fleet: hosts.Fleet, *words: str, **variables: Any) -> dict[str, int]:
     return {name: int(count) for name, count in counts.items()}
 
 
+@pytest.mark.alone
 def test_the_role_installs_once_and_removes_without_a_trace(fleet: hosts.Fleet) -> None:
     """Foretold, installed with an engine told, not installed again, removed to the last file."""
     target = fleet["target"]

@@ -24,7 +24,7 @@ CANARY, EPERM, ENOSYS = 400, 1, 38
 STACKS = Path("/var/cache/seccomp-shim/stacks")
 DAEMONS = {"installed": engines.DOCKERD} | {
     path.parts[len(STACKS.parts)].partition("-")[0]: str(path)
-    for path in sorted(STACKS.glob("*/root/usr/sbin/dockerd"))
+    for path in sorted(STACKS.glob("[!.]*/root/usr/sbin/dockerd"))
 }
 
 LAYOUTS = {

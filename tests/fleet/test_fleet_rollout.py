@@ -153,7 +153,9 @@ def test_two_operators_do_not_meet(operator: Operator) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **operator.started) as first:
         assert first.stdout is not None
         first.stdout.readline()
+        first.send_signal(signal.SIGSTOP)  # however long the other takes to start
         refused = operator("plan", code=2)
+        first.send_signal(signal.SIGCONT)
         assert "another fleet run is at work" in refused.text
         assert first.wait(60) == 0
 

@@ -101,11 +101,15 @@ def test_a_docker_that_makes_no_containers_says_why(docker: engines.Docker) -> N
     assert docker("ps", "--all", "--quiet").stdout == ""
 
 
+@pytest.mark.alone
 def test_podman_answers_and_its_containers_are_judged() -> None:
     """Its version and the verdicts of its default profile; storage and cgroups stay as they are."""
     with engines.podman(engine_conf='runtime = "runc"') as engine:
         listed = "find /run /var/lib /tmp /sys/fs/cgroup -name '*libpod*' -o -name '*look*' | sort"
-        everything = "find /run /var/lib/containers | sort"
+        # What this view of the host was written to, and no other on this machine.
+        layers = [f"{engine.folder}/scratch{place}/upper" for place in ("/run", "/var/lib")]
+        everything = f"find {' '.join(layers)} | sort"
+        engine.host.run("mkdir -p /run/runc/x && rmdir /run/runc/x")  # runc leaves its own folder
         before = [engine.host.run(each).stdout.splitlines() for each in (listed, everything)]
         looks = _look(engine, CONTAINERS_CONF=str(engine.conf))
         for each, calls in zip(looks, (DENIED, STILL_DENIED), strict=True):
@@ -140,6 +144,7 @@ def test_containerd_answers_on_its_socket() -> None:
         told = look.engines({"CONTAINERD_ADDRESS": address, "DOCKER_HOST": "unix:///none"})
         assert _of({"engines": told}, "engines", "containerd") == {"answers": True, "said": ""}
         engine.host.run("pkill -STOP -x containerd")
+        engine.host.run("while ps -C containerd -o stat= | grep -v ^T; do sleep 0.01; done")
         with pytest.raises(TimeoutError):
             grpc_health.version(address, 0.5)
 

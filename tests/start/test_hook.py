@@ -272,16 +272,24 @@ def test_when_ptrace_is_forbidden(lab: Lab, on_error: str) -> None:
 
 def test_a_filter_of_full_length_is_left_as_it_is(lab: Lab) -> None:
     """Where 4096 instructions leave no room for the prefix the container keeps its own filter."""
-    rules: list[dict[str, Any]] = [
-        {
-            "names": ["kcmp"],
-            "action": "SCMP_ACT_ALLOW",
-            "args": [{"index": n % 6, "value": n << 33 | n, "op": "SCMP_CMP_EQ"}],
-        }
-        for n in range(1, 1000)
-    ]
-    # Rules with arguments add several instructions each, plain ones one or two.
-    rules = rules[: _most(lab, [], rules)]
+    # Rules with six arguments add the most instructions each, plain ones the fewest: libseccomp
+    # takes long over many rules.
+    large, small = (
+        [
+            {
+                "names": ["kcmp"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [
+                    {"index": index, "value": n << 33 | n, "op": "SCMP_CMP_EQ"}
+                    for index in range(arguments)
+                ],
+            }
+            for n in range(first, first + 400)
+        ]
+        for arguments, first in ((6, 1), (1, 1001))
+    )
+    rules: list[dict[str, Any]] = large[: _most(lab, [], large)]
+    rules += small[: _most(lab, rules, small[:20])]
     plain: list[dict[str, Any]] = [
         {"names": [name], "action": "SCMP_ACT_ALLOW"} for name in _UNUSED
     ]

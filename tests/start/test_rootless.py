@@ -41,11 +41,17 @@ def _as_user(code: str, *namespace: str) -> Any:
     return json.loads(done.stdout)
 
 
+def _open(path: Path) -> None:
+    """Let other users through the private folders on the way to ``path``, however many."""
+    for folder in (path, *path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o755)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """Give settings that root owns and everybody may read."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    _open(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(f"on_error: deny\nlog: {tmp_path}/audit.jsonl\n")
     path.chmod(0o644)
@@ -87,8 +93,7 @@ def test_users_of_this_system_have_a_log_in_their_home(tmp_path: Path) -> None:
     need.root()
     home = tmp_path / "home"
     home.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    _open(tmp_path)
     os.chown(home, 7000, 7000)
     passwd = tmp_path / "passwd"
     passwd.write_text(f"root:x:0:0::/root:/bin/sh\nshimtest:x:7000:7000::{home}:/bin/sh\n")
@@ -118,8 +123,7 @@ def test_what_root_has_found_out_is_believed_in_a_namespace() -> None:
 def test_what_a_user_keeps_is_not_believed(tmp_path: Path) -> None:
     """A folder of the user's own is no source of facts, whoever he is in his namespace."""
     need.root()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    _open(tmp_path)
     own = tmp_path / "own"
     own.mkdir()
     (own / "word.json").write_text('["kept"]')
