@@ -32,8 +32,7 @@ has neither runc nor crun. No container engine's configuration is changed: secco
 does that.
 
 For tests and packagers:
-  --python                          print the interpreter that would be used
-  --render-hook PYTHON PACKAGE_DIR  print the hook for that interpreter and import folder
+  --python       print the interpreter that would be used
 EOF
 }
 
@@ -61,17 +60,6 @@ find_python() {
         fi
     done
     return 1
-}
-
-# render_hook PYTHON PACKAGE_DIR NAME: print one of the executables that engines call.
-render_hook() {
-    case $1$2 in
-        *[!A-Za-z0-9._/+-]*) die "$1 $2: paths of a hook may hold letters, digits and ._/+- only" ;;
-    esac
-    # A script's first line may have 255 characters (include/uapi/linux/binfmts.h).
-    [ "${#1}" -le 240 ] || die "$1: too long for a script's first line"
-    sed -e "s|@PYTHON@|$1|" -e "s|@PACKAGE_DIR@|$2|" -e "s|@DEPENDENCIES@|$2|" -e "s|@BIN@|$prefix/bin|" \
-        "$here/hooks/$3"
 }
 
 # --- system packages -------------------------------------------------------------------------
@@ -270,14 +258,10 @@ install_all() {
     else build_version
     fi
 
-    packages=$("$version/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    for template in "$here"/hooks/seccomp-shim-*; do
-        name=${template##*/}
-        render_hook "$python" "$packages" "$name" | replace "$prefix/bin/$name" 0755
-    done
-    for name in seccomp-shim-runc seccomp-shim-crun; do
-        ln -sfn seccomp-shim-runtime "$prefix/bin/$name"
-    done
+    # What engines call stays in its place when versions change, and goes on without one.
+    "$version/bin/python" -I -c 'import sys; from pathlib import Path
+from shim.engines.hookfile import render_all
+render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables in $prefix/bin"
     ln -sfn "${version#"$prefix/"}" "$prefix/current.new"
     mv -fT -- "$prefix/current.new" "$prefix/current"
     ln -sfn ../current/bin/seccomp-shim "$prefix/bin/seccomp-shim"
@@ -444,11 +428,6 @@ while [ $# -gt 0 ]; do
         --purge) purge=yes ;;
         --python)
             find_python || die "no Python >= 3.11 owned by root in /usr/bin"
-            exit 0
-            ;;
-        --render-hook)
-            [ $# -eq 3 ] || die "--render-hook needs PYTHON and PACKAGE_DIR"
-            render_hook "$2" "$3" seccomp-shim-hook
             exit 0
             ;;
         *) die "unknown option $1 (--help lists them)" ;;

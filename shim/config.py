@@ -90,6 +90,7 @@ def compile_file(path: str = PATH) -> "dict[str, Any]":
 def lines(settings: "dict[str, Any]") -> str:
     """Give ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
     text = f"on_error {settings['on_error']}\ncanary {settings['canary']}\n"
+    text += f"log {settings['log']}\n"
     return text + "".join(f"runtime {name} {path}\n" for name, path in settings["runtimes"].items())
 
 

@@ -10,33 +10,36 @@ import shim
 from shim import data
 from shim.errors import ShimError
 
-# The real runtime that each link to the wrapper stands for (install.sh makes the same).
+# The real runtime that each link to the wrapper stands for.
 LINKS = ("seccomp-shim-runc", "seccomp-shim-crun")
 
 
 def render_all(folder: Path, python: str = "") -> Path:
-    """Write every executable and link that install.sh would, into ``folder``; give it back."""
-    for template in sorted(data.directory("hooks").iterdir()):
+    """Write every executable and link that engines call into ``folder``; give it back."""
+    for template in sorted(data.directory("hooks").glob("seccomp-shim-*")):
         render(folder / template.name, python, template.name)
     for link in LINKS:
-        (folder / link).unlink(missing_ok=True)
-        (folder / link).symlink_to("seccomp-shim-runtime")
+        draft = folder / f".{link}.new"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to("seccomp-shim-runtime")
+        draft.replace(folder / link)
     return folder
 
 
 def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> Path:
-    """Write hook ``name`` as an executable to ``target`` and give ``target`` back.
+    """Write hook ``name`` as an executable to ``target``, in one step, and give ``target`` back.
 
     ``python`` is the interpreter to name in it; by default the real one that runs us, behind its
     virtual environment. ShimError if anybody but root could replace that.
     """
     interpreter = os.path.realpath(python or sys.executable)
     _owned_by_root(interpreter)
-    packages = Path(shim.__file__).resolve().parent.parent
-    text = (data.directory("hooks") / name).read_text(encoding="utf-8")
+    templates = data.directory("hooks")
+    text = (templates / name).read_text(encoding="utf-8")
+    text = text.replace("@GUARD@\n", (templates / "guard").read_text(encoding="utf-8"))
     for place, value in {
         "@PYTHON@": interpreter,
-        "@PACKAGE_DIR@": str(packages),
+        "@PACKAGE_DIR@": str(Path(shim.__file__).resolve().parent.parent),
         "@DEPENDENCIES@": _dependencies(),
         "@BIN@": str(target.resolve().parent),
     }.items():
@@ -44,8 +47,10 @@ def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> P
             hint = "letters, digits and ._/+- only"
             raise ShimError("root's hook cannot name this path", subject=value, hint=hint)
         text = text.replace(place, value)
-    target.write_text(text, encoding="utf-8")
-    target.chmod(0o755)
+    draft = target.with_name(f".{target.name}.new")
+    draft.write_text(text, encoding="utf-8")
+    draft.chmod(0o755)
+    draft.replace(target)  # a container may be starting
     return target
 
 

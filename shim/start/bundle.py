@@ -3,6 +3,8 @@
 Pure but for the program that crun is given, which is kept in a folder of ours.
 """
 
+import os
+
 from shim.errors import ShimError
 from shim.profile.says import says
 from shim.start import splice
@@ -13,6 +15,18 @@ from shim.startjson import dumps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from shim.host.runtime import Runtime
+
+# What follows the dot is done where our file cannot be opened. The settings' compiled lines go with
+# an uninstallation: then nobody wants the start to be refused.
+_CALL = 'ulimit -n 1024; command . "$0"; '
+_CALLS = {
+    "seccomp-shim-hook": _CALL
+    + 'lines=/etc/seccomp-shim/config.lines; [ "$1" != --config ] || lines="${2%.yaml}.lines"; '
+    'command exec <"$lines" || exit 0; '
+    'while read -r key value; do [ "$key $value" != "on_error deny" ] || exit 1; done; exit 0',
+    "seccomp-shim-verify": f"{_CALL}exit 0",
+    "seccomp-shim-precreate": f"{_CALL}exec cat",
+}
 
 
 class Change:
@@ -50,22 +64,45 @@ def change(text: str, calls: "dict[str, int]", runtime: "Runtime") -> "Change":
     return made
 
 
-def paths(text: str) -> "list[str]":
-    """Give the paths of all hooks that are entered for the stages before the program starts."""
+def hook(path: str, options: "list[str]") -> "dict[str, object]":
+    """Return the entry by which a runtime calls our executable ``path`` with ``options``.
+
+    It is the shell that is called: bundles are kept, and the executable may be gone when one is
+    used again; and crun sets a container's limits on its hooks: dash can open no script while that
+    of open files is below 11.
+    """
+    words = ["/bin/sh", "-c", _CALLS[os.path.basename(path)], path, *options]
+    return {"path": words[0], "args": words}
+
+
+def has(text: str, entry: "dict[str, object]") -> bool:
+    """Tell whether this very hook is entered for a stage before the program starts."""
     hooks = hooks_of(parse_config(text, "config.json"))
     stages = [hooks.get(stage, []) for stage in ("prestart", "createRuntime")]
-    return [str(each.get("path")) for stage in stages for each in stage]
+    return any(program(each) == program(entry) for stage in stages for each in stage)
 
 
 def enter(text: str, stage: str, entry: "dict[str, object]") -> str:
-    """Enter a hook at ``stage``, behind the others; one of the same path gives way to it."""
+    """Enter a hook at ``stage``, behind the others; one of the same program gives way to it."""
     there = hooks_of(parse_config(text, "config.json")).get(stage, [])
     if entry in there:
         return text
-    others = [each for each in there if each.get("path") != entry["path"]]
+    name = os.path.basename(program(entry)[0])
+    others = [each for each in there if os.path.basename((program(each) or [""])[0]) != name]
     if len(others) < len(there):
         return splice.put(text, ("hooks", stage), dumps([*others, entry]))
     return splice.add(text, ("hooks", stage), dumps(entry), last=True)
+
+
+def program(entry: object) -> "list[str]":
+    """Return the program and options that an entry stands for, be it called by our shell or not."""
+    if not isinstance(entry, dict):
+        return []
+    words = entry.get("args") or [entry.get("path")]
+    if not isinstance(words, list):
+        return []
+    called = words[3:] if words[:2] == ["/bin/sh", "-c"] else [entry.get("path"), *words[1:]]
+    return [str(word) for word in called]
 
 
 def _knows_all(runtime: "Runtime", names: "dict[str, int]") -> bool:

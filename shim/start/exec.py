@@ -9,9 +9,10 @@ import os
 
 from shim import abi
 from shim.errors import ShimError
+from shim.start import process
 from shim.start.background import give_up_after, leave
 from shim.start.become import become
-from shim.start.hook import Start, tell
+from shim.start.hook import Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Exec(Start):
         """Log why nothing could be done; a process that is refused says so in its own place."""
         reason = self.log_failure(error)
         if self.deny:
-            tell(self.pid, f"exec refused (on_error: deny): {reason}")
+            process.tell(self.pinned, f"exec refused (on_error: deny): {reason}")
         return 0
 
     def prepare(self, root: str, container: str, calls: "dict[str, int]", *, sure: bool) -> None:
@@ -137,9 +138,10 @@ class _Tracer:
         self.member: Member | None = None
         reader, self.answer = os.pipe()
         self.go, writer = os.pipe()
+        runtime = os.getpid()
         child = os.fork()
         if child == 0:
-            self._become(calls)
+            self._become(runtime, calls)
         os.close(self.answer)
         os.close(self.go)
         try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
@@ -154,26 +156,26 @@ class _Tracer:
         ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
         answer = os.read(reader, 4096) if ready else b""
         os.close(reader)
-        if answer != b"seized":
-            if tracer:
-                os.kill(tracer, 9)
+        if answer != b"seized":  # one that wants to answer later finds nobody, and ends
             raise ShimError(answer.decode() or "the tracer did not answer")
 
-    def _become(self, calls: "dict[str, int]") -> "NoReturn":
+    def _become(self, runtime: int, calls: "dict[str, int]") -> "NoReturn":
         """Be the child that leaves the tracer to init: the runtime must have no child of ours."""
         code = 1
         try:
-            runtime = os.getppid()
+            pinned = process.pin(runtime)
+            if os.getppid() != runtime:
+                os._exit(1)  # it was killed meanwhile, and the number may be another's
             if tracer := os.fork():
                 os.write(self.answer, tracer.to_bytes(4, "little"))
             else:
-                leave(self.answer, self.go)
-                self._trace(runtime, calls)
+                leave(self.answer, self.go, pinned)
+                self._trace(runtime, pinned, calls)
             code = 0
         finally:
             os._exit(code)
 
-    def _trace(self, runtime: int, calls: "dict[str, int]") -> None:
+    def _trace(self, runtime: int, pinned: int, calls: "dict[str, int]") -> None:
         from shim.host.family import Family
 
         if not os.read(self.go, 1):
@@ -184,6 +186,10 @@ class _Tracer:
             os.write(self.answer, f"cannot trace the runtime: {error}".encode())
             return
         give_up_after(_FOLLOW_SECONDS)
+        if not process.is_there(pinned):
+            family.release()  # it has ended in between, and its number is another's
+            return
+        self.start.pinned = pinned
         os.write(self.answer, b"seized")
         os.close(self.answer)
         try:
@@ -208,6 +214,7 @@ class _Tracer:
         try:
             self.member = family.threaded_child(_is_runc_init)
             self.start.pid = self.member.pid
+            self.start.pinned = process.pin(self.member.pid)  # stopped: it cannot go
             self.start.facts["pid"] = self.member.pid
             follow(self.member, calls, self.start.log)
         except (LeftAlone, EndedError) as reason:
@@ -224,10 +231,9 @@ class _Tracer:
             if os.fork() == 0:
                 self.start.fail(fault)
             return
-        self.start.pid = self.start.pid or family.root
+        # Of the process that is to be refused or, as long as there is none, of the runtime.
         self.start.fail(fault)
-        os.kill(self.start.pid, 9)
-        if self.member is not None:
+        if process.kill(self.start.pinned) and self.member is not None:
             family.release()  # the runtime shall tell of it; without a member it ends with us
 
 

@@ -10,6 +10,7 @@ import sys
 
 from shim import abi, config, journal
 from shim.errors import ShimError
+from shim.start import process
 from shim.start.needed import needed_calls
 from shim.startjson import dumps, loads
 
@@ -21,41 +22,52 @@ if TYPE_CHECKING:
     from shim.host.tracee import Tracee
 
 USAGE = "usage: seccomp-shim-hook [--config FILE] [--canary NR] < state.json"
+# What the front says besides: limits that it could not raise; where it has looked for a tracer.
+_OPTIONS = ("--config", "--canary", "--limits", "--rendezvous")
 _SEIZE_SECONDS = 10
 _FOLLOW_SECONDS = 120
 _STATE_BYTES = 1 << 20
 _STATE_SECONDS = 10
 
 
-def main(argv: "list[str]") -> int:
-    """Run the hook and give its exit code: 0, or 1 where the start is refused."""
+def main(argv: "list[str]", runtime: int = 0) -> int:
+    """Run the hook and give its exit code: 0, or 1 where the start is refused.
+
+    ``runtime`` is the process that called the hook, by default our parent.
+    """
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     try:
-        options = parse(argv, ("--config", "--canary"), USAGE)
+        options = parse(argv, _OPTIONS, USAGE)
     except ShimError as error:
         return _complain(str(error), 2)
     settings, doubt = config.load(options.get("--config", config.PATH))
     canary = int(options.get("--canary", "0")) or settings["canary"]
     start = Start(settings)
     try:
+        if limits := options.get("--limits"):
+            start.facts["limits"] = f"cannot be raised: {limits}"
         if doubt:
             start.log("config", level="error", reason=doubt)
         start.read_state()
-        return start.decide(canary)
+        return start.decide(canary, runtime or os.getppid())
     except Exception as error:  # a fault of ours must not be what stops a container
         return start.fail(error)
 
 
 class Start:
-    """One container start: its settings and what is known of it, for the log."""
+    """One container start: its settings and what is known of it, for the log.
 
-    __slots__ = ("deny", "facts", "path", "pid")
+    ``pinned`` stands for the process ``pid`` (``shim.start.process``).
+    """
+
+    __slots__ = ("deny", "facts", "path", "pid", "pinned")
 
     def __init__(self, settings: "dict[str, Any]") -> None:
         self.deny = settings["on_error"] == "deny"
         self.path = settings["log"]
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
         self.pid = 0
+        self.pinned = -1
 
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         """Write one audit line; OSError if it cannot be written."""
@@ -67,7 +79,7 @@ class Start:
         if not self.deny:
             return _complain(f"container left as it was: {reason}", 0)
         message = f"start refused (on_error: deny): {reason}"
-        tell(self.pid, message)  # crun shows nobody what a failing hook says
+        process.tell(self.pinned, message)  # crun shows nobody what a failing hook says
         return _complain(message, 1)
 
     def log_failure(self, error: Exception) -> str:
@@ -90,29 +102,30 @@ class Start:
         if type(pid) is not int or pid < 2 or not isinstance(bundle, str):
             raise ShimError(f"container state with pid {pid!r} and bundle {bundle!r}")
         self.pid = pid
+        self.pinned = process.pin(pid)  # its runtime waits for us: nobody else has the number yet
         self.facts |= {"container": str(name), "bundle": bundle, "pid": pid}
         self.facts["kernel"] = os.uname().release
 
-    def decide(self, canary: int) -> int:
+    def decide(self, canary: int, runtime: int) -> int:
         """Find out whether this container needs an adjustment and, if so, have it made."""
         needed, self.facts["state"], reason = needed_calls(canary)
         if not needed:
             return self._leave(reason)
         # Its imports are half of what an injection adds: it begins with them while we decide.
         tracer = Tracer(self)
-        denied, reason = self._denied(needed)
+        denied, reason = self._denied(needed, runtime)
         if not denied:
             return self._leave(reason)
         tracer.seize({"calls": denied, "runtime": self.facts["runtime"]})
         return 0
 
-    def _denied(self, needed: "dict[str, int]") -> "tuple[dict[str, int], str]":
+    def _denied(self, needed: "dict[str, int]", parent: int) -> "tuple[dict[str, int], str]":
         """Give those of ``needed`` that the container's filter denies by default, or why none."""
         from shim.start.decide import needing
         from shim.start.spec import read_config
 
         config = read_config(str(self.facts["bundle"]))
-        self.facts["runtime"] = runtime = _runtime()
+        self.facts["runtime"] = runtime = _runtime(parent)
         return needing(config, needed, runtime)
 
     def _leave(self, reason: str) -> int:
@@ -142,13 +155,12 @@ def _given() -> bytes:
 class Tracer:
     """The process that will follow the init; without an order it ends when we do."""
 
-    __slots__ = ("answer", "order", "pid")
+    __slots__ = ("answer", "order")
 
     def __init__(self, start: Start) -> None:
         self.answer, writer = os.pipe()
         reader, self.order = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
+        if os.fork() == 0:
             _become_tracer(start, reader, writer)
         os.close(reader)
         os.close(writer)
@@ -161,8 +173,9 @@ class Tracer:
         os.close(self.order)
         ready, _, _ = select.select([self.answer], [], [], _SEIZE_SECONDS)
         answer = os.read(self.answer, 4096) if ready else b""
-        if answer != b"seized":
-            os.kill(self.pid, 9)  # what it seized runs on; in deny mode it dies with the tracer
+        # A tracer that wants to answer later finds nobody, and ends.
+        os.close(self.answer)
+        if answer not in (b"seized", b"held"):
             raise ShimError(answer.decode() or "the tracer did not answer")
 
 
@@ -172,7 +185,7 @@ def _become_tracer(start: Start, order: int, answer: int) -> "NoReturn":
 
     code = 1
     try:
-        leave(order, answer)
+        leave(order, answer, start.pinned)
         code = _trace(start, order, answer)
     finally:
         os._exit(code)
@@ -195,7 +208,8 @@ def _trace(start: Start, order: int, answer: int) -> int:
 def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]") -> int:
     """Follow the init until its filter is loaded and ``calls`` are let through; give an exit code.
 
-    ``answer`` is called once: with ``seized`` as soon as the init is held, or with why it is not.
+    ``answer`` is called once: with ``seized`` as soon as the init is held, with ``held`` where
+    another tracer of ours holds it, as at the second of two stages, or with why it is not held.
     """
     import _signal
 
@@ -204,12 +218,19 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
     try:
         fate = abi.PTRACE_O_EXITKILL if start.deny else 0
         tracee = Tracee(start.pid, abi.PTRACE_O_TRACEEXEC | fate)
+        if not process.is_there(start.pinned):
+            tracee.detach()  # it has ended in between, and its number is another's
+            raise ShimError("it has ended")
     except (OSError, ShimError) as error:
-        answer(f"cannot trace the container's init: {error}")
-        return 1
+        held = process.held_by_us(start.pinned)
+        answer("held" if held else f"cannot trace the container's init: {error}")
+        return 1 - held
     _signal.signal(_signal.SIGALRM, _too_late)
     _signal.alarm(_FOLLOW_SECONDS)
-    answer("seized")
+    try:
+        answer("seized")
+    except OSError:
+        return 1  # nobody waits any more; the init goes on as we end, or ends with us (deny)
     # From here on the runtime goes on beside us: what is imported now costs the container nothing.
     from shim.start.decide import LeftAlone
     from shim.start.follow import follow
@@ -226,10 +247,8 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
     except BaseException as error:
         if not start.deny:
             _let_go(tracee)  # before anything else: the container waits
-        code = start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
-        if start.deny:
-            os.kill(start.pid, 9)
-        return code
+        # Where the start is refused the init ends with this process (PTRACE_O_EXITKILL).
+        return start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
     _let_go(tracee)
     return 0
 
@@ -245,20 +264,8 @@ def _too_late(_number: int, _frame: object) -> None:
     raise ShimError(f"the container's init loaded no filter within {_FOLLOW_SECONDS} seconds")
 
 
-def tell(pid: int, message: str) -> None:
-    """Write ``message`` to the standard error of ``pid``: our own may be closed by now."""
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
-        fd = os.open(f"/proc/{pid}/fd/2", flags)
-        os.write(fd, f"seccomp-shim: {message}\n".encode())
-        os.close(fd)
-    except OSError:
-        pass  # the log has it
-
-
-def _runtime() -> str:
+def _runtime(parent: int) -> str:
     """Give the path of the runtime that called us, or the name it goes by where it has no path."""
-    parent = os.getppid()
     try:
         path = os.readlink(f"/proc/{parent}/exe")
         if os.path.isfile(path):
@@ -289,7 +296,7 @@ def parse(argv: "list[str]", known: "tuple[str, ...]", usage: str) -> "dict[str,
 def _fits(option: str, value: str) -> bool:
     if option == "--canary":
         return value.isdigit() and int(value) in abi.CANARIES
-    return value.startswith("/") if option == "--config" else value != ""
+    return value.startswith("/") if option in ("--config", "--rendezvous") else value != ""
 
 
 def _complain(message: str, code: int) -> int:

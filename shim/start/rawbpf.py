@@ -10,6 +10,7 @@ import os
 
 from shim import abi, files
 from shim.errors import ShimError
+from shim.start import private
 from shim.start.digest import sha256
 from shim.startjson import dumps
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from shim.host.runtime import Runtime
 
 _SINCE = "0.18"
-_ROOTS = "/run/seccomp-shim"
 # A file is the SHA-256 of the program, in hexadecimal, and the program.
 _HEAD = 64
 _LIMIT = _HEAD + 8 * abi.BPF_MAXINSNS
@@ -57,7 +57,7 @@ def program(
     ShimError: it cannot be made. LeftAlone: the filter lets all of them through as it is.
     """
     key = sha256(dumps([seccomp, calls, runtime.identity, runtime.libseccomp]).encode())
-    folder = _folder()
+    folder, _ = private.folder("bpf")
     kept = _read(folder, key) if folder >= 0 else b""
     if kept:
         os.close(folder)
@@ -115,37 +115,6 @@ def _only(calls: "dict[str, int]", change: "Change") -> bool:
         and len(numbers) <= len(calls)
         and set(numbers) <= set(calls.values())
     )
-
-
-def _folder() -> int:
-    """Open the folder that holds the programs, made if need be; -1 if there is none to trust."""
-    base = _ROOTS if os.geteuid() == 0 and _is_roots(_ROOTS) else ""
-    if not base and (own := os.environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
-        base = f"{own}/seccomp-shim"
-    if not base:
-        return -1
-    try:
-        for path in (base, f"{base}/bpf"):
-            if not os.path.isdir(path):
-                os.mkdir(path, 0o755 if path == _ROOTS else 0o700)
-        fd = os.open(f"{base}/bpf", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return -1
-    info = os.fstat(fd)
-    if info.st_uid == os.geteuid() and not info.st_mode & 0o077:
-        return fd
-    os.close(fd)
-    return -1
-
-
-def _is_roots(path: str) -> bool:
-    """Tell whether we may use root's folder: another user namespace's root does not own it."""
-    try:
-        return os.stat(path).st_uid == 0
-    except FileNotFoundError:
-        return os.access(os.path.dirname(path), os.W_OK)
-    except OSError:
-        return False
 
 
 def _read(folder: int, key: str) -> bytes:

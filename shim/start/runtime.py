@@ -33,15 +33,15 @@ def main(argv: "list[str]", becoming: bool) -> int:
     With ``becoming`` this process is going to be the real runtime: what an exec needs. EXEC asks
     for that, where the shell part could not tell that it is one.
     ``argv`` is the folder of our executables, the real runtime, the settings' path, the canary
-    asked for (0: none), and the runtime's own command line. With ``settings`` and the settings'
-    path alone they are printed for the shell part.
+    asked for (0: none), the process that is going to be the runtime, and its own command line. With
+    ``settings`` and the settings' path alone they are printed for the shell part.
     """
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     if argv[0] == "settings":
         sys.stdout.write(config.lines(config.load(argv[1])[0]))
         sys.stdout.flush()
         return 0
-    folder, real, path, canary, *words = argv
+    folder, real, path, canary, caller, *words = argv
     line = CommandLine(words)
     settings, doubt = config.load(path)
     start = Wrapped(settings, line, real)
@@ -60,7 +60,7 @@ def main(argv: "list[str]", becoming: bool) -> int:
                 return EXEC
             _exec(real, words, line, settings, calls)
         elif line.verb in ("create", "run"):
-            start.arrange(calls, reason, folder, _options(path, number))
+            start.arrange(calls, reason, folder, _options(path, number), int(caller))
         elif line.verb == "restore":
             start.log("left-alone", reason="what is restored has the filter of its checkpoint")
     except Exception as error:  # a fault of ours must not be what stops a container
@@ -113,12 +113,18 @@ class Wrapped(Start):
         return start
 
     def arrange(
-        self, calls: "dict[str, int]", reason: str, folder: str, options: "list[str]"
+        self,
+        calls: "dict[str, int]",
+        reason: str,
+        folder: str,
+        options: "list[str]",
+        caller: int,
     ) -> None:
         """Change the config.json so that the container's filter lets ``calls`` through.
 
         ``reason`` is why there are none, ``folder`` that of our executables, ``options`` what they
-        are to be called with. ShimError, OSError: nothing was changed.
+        are to be called with, ``caller`` who will be the runtime. ShimError, OSError: nothing was
+        changed.
         """
         if not calls:
             self.log("left-alone", reason=reason)
@@ -126,7 +132,7 @@ class Wrapped(Start):
         if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
         from shim.host.runtime import about
-        from shim.start.bundle import change, enter
+        from shim.start.bundle import change, enter, hook
         from shim.start.spec import read_text
 
         text = read_text(self.document)
@@ -138,49 +144,60 @@ class Wrapped(Start):
             return
         tracer, new = None, made.text
         if made.mechanism == "filter-injection":
-            tracer, new = self._await_hook(made, runtime, folder, options)
-        if os.access(f"{folder}/seccomp-shim-verify", os.X_OK):
-            more = [*options, "--mechanism", made.mechanism]
-            if "sha256_after" in made.facts:
-                more += ["--sha256", str(made.facts["sha256_after"])]
-            new = enter(new, "poststart", _entry(f"{folder}/seccomp-shim-verify", more))
+            tracer, new = self._await_hook(made, runtime, folder, options, caller)
+        more = [*options, "--mechanism", made.mechanism]
+        if "sha256_after" in made.facts:
+            more += ["--sha256", str(made.facts["sha256_after"])]
+        new = enter(new, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
 
         def log() -> None:
             if made.mechanism != "filter-injection":  # the tracer logs what it does
                 self.facts |= {"mechanism": made.mechanism, **made.facts}
                 self.log("adjusted")
 
-        try:
-            if new != text:
+        if new != text:
+            try:
                 files.replace(self.document, new.encode(), text.encode(), log, durable=False)
-        except BaseException:
-            if tracer:
-                tracer.dismiss()
-            raise
+            except ShimError:
+                # Several starts of one bundle at once all write the same.
+                if read_text(self.document) != new:
+                    raise
+                log()
+        if tracer:
+            tracer.engage()
 
     def _await_hook(
-        self, made: "Change", runtime: "Runtime", folder: str, options: "list[str]"
+        self,
+        made: "Change",
+        runtime: "Runtime",
+        folder: str,
+        options: "list[str]",
+        caller: int,
     ) -> "tuple[Tracer | None, str]":
-        """Enter the hook, with a tracer that waits for it; where the engine has, leave it at that.
+        """Enter the hook, and have a tracer wait for it.
 
         runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
         """
-        from shim.start.bundle import enter, paths
+        from shim.start import private
+        from shim.start.bundle import enter, has, hook
         from shim.start.handover import Tracer
 
-        hook = f"{folder}/seccomp-shim-hook"
-        if hook in paths(made.text):
-            return None, made.text
-        newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
-        stage = "createRuntime" if newer else "prestart"
-        try:
-            tracer = Tracer(self.tracing(), made.calls)
-        except OSError:  # before Linux 5.3 there is no pidfd_open
-            return None, enter(made.text, stage, _entry(hook, options))
-        entry = _entry(f"{folder}/seccomp-shim-handover", [*tracer.arguments, *options])
+        place, where = private.folder("start")
+        tracer = None
+        if place >= 0:
+            try:
+                tracer = Tracer(self.tracing(), made.calls, caller, place)
+            except OSError:
+                tracer = None  # before Linux 5.3 there is no pidfd_open: the hook does it all
+            if where != f"{private.ROOTS}/start":
+                options = [*options, "--rendezvous", where]
+        entry = hook(f"{folder}/seccomp-shim-hook", options)
         # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
         entry["timeout"] = _HOOK_SECONDS
-        return tracer, enter(made.text, stage, entry)
+        if has(made.text, entry):  # the engine's, or of an earlier start
+            return tracer, made.text
+        newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
+        return tracer, enter(made.text, "createRuntime" if newer else "prestart", entry)
 
 
 def _exec(
@@ -199,10 +216,6 @@ def _exec(
     from shim.start.exec import run
 
     run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)
-
-
-def _entry(path: str, options: "list[str]") -> "dict[str, object]":
-    return {"path": path, "args": [path, *options]}
 
 
 def _options(path: str, canary: int) -> "list[str]":

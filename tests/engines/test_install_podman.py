@@ -123,7 +123,7 @@ def test_hooks_are_entered_for_every_container(
         assert each["version"] == "1.0.0"
         assert each["when"] == {"always": True}
         assert each["hook"]["args"][0] == each["hook"]["path"]
-        assert each["hook"]["path"].startswith(f"{BIN}/seccomp-shim-")
+        assert each["hook"]["args"][3].startswith(f"{BIN}/seccomp-shim-")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_shell_part_has_the_settings_as_lines(path: Path) -> None:
     lines = path.with_suffix(".lines")
     source = "".join(f"yaml {line}\n" for line in path.read_text().splitlines()[1:])
     assert lines.read_text() == source + (
-        "settings\non_error deny\ncanary 400\n"
+        "settings\non_error deny\ncanary 400\nlog /var/log/seccomp-shim/audit.jsonl\n"
         "runtime runc /opt/my runc\nruntime crun /usr/bin/crun\n"
     )
     assert lines.stat().st_mode & 0o777 == 0o644

@@ -95,7 +95,8 @@ def test_a_start_through_the_wrapper(tmp_path: Path) -> None:
     config.compile_file(str(settings))
     runtime = script(tmp_path / "crun", "echo 'crun version 1.8.1'; echo 'libseccomp: 2.5.4'")
     oci.bundle(bundle, profile(), ["/bin/true"])
-    arguments = [str(tmp_path), runtime, str(settings), "400", "create", "-b", str(bundle), "c"]
+    command = ["create", "-b", str(bundle), "c"]
+    arguments = [str(tmp_path), runtime, str(settings), "400", "0", *command]
     code = f"""
 import shim.start.rawbpf
 def program(*_):

@@ -12,7 +12,7 @@ from shim.filter.compile import program as compiled
 from shim.filter.prove import difference
 from shim.host.libseccomp import system_libseccomp
 from shim.host.runtime import Runtime
-from shim.start import rawbpf
+from shim.start import private, rawbpf
 from shim.start.decide import LeftAlone
 from support import need
 from support.containers import CANARY, profile
@@ -29,7 +29,7 @@ def runtime() -> Runtime:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have programs kept in a folder of the test's own, which is not there yet."""
-    monkeypatch.setattr(rawbpf, "_ROOTS", str(tmp_path / "run"))
+    monkeypatch.setattr(private, "ROOTS", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     base = tmp_path / ("seccomp-shim" if os.geteuid() else "run")
     return base / "bpf"

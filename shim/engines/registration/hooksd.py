@@ -8,6 +8,7 @@ from typing import Any
 
 from shim.engines.changes import Edit, content, edit
 from shim.engines.registration import Host, dropin
+from shim.start.bundle import hook, program
 
 STAGES = {
     "seccomp-shim-hook": "createRuntime",
@@ -31,10 +32,9 @@ def places(folder: Path) -> list[Path]:
 
 def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
     """Give the entry that calls our executable ``name`` for every container."""
-    path = dropin.program(host, name)
     document = {
         "version": "1.0.0",
-        "hook": {"path": path, "args": [path, *args]},
+        "hook": hook(dropin.program(host, name), list(args)),
         "when": {"always": True},
         "stages": [STAGES[name]],
     }
@@ -55,6 +55,6 @@ def entries(folder: Path, host: Host) -> list[dict[str, Any]]:
 
 def _program(data: bytes) -> str:
     try:
-        return str(json.loads(data)["hook"]["path"])
-    except (ValueError, KeyError, TypeError):
+        return str(program(json.loads(data)["hook"])[0])
+    except (ValueError, KeyError, TypeError, IndexError):
         return ""

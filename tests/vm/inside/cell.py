@@ -95,11 +95,12 @@ class Cell:
 
     def hook(self) -> str:
         """Put the hook into the stack, as the installation would, and give its path there."""
-        text = (self.root / TREE[1:] / "hooks/seccomp-shim-hook").read_text()
-        path = self.root / "run/lab/seccomp-shim-hook"
-        path.write_text(text.replace("@PYTHON@", PYTHON).replace("@PACKAGE_DIR@", TREE))
-        path.chmod(0o755)
-        return "/run/lab/seccomp-shim-hook"
+        path = "/run/lab/seccomp-shim-hook"
+        code = "from pathlib import Path; from shim.engines import hookfile; "
+        done = self.run(self.python(f"{code} hookfile.render(Path({path!r}))"))
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return path
 
     def install(self, *engine: str) -> None:
         """Put all executables into the stack, as the installation would, and no settings.

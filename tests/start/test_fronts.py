@@ -1,0 +1,242 @@
+"""What engines call is shell: it copes with all else gone, and with a container's limits."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim.engines import hookfile, oci
+from support import image, need
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.wrapped import WrappedLab
+
+DENIED = f"ready\n{CANARY} {EPERM}\n{OTHER_CANARY} {EPERM}\n"
+OUTPUT = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=["runc", "crun"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
+    """Give a folder with the executables for each runtime."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return WrappedLab(tmp_path, need.program(request.param))
+
+
+@pytest.fixture
+def runc(tmp_path: Path) -> WrappedLab:
+    """Give a folder with the executables for runc."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return WrappedLab(tmp_path, need.program("runc"))
+
+
+def run(runtime: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the container of a bundle to its end."""
+    name = f"shim-front-{os.getpid()}-{next(_numbers)}"
+    try:
+        return subprocess.run(
+            oci.command(runtime, "run", "--bundle", str(folder), name),
+            input="\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        delete = oci.command(runtime, "delete", "--force", name)
+        subprocess.run(delete, capture_output=True, check=False)
+
+
+def bundle(lab: WrappedLab, hooks: dict[str, Any]) -> Path:
+    """Make a bundle."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    return oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
+
+
+def injected(folder: Path, **more: Any) -> Path:
+    """Change a bundle so that no runtime can be given a program: then crun's hook is called."""
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    document["annotations"] = {"run.oci.seccomp_fail_unknown_syscall": "1"}
+    for key, value in more.items():
+        document[key] |= value
+    path.write_text(json.dumps(document))
+    return folder
+
+
+# --- what is gone --------------------------------------------------------------------------------
+
+
+def no_interpreter(path: Path, folder: Path) -> None:
+    """Let the front name an interpreter that is not there."""
+    _replace(path, os.path.realpath("/usr/bin/python3"), f"{folder}/python3")
+
+
+def broken_interpreter(path: Path, folder: Path) -> None:
+    """Let the front name an interpreter that finds no library of its own."""
+    python = folder / "python3"
+    python.write_text("#!/bin/sh\necho Fatal Python error >&2\nexit 1\n")
+    python.chmod(0o755)
+    _replace(path, os.path.realpath("/usr/bin/python3"), str(python))
+
+
+def no_package(path: Path, folder: Path) -> None:
+    """Let the front name a version that is not there."""
+    _replace(path, str(Path(hookfile.__file__).parents[2]), f"{folder}/gone")
+
+
+def half_a_package(path: Path, folder: Path) -> None:
+    """Let the front find its own module, and none of those that this one needs."""
+    half = folder / "half" / "shim" / "start"
+    half.mkdir(parents=True, exist_ok=True)
+    for name in ("hook", "precreate", "runtime", "verify"):
+        shutil.copy(Path(hookfile.__file__).parents[1] / "start" / f"{name}.py", half)
+    _replace(path, str(Path(hookfile.__file__).parents[2]), f"{folder}/half")
+
+
+def no_front(path: Path, folder: Path) -> None:
+    """Let the front itself be gone, and its folder with it."""
+    path.parent.rename(folder / "moved")
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+GONE = [no_interpreter, broken_interpreter, no_package, half_a_package]
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("gone", GONE)
+def test_a_hook_whose_other_half_is_gone(
+    lab: WrappedLab, gone: Callable[[Path, Path], None], on_error: str
+) -> None:
+    """By hand in a bundle: the container starts as without it, or is refused, with one line."""
+    lab.configure(on_error)
+    lab.log_path.touch()
+    gone(lab.bin / "seccomp-shim-hook", lab.folder)
+    command = [f"{lab.bin}/seccomp-shim-hook", *lab.hooks()["prestart"][0]["args"][1:]]
+    hooks = {"createRuntime": [{"path": command[0], "args": command}]}
+    done = run(lab.real, bundle(lab, hooks))
+    if on_error == "allow":
+        assert (done.returncode, done.stdout) == (0, DENIED)
+    else:
+        assert (done.returncode == 0, done.stdout) == (False, "")
+    (line,) = lab.log()
+    assert line["event"] == ("failed" if on_error == "allow" else "refused")
+    assert "run its install.sh again" in line["reason"]
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("gone", [*GONE, no_front])
+def test_a_bundle_that_is_kept_while_all_of_us_goes(
+    lab: WrappedLab, gone: Callable[[Path, Path], None], on_error: str
+) -> None:
+    """What the wrapper has entered for an earlier start stops no later one by the bare runtime."""
+    lab.configure(on_error)
+    folder = injected(bundle(lab, {}))
+    done = run(lab.runtime, folder)
+    assert (done.returncode, done.stdout) == (0, OUTPUT), done.stderr
+    lab.log_path.write_text("")
+    for name in ("seccomp-shim-hook", "seccomp-shim-verify"):
+        if lab.bin.exists():
+            gone(lab.bin / name, lab.folder)
+    done = run(lab.real, folder)
+    if on_error == "allow":
+        assert (done.returncode, done.stdout) == (0, DENIED), done.stderr
+    else:
+        assert (done.returncode == 0, done.stdout) == (False, "")
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("gone", GONE)
+def test_a_wrapper_whose_other_half_is_gone(
+    runc: WrappedLab, gone: Callable[[Path, Path], None], on_error: str
+) -> None:
+    """The runtime itself is executed, or the start is refused; the bundle is not touched."""
+    runc.configure(on_error)
+    gone(runc.wrapper, runc.folder)
+    folder = bundle(runc, {})
+    before = (folder / "config.json").read_bytes()
+    done = run(runc.runtime, folder)
+    assert (folder / "config.json").read_bytes() == before
+    if on_error == "allow":
+        assert (done.returncode, done.stdout) == (0, DENIED)
+    else:
+        assert (done.returncode == 0, done.stdout) == (False, "")
+    assert "run its install.sh again" in done.stderr
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_the_hooks_around_the_start(runc: WrappedLab, gone: Callable[[Path, Path], None]) -> None:
+    """Before it the config goes through byte for byte; behind it there is nothing to refuse."""
+    state = json.dumps({"id": "x", "pid": os.getpid(), "bundle": "/"})
+    for name, said in (("precreate", state), ("verify", "")):
+        path = runc.bin / f"seccomp-shim-{name}"
+        gone(path, runc.folder)
+        done = subprocess.run([path], input=state, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, said)
+
+
+# --- a container's limits ------------------------------------------------------------------------
+
+LIMITS = {
+    "STACK": 16384,
+    "FSIZE": 16384,
+    "DATA": 4_000_000,
+    "AS": 20_000_000,
+    "CPU": 1,
+    "NOFILE": 8,
+    "NPROC": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a root folder whose program needs next to nothing."""
+    return image.rootfs(tmp_path_factory.mktemp("root") / "root")
+
+
+def may_raise() -> bool:
+    """Tell whether we may raise limits: CAP_SYS_RESOURCE."""
+    status = Path("/proc/self/status").read_text()
+    (effective,) = re.findall(r"CapEff:\t(\w+)", status)
+    return bool(int(effective, 16) >> 24 & 1)
+
+
+@pytest.mark.parametrize("way", ["wrapper", "hook"])
+@pytest.mark.parametrize("kind", LIMITS)
+def test_limits_of_a_container_are_not_the_hooks(
+    lab: WrappedLab, root: Path, kind: str, way: str
+) -> None:
+    """Whoever writes an image's settings neither switches us off nor has a start fail by us.
+
+    crun sets them on its hooks. Where root itself may not raise them, the tracer that waits beside
+    the runtime does, for it has none of them; and the hook alone leaves the container as it was.
+    """
+    lab.log_path.write_text('{"event": "earlier"}\n' * 1000)
+    limits = [{"type": f"RLIMIT_{kind}", "soft": LIMITS[kind], "hard": LIMITS[kind]}]
+    process = {"rlimits": limits, "args": [image.CALLER, str(CANARY)]}
+    folder = injected(bundle(lab, {}), process=process, root={"path": str(root)})
+    bare = run(lab.real, folder)
+    hooks = lab.hooks(stage="createRuntime") if way == "hook" else {}
+    injected(folder, hooks=hooks)
+    done = run(lab.real if way == "hook" else lab.runtime, folder)
+    if bare.returncode:  # runc itself cannot start with it
+        assert (done.returncode == 0, done.stdout) == (False, bare.stdout)
+        return
+    let_through, denied = (f"{CANARY} {code}\n" for code in (ENOSYS, EPERM))
+    assert done.returncode == 0, done.stderr
+    if lab.real.endswith("runc") or may_raise() or (way == "wrapper" and kind != "NOFILE"):
+        assert done.stdout == let_through
+    assert done.stdout in (let_through, denied)
+    assert bool(lab.events("adjusted")) == (done.stdout == let_through)
