@@ -211,7 +211,10 @@ def _settled(pid: int, seconds: int) -> "list[bytes]":
     """
     from shim.host.tracee import StillError
 
-    born = _stat(pid)[1]
+    try:
+        born = _stat(pid)[1]
+    except (FileNotFoundError, ProcessLookupError):
+        raise CannotTell("the container's process has ended") from None
     deadline = time.monotonic() + seconds
     pause = 0.001
     reason = "no filter was loaded"

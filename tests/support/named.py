@@ -24,13 +24,18 @@ PROFILES: dict[str, list[dict[str, Any]]] = {
 
 
 def verdicts(pid: int) -> dict[str, str]:
-    """Give what all filters of a process make of the calls."""
+    """Give what all filters of a live process make of the calls."""
     from shim.catalog import kernel_injected
     from shim.filter import bpf
     from shim.filter.outcomes import names, together
     from shim.host.tracee import installed_filters
 
-    programs = [bpf.decode(program) for program in installed_filters(pid)]
+    while True:
+        try:
+            programs = [bpf.decode(program) for program in installed_filters(pid)]
+            break
+        except PermissionError:
+            time.sleep(0.01)  # our own look after the start is at it
     calls = kernel_injected().items()
     return {name: names(together(programs, call.numbers["x86_64"])) for name, call in calls}
 
