@@ -141,6 +141,9 @@ class Wrapped(Start):
         if not made.mechanism:
             self.facts |= made.facts
             self.log("left-alone")
+            if made.text != text:  # a program of ours that the profile has no use for any more
+                data = made.text.encode()
+                files.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
         tracer, new = None, made.text
         if made.mechanism == "filter-injection":

@@ -43,6 +43,18 @@ def put(text: str, keys: "tuple[str, ...]", value: str) -> str:
     return _changed(text, keys, lambda _: loads(value), lambda: _put(text, keys, value))
 
 
+def remove(text: str, keys: "tuple[str, ...]") -> str:
+    """Remove the member that ``keys`` lead to, as ``add`` enters one. ShimError as of ``add``."""
+    *above, key = keys
+
+    def removed(there: object) -> object:
+        if not isinstance(there, dict) or key not in there:
+            raise ShimError("is not there", subject=_pointer(keys))
+        return {name: value for name, value in there.items() if name != key}
+
+    return _changed(text, tuple(above), removed, lambda: _remove(text, keys))
+
+
 def _changed(
     text: str,
     keys: "tuple[str, ...]",
@@ -101,6 +113,23 @@ def _put(text: str, keys: "tuple[str, ...]", value: str) -> str:
     if place:  # it is null
         return text[: place[0]] + value + text[place[1] :]
     return _add(text, keys[:depth], f'"{keys[depth]}":{value}')
+
+
+def _remove(text: str, keys: "tuple[str, ...]") -> str:
+    _, start, _ = _walk(text, keys[:-1])
+    at = _skip(text, start + 1)
+    comma = 0
+    while True:
+        begin = at
+        key, at = value_at(text, at)
+        end = value_at(text, _skip(text, _skip(text, at) + 1))[1]
+        at = _skip(text, end)
+        if key == keys[-1]:
+            break
+        comma, at = at, _skip(text, at + 1)
+    if text[at] == ",":
+        return text[:begin] + text[at + 1 :]
+    return text[: comma or begin] + text[end:]
 
 
 def _walk(text: str, keys: "tuple[str, ...]") -> "tuple[int, int, int]":

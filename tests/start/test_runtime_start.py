@@ -375,6 +375,27 @@ def test_twice_on_the_same_bundle(lab: WrappedLab) -> None:
     assert len(set(texts)) == 1
 
 
+def test_a_kept_bundle_whose_profile_was_changed(crun: WrappedLab) -> None:
+    """The program of an earlier start does not outlive the profile that it stands for."""
+    folder = crun.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    for seccomp, expected in (
+        (profile(), LET_THROUGH),
+        (profile(defaultErrnoRet=13), {CANARY: ENOSYS, OTHER_CANARY: 13}),
+        (None, {CANARY: ENOSYS, OTHER_CANARY: ENOSYS}),
+        (profile(), LET_THROUGH),
+    ):
+        document = config_of(folder)
+        document["linux"]["seccomp"] = seccomp
+        (folder / "config.json").write_text(json.dumps(document))
+        with oci.started(crun.runtime, folder, f"shim-kept-{os.getpid()}") as process:
+            oci.wait_ready(process, folder)
+            assert oci.outcomes(process) == expected
+        (folder / "pid").unlink()
+    assert [line["event"] for line in crun.log() if line["level"] == "error"] == []
+
+
 def test_another_canary_takes_the_place_of_the_first(lab: WrappedLab) -> None:
     """What an earlier start entered gives way to what this one needs."""
     folder = lab.folder / "bundle"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.start.splice import add, put
+from shim.start.splice import add, put, remove
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 scalars = (
@@ -70,6 +70,20 @@ def test_a_value_is_put(document: dict[str, Any], value: Any, indent: int | str 
     """In place of what is there, or where nothing is."""
     text = json.dumps(document, indent=indent)
     assert json.loads(put(text, KEYS, json.dumps(value))) == with_place(document, lambda _: value)
+
+
+@given(documents(), values, layouts)
+def test_what_was_added_is_removed(
+    document: dict[str, Any], value: Any, indent: int | str | None
+) -> None:
+    """To the letter where it was added to something, and nothing else with it."""
+    text = json.dumps({**document, "annotations": {"a": 1}}, indent=indent)
+    place = ("annotations", "ours")
+    assert remove(add(text, place[:1], f'"ours":{json.dumps(value)}'), place) == text
+    (after,) = [json.loads(remove(text, ("annotations", "a")))]
+    assert after == {**document, "annotations": {}}
+    more = json.dumps({**document, "annotations": {"b": 1, "a": 1}}, indent=indent)
+    assert json.loads(remove(more, ("annotations", "a"))) == {**document, "annotations": {"b": 1}}
 
 
 def test_all_else_stays_as_it_was() -> None:
