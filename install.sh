@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<EOF
-usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--no-demo | --dry-run]
+usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--with fleet] [--no-demo | --dry-run]
        sudo ./install.sh --uninstall [--purge] [--prefix DIR]
 
 Installs seccomp-shim from this folder, then shows it at work (seccomp-shim demo).
@@ -13,12 +13,15 @@ Run it again to upgrade; where nothing has changed it does nothing.
   --prefix DIR   where the program goes (default /opt/seccomp-shim): a folder of its own
   --wheels DIR   take Python's packages, pip among them, from the wheels in DIR and nothing from
                  anywhere else: without a network, and without the system's package manager
+  --with fleet   also what it takes to manage many hosts from here: Ansible
   --no-demo      do not run the demo at the end
   --dry-run      only tell whether anything would be installed
   --uninstall    remove the program, the system packages that installing it brought and that
                  nothing else needs, and the settings if you never edited them; the log of
-                 adjustments and edited settings stay
-  --purge        with --uninstall: remove the log and edited settings, too
+                 adjustments, edited settings, and the journal and backups of patched
+                 profiles stay
+  --purge        with --uninstall: remove these, too. Profiles stay as they were patched, each
+                 is named: seccomp-shim rollback gives back what was there, before this
   --help         this text
 
 What it puts where:
@@ -27,6 +30,7 @@ What it puts where:
   /usr/local/bin/seccomp-shim    a link to the command
   /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
   /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
+  /var/lib/seccomp-shim/         what was there before: engines' files, patched profiles
 System packages, only where missing: Python >= 3.11 with venv, libseccomp, and runc if the host
 has neither runc nor crun. No container engine's configuration is changed: seccomp-shim install ENGINE
 does that.
@@ -158,7 +162,7 @@ version_name() {
             -type f ! -name '*.pyc' \
             -exec sha256sum {} + | sort
         "$python" -VV
-        say "$python $prefix"
+        say "$python $prefix $extras"
     ) | sha256sum | cut -c1-16
 }
 
@@ -192,7 +196,7 @@ build_version() {
     building=$version
     "$python" -I -m venv ${wheels:+--without-pip} "$version" ||
         die "cannot make a virtual environment in $version"
-    { take_pip && run_pip "$version/bin/python" -I -m pip install --compile "$here"; } \
+    { take_pip && run_pip "$version/bin/python" -I -m pip install --compile "$here${extras:+[$extras]}"; } \
         >"$work/pip.log" 2>&1 || {
         cat "$work/pip.log" >&2
         die "pip could not install seccomp-shim (the last lines above say why)"
@@ -217,6 +221,12 @@ write_config() {
 #canary: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"
+}
+
+# What an earlier run was asked for holds on.
+read_extras() {
+    [ ! -e "$prefix/manifest" ] || [ -n "$extras" ] || extras=$(sed -n 's/^with //p' "$prefix/manifest")
+    [ -z "$extras" ] || say "with $extras" >>"$work/new"
 }
 
 # Keep what this run and earlier ones put on the host.
@@ -251,11 +261,13 @@ install_all() {
     exec 9<"$prefix"
     flock -n 9 || die "$prefix: another install.sh is at work there"
     [ -e "$prefix/manifest" ] || : >"$prefix/manifest"
+    read_extras
     need_system
     version=$prefix/versions/$(version_name)
     previous=$(readlink -e "$prefix/current") || previous=
-    if [ -e "$version/complete" ]; then say "seccomp-shim in $prefix is up to date"
-    else build_version
+    if [ ! -e "$version/complete" ]; then build_version
+    elif [ "$version" = "$previous" ]; then say "seccomp-shim in $prefix is up to date"
+    else say "Switching seccomp-shim in $prefix to what $here has, which was installed here before"
     fi
 
     # What engines call stays in its place when versions change, and goes on without one.
@@ -270,7 +282,9 @@ render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables
     write_config
     if [ ! -e /var/log/seccomp-shim ]; then
         mkdir -m 0750 /var/log/seccomp-shim
-        chgrp adm /var/log/seccomp-shim 2>/dev/null || true  # Debian's group of log readers
+        # Debian's group of log readers; with the bit, files in it are of that group as well.
+        chgrp adm /var/log/seccomp-shim 2>/dev/null || true
+        chmod 2750 /var/log/seccomp-shim
     fi
     write_manifest
     drop_old_versions
@@ -278,6 +292,7 @@ render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables
 
 # Tell what install_all would do; system packages that are missing are told by install_all itself.
 tell_plan() {
+    read_extras
     if python=$(find_python) && version=$prefix/versions/$(version_name) &&
         [ -e "$version/complete" ] && [ "$(readlink -e "$prefix/current")" = "$version" ]; then
         say "seccomp-shim in $prefix is up to date"
@@ -310,11 +325,17 @@ refuse_while_used() {
     die "$used: still names $prefix/bin (remove that entry first, then run this again)"
 }
 
-# dockerd forgets its default runtime at a restart only.
+# An engine that runs has what was taken out of its files until it is restarted, and each exec in a
+# container that was started by us calls the program.
 refuse_while_running() {
-    if "$prefix/bin/seccomp-shim" status docker --json 2>/dev/null | grep -q '"in_use": true'; then
-        die "the running dockerd still starts containers by it: restart dockerd first"
-    fi
+    for engine in docker containerd crio; do
+        if "$prefix/bin/seccomp-shim" status "$engine" --json 2>/dev/null | grep -q '"in_use": true'; then
+            [ "$engine" != docker ] ||
+                die "the running dockerd still starts containers by it: restart dockerd first"
+            die "$engine still has it in memory, or containers run that were started by it:" \
+                "restart $engine, end these, then run this again"
+        fi
+    done
 }
 
 remove_packages() {
@@ -358,6 +379,43 @@ remove_config() {
         say "Kept: /etc/seccomp-shim/config.yaml (edited; --purge removes it)"
     fi
     drop_empty /etc/seccomp-shim
+    left=$(find /etc/seccomp-shim -type f ! -name config.yaml 2>/dev/null) || true
+    [ -z "$left" ] || say "Kept, which are not the installation's:" "$left"
+}
+
+# list_patched: print each file that is as a run of patch --all left it.
+list_patched() {
+    "$prefix/bin/seccomp-shim" rollback --list --json 2>/dev/null |
+        "$prefix/current/bin/python" -I -c '
+import hashlib, json, sys
+last = {}
+for line in sys.stdin:
+    run = json.loads(line)
+    for each in run["files"]:
+        last[each["file"]] = (run["kind"], each["after"])
+for path, (kind, after) in sorted(last.items()):
+    try:
+        with open(path, "rb") as file:
+            same = hashlib.sha256(file.read()).hexdigest() == after
+    except OSError:
+        continue
+    if kind != "rollback" and same:
+        print("  " + ascii(path)[1:-1])
+'
+}
+
+remove_state() {
+    [ -d /var/lib/seccomp-shim ] || return 0
+    patched=$(list_patched) || patched=
+    if [ -n "$patched" ]; then
+        say "These profiles stay as seccomp-shim patched them:"
+        say "$patched"
+    fi
+    [ "$purge" = no ] || drop /var/lib/seccomp-shim
+    [ -d /var/lib/seccomp-shim ] || return 0
+    drop_empty /var/lib/seccomp-shim
+    [ -z "$(ls -A /var/lib/seccomp-shim 2>/dev/null)" ] ||
+        say "Kept: /var/lib/seccomp-shim, which seccomp-shim rollback needs (--purge removes it)"
 }
 
 remove_log() {
@@ -376,6 +434,7 @@ uninstall_all() {
     [ "$(readlink "$link")" != "$prefix/bin/seccomp-shim" ] || rm -f -- "$link"
     remove_config
     remove_log
+    remove_state
     drop /run/seccomp-shim
     remove_packages
     rm -rf -- "$prefix/bin/seccomp-shim" "$prefix"/bin/seccomp-shim-* "$prefix/versions" \
@@ -404,6 +463,7 @@ demo=yes
 dry_run=no
 purge=no
 wheels=
+extras=
 action=install
 building=
 
@@ -422,6 +482,12 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --wheels=*) wheels=${1#--wheels=} ;;
+        --with)
+            [ $# -ge 2 ] || die "--with needs a name"
+            extras=$2
+            shift
+            ;;
+        --with=*) extras=${1#--with=} ;;
         --no-demo) demo=no ;;
         --dry-run) dry_run=yes ;;
         --uninstall) action=uninstall ;;
@@ -434,6 +500,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+case $extras in
+    '' | fleet) ;;
+    *) die "--with $extras: there is fleet only" ;;
+esac
 [ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
 [ "$dry_run" = no ] || [ "$action" = install ] || die "--dry-run does not go with --uninstall"
 case $prefix in

@@ -1,7 +1,7 @@
-"""What a running containerd has read, asked over its Container Runtime Interface.
+"""What a running containerd has read and runs, asked over its Container Runtime Interface.
 
-One unary gRPC call, by hand: HTTP/2 (RFC 9113) with headers that are written out (RFC 7541, 6.2.2),
-and of the answer only its data, a StatusResponse of k8s.io/cri-api's runtime/v1/api.proto.
+Unary gRPC calls, by hand: HTTP/2 (RFC 9113) with headers that are written out (RFC 7541, 6.2.2),
+and of the answer only its data, a message of k8s.io/cri-api's runtime/v1/api.proto.
 """
 
 import json
@@ -17,7 +17,9 @@ _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _STREAM = 1
 _LARGE = 1 << 24  # what the server may send before it has to be told that it was taken
 _WINDOW_SIZE = 4  # SETTINGS_INITIAL_WINDOW_SIZE
-_INFO = 2  # StatusResponse.info: map<string, string>, told where verbose = 2 is set
+_INFO = 2  # StatusResponse.info: map<string, string>
+_ITEMS, _ID, _HANDLER = 1, 1, 7  # ListPodSandboxResponse.items, PodSandbox.id, .runtime_handler
+_FAILURES = (OSError, ValueError, KeyError, IndexError, struct.error)
 _VERBOSE = b"\x08\x01"  # StatusRequest.verbose = 1: true
 
 
@@ -27,36 +29,51 @@ def config(path: str, seconds: float = 5) -> dict[str, Any] | None:
     None: nobody answers there, or not with that.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            answer = _asked(client, path, time.monotonic() + seconds)
+        answer = _asked(path, "Status", _VERBOSE, time.monotonic() + seconds)
         info = dict(_entry(value) for number, value in _fields(answer) if number == _INFO)
         found = json.loads(info["config"])
-    except (OSError, ValueError, KeyError, IndexError, struct.error):
+    except _FAILURES:
         return None
     return found if isinstance(found, dict) else None
 
 
-def _asked(client: socket.socket, path: str, deadline: float) -> bytes:
-    client.settimeout(max(0.01, deadline - time.monotonic()))
-    client.connect(path)
+def pods(path: str, handler: str, seconds: float = 5) -> list[str] | None:
+    """Return the ids of the pods that asked for ``handler``; None: nobody answers at ``path``."""
+    try:
+        answer = _asked(path, "ListPodSandbox", b"", time.monotonic() + seconds)
+        items = [dict(_fields(value)) for number, value in _fields(answer) if number == _ITEMS]
+        return [each[_ID].decode() for each in items if each.get(_HANDLER, b"") == handler.encode()]
+    except _FAILURES:
+        return None
+
+
+def _asked(path: str, method: str, message: bytes, deadline: float) -> bytes:
+    """Return the answer of a method; ValueError: there is none."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(max(0.01, deadline - time.monotonic()))
+        client.connect(path)
+        return _called(client, f"/runtime.v1.RuntimeService/{method}".encode(), message, deadline)
+
+
+def _called(client: socket.socket, method: bytes, message: bytes, deadline: float) -> bytes:
     headers = b"".join(
         b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
         for name, value in (
             (b":method", b"POST"),
             (b":scheme", b"http"),
-            (b":path", b"/runtime.v1.RuntimeService/Status"),
+            (b":path", method),
             (b":authority", b"localhost"),
             (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
         )
     )
-    message = b"\0" + struct.pack(">I", len(_VERBOSE)) + _VERBOSE
+    request = b"\0" + struct.pack(">I", len(message)) + message
     client.sendall(
         _PREFACE
         + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _WINDOW_SIZE, _LARGE))
         + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _LARGE))
         + _frame(_HEADERS, _END_HEADERS, _STREAM, headers)
-        + _frame(_DATA, _END_STREAM, _STREAM, message)
+        + _frame(_DATA, _END_STREAM, _STREAM, request)
     )
     data = b""
     while len(data) < _LARGE:
@@ -69,6 +86,7 @@ def _asked(client: socket.socket, path: str, deadline: float) -> bytes:
             client.sendall(_frame(_PING, _ACK, 0, body))
         if kind in (_GOAWAY, _RESET) or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
             break
+    # A refusal has trailers alone, and no message.
     (length,) = struct.unpack(">I", data[1:5])
     return data[5 : 5 + length]
 

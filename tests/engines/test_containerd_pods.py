@@ -183,14 +183,31 @@ def test_status_knows_what_the_running_one_has_read(node: engines.Engine) -> Non
         assert _status(node, config)["in_use"] is False
 
 
+def test_pods_by_default_do_not_need_the_handler(node: engines.Engine) -> None:
+    """Pods that asked for none outlive an uninstall and a restart; their program has to stay."""
+    config = node.folder / "cri.toml"
+    config.write_text(CONFIG.format(node.folder, cri.IMAGE))
+    _verb(node, "install", "containerd", "--default", "--config", str(config))
+    with _service(node, config) as runtime:
+        sandbox, container = runtime.start("", image.CALLER, "400", "stay")
+        words = f"uninstall containerd --config {config}"
+        said = node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {words}").stderr
+        assert "2 running containers were started by it: its program must stay" in said
+    with _service(node, config) as runtime:
+        assert _status(node, config)["in_use"] is True
+        assert image.outcomes(runtime.exec(container, image.CALLER, "400"))[400] == ENOSYS
+        runtime.end(sandbox)
+        assert _status(node, config)["in_use"] is False
+
+
 def _refused(node: engines.Engine, config: Path, runtime: cri.Runtime) -> None:
     """See that nothing is taken out while a pod of the handler runs."""
     before = config.read_text()
-    with runtime.container("seccomp-shim", image.CALLER, "400", "stay") as container:
+    with runtime.container("seccomp-shim", image.CALLER, "400", "stay"):
         words = f"uninstall containerd --config {config}"
         done = node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {words}", code=2)
-        assert "the handler stays until they are gone" in done.stderr
-        assert container[:12] in done.stderr
+        assert "1 pods have the handler" in done.stderr
+        assert "it stays until they are gone: end them first, or give --force" in done.stderr
     assert config.read_text() == before
 
 

@@ -248,9 +248,9 @@ def _conmon(host: Host) -> Path:
     return file
 
 
-def _kept(host: Host) -> Path:
-    """Have a pod whose containers have ended, of our handler."""
-    config = {"annotations": {"io.kubernetes.cri-o.RuntimeHandler": "seccomp-shim"}}
+def _kept(host: Host, handler: str = "seccomp-shim") -> Path:
+    """Have a pod whose containers have ended, of a handler."""
+    config = {"annotations": {"io.kubernetes.cri-o.RuntimeHandler": handler}}
     folder = host.path("/run/containers/storage/overlay-containers/aaaa/userdata")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
@@ -269,13 +269,22 @@ def test_the_handler_stays_while_pods_have_it(host: Host, made: Any, hooks: bool
         if hooks:
             install("crio", host, "--way", "hooks")
         else:
-            options = registration.options("crio", words, uninstall=True)
-            crio.removal_notes(options, host)
+            crio.removal_notes(registration.options("crio", words, uninstall=True), host)
 
-    with pytest.raises(ShimError, match=r"1 running containers .*aaaa"):
+    with pytest.raises(ShimError, match="1 pods have the handler: aaaa"):
         take_out()
     assert registration.files(host.root) == before
     if not hooks:
         take_out("--force")
     file.unlink()
     take_out()
+
+
+def test_pods_by_default_do_not_need_the_handler(host: Host) -> None:
+    """Those that asked for none get the former default; what runs needs the program alone."""
+    install("crio", host, "--default")
+    _conmon(host)
+    _kept(host, "")
+    options = registration.options("crio", uninstall=True)
+    notes = crio.removal_notes(options, host)
+    assert notes[0].startswith("1 running containers were started by it: its program must stay")

@@ -164,4 +164,6 @@ def test_without_jinja2() -> None:
         "except ShimError as error:\n"
         "    print(json.dumps(str(error)))\n"
     )
-    assert isolated(code) == "jinja2 is not installed (pip install 'seccomp-shim[fleet]')"
+    assert isolated(code) == (
+        "jinja2 is not installed (install.sh --with fleet, from the project's checkout)"
+    )

@@ -55,7 +55,7 @@ def test_installs_and_changes_nothing_when_run_again(
     assert installed.run("/usr/local/bin/seccomp-shim --version").stdout.startswith("seccomp-shim ")
     places = f"{PREFIX} {HOOK} /etc/seccomp-shim/config.yaml /var/log/seccomp-shim"
     modes = installed.run(f"stat -c %a {places}").stdout
-    assert modes.split() == ["755", "755", "644", "750"]
+    assert modes.split() == ["755", "755", "644", "2750"]
     assert installed.run(f"find {PREFIX} ! -user root -o -perm /022 ! -type l").stdout == ""
     before = _listing(installed)
     second = installed.run(f"cd / && {INSTALL} --no-demo")
@@ -112,6 +112,65 @@ def test_settings_and_log_can_be_purged(host: Host) -> None:
     assert host.run("cat /etc/seccomp-shim/config.yaml").stdout == "on_error: deny\n"
     host.run(f"{INSTALL} --uninstall --purge")
     host.run("test ! -e /etc/seccomp-shim && test ! -e /var/log/seccomp-shim")
+
+
+def test_log_readers_can_read_the_log(installed: Host) -> None:
+    """Whoever is in group adm reads what root has logged, and nobody else does."""
+    installed.run(f"echo no-json | {HOOK}")
+    log = "/var/log/seccomp-shim/audit.jsonl"
+    reader = "setpriv --reuid 65534 --regid 65534"
+    adm = installed.run("getent group adm").stdout.split(":")[2]
+    assert "no container state" in installed.run(f"{reader} --groups {adm} cat {log}").stdout
+    installed.run(f"{reader} --clear-groups cat {log}", code=1)
+
+
+def test_what_patching_left_is_told(installed: Host) -> None:
+    """Uninstalling names profiles that stay patched and what rollback needs; --purge takes that."""
+    profile, state = "/opt/p.json", "/var/lib/seccomp-shim"
+    installed.run(f"cp {CHECKOUT}/profiles/docker/default.json {profile}")
+    installed.run(f"seccomp-shim patch --all --yes --when always {profile}; test -d {state}/runs")
+    patched = installed.run(f"sha256sum {profile}").stdout
+    said = installed.run(f"{INSTALL} --uninstall").stdout
+    assert "These profiles stay as seccomp-shim patched them:\n" in said
+    assert f"\n  {profile}\n" in said
+    assert f"Kept: {state}, which seccomp-shim rollback needs" in said
+    installed.run(f"{INSTALL} --no-demo")
+    said = installed.run(f"{INSTALL} --uninstall --purge").stdout
+    assert f"\n  {profile}\n" in said
+    assert f"Kept: {state}" not in said
+    installed.run(f"test ! -e {state}")
+    assert installed.run(f"sha256sum {profile}").stdout == patched
+
+
+def test_profiles_that_were_rolled_back_are_not_named(installed: Host) -> None:
+    """What rollback has given back, or somebody has changed since, is none that stays patched."""
+    installed.run(f"for n in 1 2; do cp {CHECKOUT}/profiles/docker/default.json /opt/$n.json; done")
+    installed.run("seccomp-shim patch --all --yes --when always /opt/1.json /opt/2.json || true")
+    installed.run("echo >>/opt/2.json; seccomp-shim rollback /opt/1.json")
+    said = installed.run(f"{INSTALL} --uninstall").stdout
+    assert "/opt/1.json" not in said
+    assert "/opt/2.json" not in said
+
+
+def test_an_older_checkout_says_that_it_switches(installed: Host) -> None:
+    """A version that was installed before is not said to be up to date: it is switched to."""
+    installed.run(f"mkdir /opt/newer && cd {CHECKOUT} && cp -a {SOURCES} /opt/newer")
+    first = installed.run(f"readlink {PREFIX}/current").stdout
+    installed.run("echo >>/opt/newer/README.md; /opt/newer/install.sh --no-demo")
+    said = installed.run(f"{INSTALL} --no-demo").stdout
+    assert "up to date" not in said
+    assert f"Switching seccomp-shim in {PREFIX} to what {CHECKOUT} has" in said
+    assert installed.run(f"readlink {PREFIX}/current").stdout == first
+
+
+def test_what_manages_many_hosts_comes_on_demand(installed: Host) -> None:
+    """With --with fleet Ansible is beside the program, and stays at the next installation."""
+    python = f"{PREFIX}/current/bin/python"
+    installed.run(f"{python} -c 'import ansible_runner'", code=1)
+    for words in ("--with fleet", ""):
+        installed.run(f"{INSTALL} --no-demo {words}")
+        installed.run(f"{python} -c 'import ansible_runner'")
+        installed.run(f"test -x {PREFIX}/current/bin/ansible-playbook")
 
 
 def test_hook_needs_no_environment(installed: Host) -> None:
@@ -214,6 +273,7 @@ def test_uninstall_names_the_verb_that_frees_an_engine(installed: Host) -> None:
         ("--purge", "--purge goes with --uninstall"),
         ("--uninstall", "no seccomp-shim is installed there"),
         ("--frobnicate", "unknown option --frobnicate"),
+        ("--with flot", "there is fleet only"),
     ],
 )
 def test_unusable_arguments_change_nothing(host: Host, arguments: str, complaint: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from shim.engines.registration import containerdfile
 from support import cri, image
 from support.containers import CANARY, ENOSYS, EPERM
-from support.manifests import template
+from support.manifests import handler, template
 from support.nodes import CONFIG, Node, Pod
 
 BASE = template("base")
@@ -74,13 +74,13 @@ def test_from_nothing_to_nothing(bare: Node) -> None:
             node.server.remove(rights=True)
             said = second.stop()
             assert "the DaemonSet was removed: taken back, but for what is left" in said
-            assert "running containers were started by it: until they end the handler stays" in said
+            assert "1 pods have the handler" in said
             assert handlers(node) == {"runc", HANDLER}
             # What runs goes on, also once containerd was restarted, to the end.
             node.restart()
             assert image.outcomes(node.runtime.exec(container, *CALL))[CANARY] == ENOSYS
     removal = template("overlays/remove")
-    with node.pod(removal) as third:
+    with node.pod(removal, handler=handler("overlays/remove")) as third:
         third.wait_for("has the handler in memory")
         assert not third.ready(PROBE)[0]
         node.restart()
@@ -126,9 +126,19 @@ def test_all_pods_by_default(bare: Node) -> None:
         installed(bare, pod)
         pod.stop()
     assert outcome(bare.runtime, "") == EPERM
-    with bare.pod(template("overlays/default-runtime")) as pod:
+    name = "overlays/default-runtime"
+    with bare.pod(template(name), handler=handler(name)) as pod:
         installed(bare, pod)
         assert outcome(bare.runtime, "") == ENOSYS
+        pod.stop()
+    name = "overlays/remove"
+    with bare.pod(template(name), handler=handler(name)) as removal:
+        removal.wait_for("has the handler in memory")
+        # Its own pod is none of those to be waited for.
+        assert "started by it" not in removal.said()
+        bare.restart()
+        removal.wait_for("seccomp-shim: ready")
+    assert outcome(bare.runtime, "") == EPERM
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,17 @@ def test_shell_is_clean(tmp_path: Path) -> None:
     assert str(CHECKOUT / "install.sh") in scripts
     installed = hookfile.render_all(tmp_path).glob("seccomp-shim-*")
     _passes("shellcheck", *scripts, *map(str, installed))
+
+
+def test_nobody_is_told_to_fetch_our_name() -> None:
+    """No sentence has a user install our name from an index: whoever claims it there owns them."""
+    need.program("git")
+    done = subprocess.run(
+        ["git", "grep", "-nE", r"(pip|pipx|conda) install (-[^ ]+ )*['\"]?seccomp[-_]shim"],
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    found = [line for line in done.stdout.splitlines() if not line.startswith("tests/lint/")]
+    assert found == []

@@ -7,6 +7,7 @@ k8s.io/cri-api/pkg/apis/runtime/v1/api.proto, which never change.
 import io
 import json
 import tarfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,9 +69,20 @@ class Runtime:
         answer: dict[int, bytes | int] = stub(request, timeout=60, wait_for_ready=True)
         return answer
 
-    @contextmanager
-    def container(self, handler: str, *command: str) -> Iterator[str]:
-        """Start a pod of ``handler`` with one container in it; give the container's id."""
+    def wait(self) -> None:
+        """Wait until the service takes calls: it answers before it does."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.call("ListPodSandbox", {})
+                return
+            except grpc.RpcError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def start(self, handler: str, *command: str) -> tuple[str, str]:
+        """Start a pod of ``handler`` with one container in it; give the ids of both."""
         name = f"pod-{uuid.uuid4().hex[:8]}"
         pod = {
             1: {1: name, 2: name, 3: "default"},
@@ -87,10 +99,24 @@ class Runtime:
             made = self.call("CreateContainer", {1: sandbox, 2: container, 3: pod})
             ident = _text(made[1])
             self.call("StartContainer", {1: ident})
-            yield ident
+        except grpc.RpcError:
+            self.end(sandbox)
+            raise
+        return sandbox, ident
+
+    def end(self, sandbox: str) -> None:
+        """Stop a pod and remove it."""
+        self.call("StopPodSandbox", {1: sandbox})
+        self.call("RemovePodSandbox", {1: sandbox})
+
+    @contextmanager
+    def container(self, handler: str, *command: str) -> Iterator[str]:
+        """Run a pod of ``handler`` with one container in it; give the container's id."""
+        sandbox, container = self.start(handler, *command)
+        try:
+            yield container
         finally:
-            self.call("StopPodSandbox", {1: sandbox})
-            self.call("RemovePodSandbox", {1: sandbox})
+            self.end(sandbox)
 
     def exec(self, container: str, *command: str) -> str:
         """Run a command in a container; give what it printed."""
@@ -103,7 +129,9 @@ class Runtime:
 def service(socket: Path, cgroup: str) -> Iterator[Runtime]:
     """Give the service behind ``socket``, which puts its pods into ``cgroup``."""
     with grpc.insecure_channel(f"unix://{socket}") as channel:
-        yield Runtime(channel, cgroup)
+        runtime = Runtime(channel, cgroup)
+        runtime.wait()
+        yield runtime
 
 
 def image_archive(layer: bytes, *stay: str) -> bytes:

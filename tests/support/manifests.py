@@ -33,3 +33,17 @@ def template(name: str) -> dict[str, Any]:
     """Give what the pods of a kustomization's DaemonSet are like: the pod's ``spec``."""
     spec: dict[str, Any] = kind(rendered(name), "DaemonSet")["spec"]["template"]["spec"]
     return spec
+
+
+def handler(name: str) -> str:
+    """Give the handler that the pods of a kustomization ask for by a class of its own."""
+    documents = rendered(name)
+    wanted = kind(documents, "DaemonSet")["spec"]["template"]["spec"].get("runtimeClassName")
+    if wanted is None:
+        return ""
+    [found] = [
+        each["handler"]
+        for each in documents
+        if each["kind"] == "RuntimeClass" and each["metadata"]["name"] == wanted
+    ]
+    return str(found)

@@ -124,6 +124,7 @@ class Node:
         """Do what ``systemctl restart containerd`` does."""
         self.stop()
         self.start()
+        self.runtime.wait()
 
     def files(self) -> dict[str, str]:
         """Give what a pod might change on the node: contents and where links lead, but no logs."""
@@ -137,7 +138,10 @@ class Node:
 
     @contextmanager
     def pod(self, spec: Mapping[str, Any], **changes: Any) -> Iterator[Pod]:
-        """Run a pod of ``spec``; ``changes`` are keys of its container, or ``mounts`` to add."""
+        """Run a pod of ``spec``, by the handler ``handler`` if one is given.
+
+        Other ``changes`` are keys of its container, or ``mounts`` to add.
+        """
         pod = self._made(spec, changes)
         try:
             yield pod
@@ -148,7 +152,7 @@ class Node:
         name = f"pod-{uuid.uuid4().hex[:8]}"
         place = self.folder / name
         place.mkdir()
-        mounts = changes.pop("mounts", [])
+        mounts, handler = changes.pop("mounts", []), changes.pop("handler", "")
         container = {**spec["containers"][0], **changes}
         confined = {**spec["securityContext"], **container["securityContext"]}
         security = self._security(confined)
@@ -170,7 +174,7 @@ class Node:
             15: {2: security},
         }
         call = self.runtime.call
-        sandbox = _text(call("RunPodSandbox", {1: sandbox_config})[1])
+        sandbox = _text(call("RunPodSandbox", {1: sandbox_config, 2: handler})[1])
         made = _text(call("CreateContainer", {1: sandbox, 2: config, 3: sandbox_config})[1])
         call("StartContainer", {1: made})
         return Pod(self, sandbox, made, place / "log")

@@ -163,9 +163,10 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
-    """Refuse while pods run by one of our executables, unless ``--force`` is given."""
-    restart = "restart containerd afterwards; until then it has the handler"
-    return [*front.refusal(containerddump.started(options, host), options), restart]
+    """Refuse while pods have our handler, unless ``--force`` is given."""
+    restart = "restart containerd afterwards; until then it has what it has read"
+    pods, started = containerddump.pods(options, host), containerddump.started(options, host)
+    return [*front.refusal(pods, started, options), restart]
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -208,7 +209,11 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "registered": bool(entries),
         "entries": entries,
         "default": default == NAME if entries else False,
-        "in_use": bool(entries) or bool(running and containerddump.programs(running)),
+        "in_use": bool(
+            entries
+            or (running and containerddump.programs(running))
+            or containerddump.started(options, host)
+        ),
         "running": None if running is None else True,
         "known": None if running is None else not problems,
         "problems": problems,

@@ -65,9 +65,7 @@ def running(options: argparse.Namespace, host: Host) -> dict[str, Any] | None:
 
     Keys are those of the CRI service's answer, made those of the file.
     """
-    data = changes.content(host.path(options.config)) or b""
-    document = toml.parse(data, options.config)
-    found = cri_service.config(str(host.path(toml.look_up(document, ADDRESS) or SOCKET)))
+    found = cri_service.config(_socket(options, host))
     table = toml.look_up(found or {}, ("containerd",))
     if not isinstance(table, dict):
         return None
@@ -75,6 +73,16 @@ def running(options: argparse.Namespace, host: Host) -> dict[str, Any] | None:
         "default_runtime_name": table.get("defaultRuntimeName"),
         "runtimes": table.get("runtimes") or {},
     }
+
+
+def pods(options: argparse.Namespace, host: Host) -> list[str] | None:
+    """Return the ids of the pods that asked for our handler; None: containerd cannot be asked."""
+    return cri_service.pods(_socket(options, host), NAME)
+
+
+def _socket(options: argparse.Namespace, host: Host) -> str:
+    document = toml.parse(changes.content(host.path(options.config)) or b"", options.config)
+    return str(host.path(toml.look_up(document, ADDRESS) or SOCKET))
 
 
 def started(options: argparse.Namespace, host: Host) -> list[str]:

@@ -61,7 +61,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             option = "--default" if options.default else "--runtime"
             raise ShimError(f"{option} is for --way runtime: hooks hold for every handler")
         if _handlers(toml.parse(now.encode(), "")):
-            front.refusal(crioconf.started(host), argparse.Namespace(force=False))
+            front.refusal(crioconf.pods(host), crioconf.started(host), None)
         folders = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
         wanted = {"hooks_dir": [*folders, HOOKS]}
         text = toml.table(TABLE, wanted)
@@ -138,9 +138,9 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
-    """Refuse while pods have one of our handlers, unless ``--force`` is given."""
+    """Refuse while pods have our handler, unless ``--force`` is given."""
     restart = "restart CRI-O afterwards; until then it has what it has read"
-    return [*front.refusal(crioconf.started(host), options), restart]
+    return [*front.refusal(crioconf.pods(host), crioconf.started(host), options), restart]
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -185,7 +185,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "registered": bool(entries),
         "entries": entries,
         "default": bool(entries) and _said(file, "default_runtime") == NAME,
-        "in_use": bool(entries) or bool(_seen(running)),
+        "in_use": bool(entries or _seen(running) or crioconf.started(host)),
         "running": None if running is None else True,
         "known": None if running is None else not problems,
         "problems": problems,

@@ -33,7 +33,7 @@ _SECONDS = 20
 _PLATFORM = "linux/amd64"
 # What CRI-O's packages bring is not on PATH.
 PACKAGED = "/usr/libexec/crio"
-_STORES = ("/run/containers/storage", "/var/run/containers/storage")
+_STORES = ("/run/containers/storage", "/var/lib/containers/storage")
 _CONFIG_LIMIT = 1 << 20
 _HANDLER = "io.kubernetes.cri-o.RuntimeHandler"
 
@@ -112,9 +112,9 @@ def running(host: Host) -> dict[str, Any] | None:
 
 
 def started(host: Host) -> list[str]:
-    """Return the ids of the containers and pods that our handlers have: running, or kept.
+    """Return the ids of the running containers that were started by one of our executables.
 
-    CRI-O's monitor of a container is told its program; what is kept of a pod names its handler.
+    CRI-O's monitor of a container is told its program.
     """
     found = []
     for file in host.path("/proc").glob("[0-9]*/cmdline"):
@@ -124,17 +124,23 @@ def started(host: Host) -> list[str]:
             if os.path.basename(program) == "conmon" and ours:
                 options = dict(itertools.pairwise(words))
                 found.append(options.get("-c") or options.get("--cid") or file.parent.name)
-    for file in _kept(host):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            document = json.loads(files.read(str(file), _CONFIG_LIMIT))
-            if document.get("annotations", {}).get(_HANDLER) == NAME:
-                found.append(file.parent.parent.name)
-    return list(dict.fromkeys(found))
+    return found
 
 
-def _kept(host: Host) -> Iterator[Path]:
+def pods(host: Host) -> list[str] | None:
+    """Return the ids of the pods that asked for our handler; None: nothing is kept of any pod.
+
+    What CRI-O keeps of a pod, running or not, names its handler (server/sandbox_run_linux.go).
+    """
+    found, seen = set(), False
     for store in _STORES:
-        yield from host.path(store).glob("*-containers/*/userdata/config.json")
+        for file in host.path(store).glob("*-containers/*/userdata/config.json"):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                handler = json.loads(files.read(str(file), _CONFIG_LIMIT))["annotations"][_HANDLER]
+                seen = True
+                if handler == NAME:
+                    found.add(file.parent.parent.name)
+    return sorted(found) if seen else None
 
 
 def _walked(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,35 @@ def add_option(parser: argparse._ActionsContainer, what: str) -> None:
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add the option that has an uninstall done although containers need us."""
+    """Add the option that has an uninstall done although pods need us."""
     parser.add_argument(
-        "--force", action="store_true", help="even where containers run that were started by it"
+        "--force", action="store_true", help="even where pods have the handler that is taken out"
     )
 
 
-def refusal(ids: Sequence[str], options: argparse.Namespace) -> list[str]:
-    """Return what to say of running containers that were started by us. ShimError: not now.
+def refusal(
+    pods: list[str] | None, started: list[str], options: argparse.Namespace | None
+) -> list[str]:
+    """Return what to say of pods that have our handler, and of containers started by us.
 
-    Once the engine was restarted without the handler it can neither enter, stop nor remove them.
+    ``pods`` is None where it cannot be told: then all that were started may have it. ShimError: not
+    now. Once restarted without the handler the engine could neither enter, stop nor remove them.
     """
-    if not ids:
-        return []
-    shown = ", ".join(each[:12] for each in ids[:5]) + (", ..." if len(ids) > 5 else "")
-    message = f"{len(ids)} running containers were started by it: {shown}"
-    if not options.force:
-        raise ShimError(
-            message, hint="the handler stays until they are gone: end their pods, or give --force"
+    needing = started if pods is None else pods
+    notes = [f"{len(needing)} pods have the handler: {_shown(needing)}"] if needing else []
+    if needing and not (options and options.force):
+        hint = "it stays until they are gone: end them first"
+        raise ShimError(notes[0], hint=f"{hint}, or give --force" if options else hint)
+    if pods is not None and started:
+        notes.append(
+            f"{len(started)} running containers were started by it: its program must stay until "
+            f"they end: {_shown(started)}"
         )
-    return [message]
+    return notes
+
+
+def _shown(ids: list[str]) -> str:
+    return ", ".join(each[:12] for each in ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def program(host: Host, engine: str, name: str, real: str, where: Path) -> tuple[str, list[Edit]]:

@@ -20,7 +20,7 @@ from shim import data
 from shim.errors import ShimError
 
 COLLECTION = "seccomp_shim.host"
-_EXTRA = "pip install 'seccomp-shim[fleet]'"
+_EXTRA = "install.sh --with fleet, from the project's checkout"
 # What each host is told of its own; the file is read by the process that serves the host.
 _GIVEN = "{{ lookup('file', '%s/' ~ (inventory_hostname | hash('sha256')) ~ '.json') | from_json }}"
 _PROMPTS = {

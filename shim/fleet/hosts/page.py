@@ -84,7 +84,7 @@ def _template() -> Any:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
         raise ShimError(
-            "jinja2 is not installed", hint="pip install 'seccomp-shim[fleet]'"
+            "jinja2 is not installed", hint="install.sh --with fleet, from the project's checkout"
         ) from None
     environment = Environment(
         autoescape=True,

@@ -29,21 +29,23 @@ class DaemonSet:
         self._name = name
         self._account = account
         self._gone: bool | None = None
+        self.doubt = "the API server was not asked"
 
     def follow(self) -> None:
         """Keep being told of it from now on, in the background."""
         threading.Thread(target=self._follow, daemon=True).start()
 
     def gone(self) -> bool | None:
-        """Tell whether it was removed; None: that cannot be told."""
-        with (
-            contextlib.suppress(*_FAILURES),
-            self._get(f"/{self._name}", _ANSWER_SECONDS) as answer,
-        ):
-            if answer.status == http.HTTPStatus.NOT_FOUND:
-                return True
-            if answer.status == http.HTTPStatus.OK:
-                return _is_going(json.load(answer))
+        """Tell whether it was removed; None: that cannot be told, and ``doubt`` says why."""
+        try:
+            with self._get(f"/{self._name}", _ANSWER_SECONDS) as answer:
+                if answer.status == http.HTTPStatus.NOT_FOUND:
+                    return True
+                if answer.status == http.HTTPStatus.OK:
+                    return _is_going(json.load(answer))
+                self.doubt = f"the API server answers {answer.status} {answer.reason}".strip()
+        except _FAILURES as error:
+            self.doubt = f"{type(error).__name__}: {error}"
         # What was heard of it last is all that is known.
         return self._gone
 
@@ -73,11 +75,15 @@ class DaemonSet:
         """Ask the API server; the token is read anew since the kubelet renews it."""
         token = (self._account / "token").read_text()
         namespace = (self._account / "namespace").read_text()
+        context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
+        # Python 3.13 began to be strict: it refuses an authority whose certificate does not say
+        # what its key is for, which kubectl and the kubelet take.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         server = http.client.HTTPSConnection(
             os.environ.get("KUBERNETES_SERVICE_HOST", ""),
             int(os.environ.get("KUBERNETES_SERVICE_PORT", "443")),
             timeout=seconds,
-            context=ssl.create_default_context(cafile=str(self._account / "ca.crt")),
+            context=context,
         )
         path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets{what}"
         headers = {"Authorization": f"Bearer {token}", "Connection": "close"}

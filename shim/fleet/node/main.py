@@ -36,7 +36,7 @@ def main(words: Sequence[str], payload: str) -> int:
             _note(missing)
             said = missing
         stop.wait(max(job.pause, _FAILED_SECONDS) if failed else job.pause)
-    _end(job, daemonset.gone())
+    _end(job, daemonset.gone(), daemonset.doubt)
     return 0
 
 
@@ -59,11 +59,12 @@ def _job(words: Sequence[str], payload: str) -> Job:
     return kind(NodeRoot(ROOT, payload), args.words)
 
 
-def _end(job: Job, gone: bool | None) -> None:
+def _end(job: Job, gone: bool | None, doubt: str) -> None:
     """Undo the job where the DaemonSet was removed; in doubt the node is left as it is."""
     if not gone:
         known = "the DaemonSet is still there"
-        reason = known if gone is False else "it cannot be told whether the DaemonSet was removed"
+        untold = f"it cannot be told whether the DaemonSet was removed: {doubt}"
+        reason = known if gone is False else untold
         say([f"the node is left as it is: {reason}"])
         _tried(lambda: _logged(job, "node-kept", reason))
         return

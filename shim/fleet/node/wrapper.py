@@ -65,21 +65,23 @@ class Wrapper:
     def take_back(self) -> list[str]:
         """Have the engine told no more, and remove the program once nothing can call it.
 
-        While containers run that were started by it the handler stays: once restarted without it,
-        the engine could neither enter, stop nor remove them.
+        While pods have the handler it stays, for the engine could not even remove them without it.
         """
         if not self._root.installed():
             return []
         stays = f"the program stays in {facts.PREFIX} for as long"
-        if count := self._started():
-            told = (
-                f"{count} running containers were started by it: until they end the handler stays"
-            )
-            return [told, stays]
         named = ["--config", self._file] if hasattr(self._options, "config") else []
-        self._tell(named, present=False)
+        try:
+            self._tell(named, present=False)
+        except ShimError as error:
+            return [str(error), stays]
+        left = []
         if any(self._memory.known(self._registered())):
-            return [f"{self._words[0]} has the handler in memory until it is restarted", stays]
+            left.append(f"{self._words[0]} has the handler in memory until it is restarted")
+        if count := self._started():
+            left.append(f"{count} running containers were started by it")
+        if left:
+            return [*left, stays]
         self._root.script("--uninstall")
         return []
 

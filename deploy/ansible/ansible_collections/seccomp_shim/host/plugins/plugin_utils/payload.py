@@ -83,7 +83,7 @@ def payload():
 def _contents():
     """Give all files of the payload: name in it, path here."""
     package = _package(
-        "shim", "install seccomp-shim where ansible runs: pip install seccomp-shim[fleet]"
+        "shim", "install seccomp-shim where ansible runs: pip install DIR, its checkout"
     )
     yield from _sources(package, "shim", "_data")
     data = package / "_data"
