@@ -217,7 +217,7 @@ write_config() {
 # Real runtimes by name, the first by default; else runc or crun on PATH:
 #runtimes:
 #  runc: /usr/sbin/runc
-# To try it on any kernel: let this call through instead (337 to 423):
+# For a test on any kernel: let this call through as well (337 to 423):
 #canary: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"

@@ -33,7 +33,7 @@ DEFAULTS: "dict[str, Any]" = {
     # The runtime wrapper's real runtimes by name, where PATH is not to decide: the first is used
     # where no name is asked for.
     "runtimes": {},
-    # A call number that no kernel has, to be let through in place of the real calls: shows on any
+    # A call number that no kernel has, to be let through as well as the real calls: shows on any
     # kernel whether containers are adjusted. 0 is none.
     "canary": 0,
 }

@@ -52,12 +52,12 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, show, apply, and tell the running engine."""
     from shim.engines import changes
-    from shim.engines.registration import load, this_host
+    from shim.engines.registration import load, test_is_on, this_host
 
     host, engine = this_host(), load(args.engine)
     try:
         plan = engine.plan(args, host)
-        report = Report(args, plan.edits, plan.notes)
+        report = Report(args, plan.edits, [*test_is_on(), *plan.notes])
         if not args.dry_run:
             changes.apply(args.engine, plan.edits, engine.without, host.state, host.log)
             report.activate(engine, args, host)

@@ -51,6 +51,7 @@ def _tell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
     engine.install_options(parser)
     options = parser.parse_args(list(words))
     edits, notes, steps = engine.plan(options, host)
+    notes = [*registration.test_is_on(), *notes]
     if not check:
         changes.apply(name, edits, engine.without, host.state, host.log)
         notes = [*notes, *engine.activate(options, host)]

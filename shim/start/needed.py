@@ -3,13 +3,12 @@
 from shim.errors import ShimError
 
 
-def needed_calls(canary: int) -> "tuple[dict[str, int], object, str]":
-    """Give the calls to let through by name, the kernel's state, and why there are none.
+def needed_calls(canary: int) -> "tuple[dict[str, int], dict[str, str], str]":
+    """Return the calls to let through by name, the kernel's state, and why there are none.
 
-    A ``canary`` other than 0 stands in for all of them. ShimError: the state cannot be told.
+    A ``canary`` other than 0 is one more, whatever the kernel does: the state says so, and with it
+    each line of the log. ShimError: the state cannot be told.
     """
-    if canary:
-        return {f"canary-{canary}": canary}, "canary", ""
     from shim.host.cache import facts
 
     host = facts()
@@ -18,4 +17,7 @@ def needed_calls(canary: int) -> "tuple[dict[str, int], object, str]":
         why = "; ".join(f"{n}: {host['syscalls'][n].get('reason', '')}" for n in unknown)
         raise ShimError(f"the kernel's state is unknown: {why}")
     needed = {n: c["nr"] for n, c in host["syscalls"].items() if c["state"] == "filtered"}
+    if canary:
+        needed[f"canary-{canary}"] = canary
+        states[f"canary-{canary}"] = "on, for a test"
     return needed, states, "this kernel does not let a filter deny any of these calls"

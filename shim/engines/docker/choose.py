@@ -193,7 +193,10 @@ def _with_profile(
     if helped:
         edits, _ = plan(document, [known[name] for name in helped], {}, "always")
         text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
-        return Choice("profile", text, f"{', '.join(helped)} allowed by name", helped)
+        reason = f"{', '.join(helped)} allowed by name"
+        if nameless:
+            reason += f"; no profile can name {nameless[0]}: {_INSTALL}"
+        return Choice("profile", text, reason, helped)
     if nameless:
         reason = f"no profile can name {nameless[0]}"
     elif daemon.libseccomp:

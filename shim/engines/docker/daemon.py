@@ -34,8 +34,8 @@ print(dumps([cache.facts()["syscalls"], runtime.libseccomp_version(sys.argv[2])]
 def describe(command: Sequence[str]) -> Daemon:
     """Ask the daemon that a docker client talks to, given the client with its global options.
 
-    The admin's canary stands in for the calls where one is set. ShimError: the daemon does not
-    answer, or is no Docker daemon.
+    The admin's canary, where one is set, is one call more. ShimError: the daemon does not answer,
+    or is no Docker daemon.
     """
     questions = (
         ["info", "--format", "{{json .}}"],
@@ -67,7 +67,7 @@ def gather(
 ) -> Daemon:
     """Give what is known of the daemon that answered ``info`` (GET /info) at ``address``.
 
-    ``canary`` is a number that stands in for the calls, on whatever kernel. ``apart`` looks at this
+    ``canary`` is a number to be let through as well, on whatever kernel. ``apart`` looks at this
     host from a child process: a program with threads must not fork as our probe does.
     ShimError: it is no Docker daemon's answer.
     """
@@ -81,7 +81,7 @@ def gather(
     if not kernel:
         states = dict.fromkeys(states, "unknown")
     if canary:
-        states = {f"canary-{canary}": "filtered"}
+        states = {**states, f"canary-{canary}": "filtered"}
     known, reason = builtin.profile(version)
     confinement = _confinement(info.get("SecurityOptions"))
     own = "" if confinement in {None, "default", "builtin", "unconfined"} else str(confinement)

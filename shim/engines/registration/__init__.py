@@ -108,6 +108,17 @@ def this_host() -> Host:
     return Host(Path("/"), _installed_bin(), home, state, log, search)
 
 
+def test_is_on() -> list[str]:
+    """Say that the settings have a test syscall let through; nothing where none is set."""
+    from shim import config
+
+    number = config.load()[0]["canary"]
+    told = (
+        f"the test syscall {number} is on ({config.PATH}, canary): containers are adjusted for it"
+    )
+    return [f"{told} on whatever kernel, as well as for the real calls"] if number else []
+
+
 def _installed_bin() -> Path:
     """Give bin of the prefix that install.sh made: an upgrade moves ``sys.prefix``, not this."""
     versions = Path(sys.prefix).parent
