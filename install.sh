@@ -406,7 +406,10 @@ for path, (kind, after) in sorted(last.items()):
 
 remove_state() {
     [ -d /var/lib/seccomp-shim ] || return 0
-    patched=$(list_patched) || patched=
+    patched=
+    if [ -d /var/lib/seccomp-shim/runs ]; then patched=$(list_patched) || patched=
+    else rm -f /var/lib/seccomp-shim/fleet.lock
+    fi
     if [ -n "$patched" ]; then
         say "These profiles stay as seccomp-shim patched them:"
         say "$patched"

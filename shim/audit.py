@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 
-def path() -> str:
-    """Give the log's path: the admin's for root, else one of the user's own."""
+def path(*, make: bool = True) -> str:
+    """Return the log's path: the admin's for root, else one of the user's own.
+
+    The user's directory is made for it where ``make`` is set.
+    """
     if os.geteuid() == 0:
         return str(config.load()[0]["log"])
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = os.path.join(state, "seccomp-shim")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if make:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
     return os.path.join(folder, "audit.jsonl")
 
 

@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
         plan = engine.plan(args, host)
         report = Report(args, plan.edits, [*test_is_on(), *plan.notes])
         if not args.dry_run:
-            changes.apply(args.engine, plan.edits, engine.without, host.state, host.log)
+            changes.apply(
+                args.engine, plan.edits, engine.without, host.state, host.log, default=plan.default
+            )
             report.activate(engine, args, host)
     except PermissionError as error:
         raise needs_root(error, args) from None

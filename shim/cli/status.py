@@ -2,15 +2,22 @@
 
 import argparse
 import json
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
+from shim import config
 from shim.cli import engineoptions
 from shim.errors import ShimError, printable
+
+if TYPE_CHECKING:
+    from shim.engines.alarms import Recent
+    from shim.engines.registration import Host
 
 DESCRIPTION = """\
 Tell for each engine whether seccomp-shim is registered, whether what the
 entries name is still there, whether the running engine knows it, what this
-kernel calls for, and which adjustments went wrong in the last 24 hours."""
+kernel calls for, and which adjustments went wrong in the last 24 hours. Without
+root it says what it cannot see."""
 
 EPILOG = """\
 examples:
@@ -18,7 +25,8 @@ examples:
   seccomp-shim status docker
   seccomp-shim status --json | jq .problems
 
-exit codes: 0 all is well, 1 something needs attention, 2 error."""
+exit codes: 0 all is well, 1 something needs attention or could not be seen,
+2 error."""
 
 _SECONDS = 24 * 60 * 60
 _SHOWN = 3
@@ -42,7 +50,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Ask every engine, or the one named, and print."""
-    from shim.engines.registration import ENGINES, this_host
+    from shim.engines.registration import ENGINES, test_is_on, this_host
     from shim.host import cache
 
     host = this_host()
@@ -50,20 +58,34 @@ def run(args: argparse.Namespace) -> int:
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)
     problems = [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]
-    if alarms:
-        problems.append(f"{len(alarms)} adjustments went wrong in the last 24 hours: {host.log}")
+    when = "24 hours" if alarms.whole else f"64 MiB of the log, since {alarms.since}"
+    if alarms.events:
+        problems.append(
+            f"{len(alarms.events)} adjustments went wrong in the last {when}: {host.log}"
+        )
+    unseen = [f"{each['engine']}: {line}" for each in engines for line in each.get("unseen", ())]
+    if unread:
+        unseen.append(f"the log: {unread}")
+    elif not alarms.whole:
+        unseen.append(f"the log before {alarms.since}: it is too long, and only 64 MiB were read")
+    if os.geteuid() != 0 and any(each.get("unseen") for each in engines):
+        unseen.append(
+            f"root's log, which has what these start: {config.DEFAULTS['log']} or another"
+        )
     document = {
         "kernel": states,
+        "test_syscall": test_is_on(),
         "engines": engines,
         "log": host.log,
-        "alarms": alarms,
+        "alarms": alarms.events,
+        "unseen": unseen,
         "problems": problems,
     }
     if args.json:
         print(json.dumps(document, indent=2))
     else:
-        _show(document, unread)
-    return 1 if problems else 0
+        _show(document)
+    return 1 if problems or unseen else 0
 
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +99,15 @@ def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[
     """Give one engine's status; what cannot be told is a problem, and the others still count."""
     from shim.engines.registration import load, this_host
 
-    engine = load(name)
+    host, engine = this_host(), load(name)
     options = args
     if not args.engine:
         parser = argparse.ArgumentParser()
         engine.status_options(parser)
         options = parser.parse_args([])
     try:
-        told = engine.status(options, this_host())
+        told = engine.status(options, host)
+        told["problems"] += _lost(name, told, host)
     except (ShimError, OSError) as error:
         reason = str(error)
         return {"engine": name, "present": True, "registered": None, "problems": [reason]}
@@ -96,31 +119,52 @@ def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[
     return told
 
 
-def _alarms(log: str) -> tuple[list[dict[str, Any]], str]:
+def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
+    """Say what is no longer as it was installed: somebody else has changed it since."""
+    from shim.engines.changes import recorded
+
+    record = recorded(name, host.state)
+    again = f"seccomp-shim install {name}"
+    if record.files and not told["registered"]:
+        where = ", ".join(record.files)
+        return [f"{where}: our entries are gone: {again}, or uninstall {name}"]
+    if record.default and not told["default"] and told.get("way") != "hooks":
+        return [
+            f"it was made the default runtime, and somebody has changed that since: {again} "
+            f"--default, or uninstall {name}"
+        ]
+    return []
+
+
+def _alarms(log: str) -> "tuple[Recent, str]":
     """Give what went wrong lately, and why that could not be read."""
-    from shim.engines.alarms import recent
+    from shim.engines.alarms import Recent, recent
 
     try:
         return recent(log, _SECONDS), ""
     except OSError as error:
-        return [], f"{log}: {error.strerror}"
+        return Recent([], "", True), f"{log}: {error.strerror}"
 
 
-def _show(document: dict[str, Any], unread: str) -> None:
+def _show(document: dict[str, Any]) -> None:
     states = ", ".join(f"{name} {state}" for name, state in document["kernel"].items())
     _row("kernel", states)
+    for line in document["test_syscall"]:
+        _row("test", line)
     for engine in document["engines"]:
         _row(engine["engine"], _summary(engine))
         for entry in engine.get("entries", ()):
             there = "" if entry["exists"] else "  (not there)"
             _row("", f"{entry['name']}: {entry['path']}{there}")
+        if engine.get("registered") and engine.get("covers"):
+            _row("", f"covers {engine['covers']}")
         for note in engine.get("notes", ()):
             _row("", note)
     for alarm in document["alarms"][-_SHOWN:]:
         told = ("time", "event", "engine", "container", "runtime", "reason")
         _row("log", ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
-    if unread:
-        _row("log", f"cannot be read: {unread}")
+    for line in document["unseen"]:
+        _row("not seen", line)
     for problem in document["problems"]:
         _row("ATTENTION", problem)
 
@@ -131,7 +175,9 @@ def _summary(engine: dict[str, Any]) -> str:
     if not engine["registered"]:
         return "not registered" if engine["present"] else "not installed"
     words = ["registered"]
-    if engine.get("default"):
+    if engine.get("way") == "hooks":
+        words.append("by hooks")
+    elif engine.get("default"):
         words.append("the default runtime")
     if engine.get("running") is False:
         words.append("not running")

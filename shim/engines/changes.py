@@ -46,10 +46,14 @@ class Kept(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What we changed for one engine: files by path, and the folders we made, outermost first."""
+    """What we changed for one engine: files by path, and the folders we made, outermost first.
+
+    ``default`` tells whether we were made the default runtime.
+    """
 
     files: dict[str, Kept]
     folders: tuple[str, ...]
+    default: bool = False
 
 
 def edit(path: Path, after: bytes | None, mode: int = 0o644) -> Edit:
@@ -81,9 +85,17 @@ def diff(edits: Iterable[Edit]) -> str:
 
 
 def apply(
-    engine: str, edits: Sequence[Edit], without: Without, state: Path, log: str | None = None
+    engine: str,
+    edits: Sequence[Edit],
+    without: Without,
+    state: Path,
+    log: str | None = None,
+    *,
+    default: bool = False,
 ) -> None:
     """Make the edits, all or none, and record in ``state`` how to take them back.
+
+    ``default`` is recorded with them: whether they make us the default runtime.
 
     ShimError: a file is no longer what its edit says, another install runs, or it cannot be logged
     (to ``log``, by default the audit log). Files written before a failure are put back.
@@ -94,7 +106,7 @@ def apply(
     with _locked(state):
         _check(edits)
         old = recorded(engine, state)
-        new = _grown(old, edits, without)
+        new = _grown(old, edits, without)._replace(default=old.default or default)
         _save(engine, new, state)
         try:
             _write_all("install", engine, edits, log)
@@ -144,7 +156,7 @@ def recorded(engine: str, state: Path) -> Record:
             )
             for name, each in document["files"].items()
         }
-        return Record(kept, tuple(document["folders"]))
+        return Record(kept, tuple(document["folders"]), bool(document.get("default")))
     except FileNotFoundError:
         return Record({}, ())
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -289,7 +301,7 @@ def _locked(state: Path) -> Iterator[None]:
 def _save(engine: str, record: Record, state: Path) -> None:
     path = _record_path(engine, state)
     now = content(path)
-    if record == Record({}, ()):
+    if not record.files and not record.folders:
         path.unlink(missing_ok=True)
         return
     document = {
@@ -304,6 +316,7 @@ def _save(engine: str, record: Record, state: Path) -> None:
             for name, each in record.files.items()
         },
         "folders": record.folders,
+        "default": record.default,
     }
     data = json.dumps(document, indent=1).encode() + b"\n"
     if now is None:

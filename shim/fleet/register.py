@@ -29,7 +29,7 @@ def registered(
         if name not in registration.ENGINES:
             known = ", ".join(registration.ENGINES)
             raise ShimError("is no engine that is known here", subject=name, hint=f"knows: {known}")
-        edits, notes, steps = (_tell if present else _untell)(name, words, check)
+        edits, notes, steps, _ = (_tell if present else _untell)(name, words, check)
         shown = changes.diff(edits)
         answer["changed"] |= bool(shown)
         answer["diff"] += shown
@@ -50,10 +50,10 @@ def _tell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
     parser = _Options(prog=name, add_help=False)
     engine.install_options(parser)
     options = parser.parse_args(list(words))
-    edits, notes, steps = engine.plan(options, host)
+    edits, notes, steps, default = engine.plan(options, host)
     notes = [*registration.test_is_on(), *notes]
     if not check:
-        changes.apply(name, edits, engine.without, host.state, host.log)
+        changes.apply(name, edits, engine.without, host.state, host.log, default=default)
         notes = [*notes, *engine.activate(options, host)]
     return registration.Plan(edits, notes, steps)
 

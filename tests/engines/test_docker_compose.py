@@ -226,7 +226,7 @@ def test_what_is_not_understood_goes_as_it_is(
 
 def test_where_no_service_needs_anything_compose_is_not_asked(shim: Shimmed, folder: Path) -> None:
     """Not even a file that it cannot read is looked at."""
-    shim.configure(default=RUNTIME)
+    shim.configure(default=RUNTIME, canary=False)
     (folder / "compose.yaml").write_text("services: [")
     assert words_of(shim, folder, "up") == (["compose", "up"], "")
 

@@ -1,6 +1,5 @@
 """Registering with Docker: every kind of daemon.json, and a real dockerd."""
 
-import base64
 import json
 import subprocess
 import sys
@@ -13,12 +12,22 @@ import pytest
 from support import engines, image
 from support.checkout import CHECKOUT
 from support.host import Host, throwaway
-
-BIN = "/opt/seccomp-shim/bin"
-WRAPPER = f"{BIN}/seccomp-shim-runtime"
-FILE = engines.DAEMON_JSON
-LOG = "/var/log/seccomp-shim/audit.jsonl"
-CANARY, EPERM, ENOSYS = 400, 1, 38
+from support.verbs import (
+    BIN,
+    CANARY,
+    ENOSYS,
+    EPERM,
+    FILE,
+    LOG,
+    WRAPPER,
+    info,
+    outcome,
+    prepare,
+    read,
+    shim,
+    state,
+    write,
+)
 
 # Newer ones than the installed: the virtual machines' user lands, where these have been made.
 STACKS = Path("/var/cache/seccomp-shim/stacks")
@@ -60,26 +69,6 @@ REFUSED = {
 }
 
 
-def shim(host: Host, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    """Run the program in a view of the host."""
-    line = " ".join([f"cd / && {sys.executable} -P -m shim", *words])
-    return host.run(
-        line, code=code, env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/sbin:/usr/bin"}
-    )
-
-
-def prepare(host: Host, settings: str = "") -> None:
-    """Put the executables, the settings and the log's folder where install.sh would."""
-    render = "from shim.engines import hookfile; from pathlib import Path; "
-    render += f"hookfile.render_all(Path('{BIN}'))"
-    host.run(
-        f"mkdir -p {BIN} /etc/seccomp-shim /var/log/seccomp-shim\n"
-        f"rm -rf {BIN}/* /var/lib/seccomp-shim\n"
-        f'cd {CHECKOUT} && {sys.executable} -c "{render}"\n'
-        f"echo '{settings}' >/etc/seccomp-shim/config.yaml"
-    )
-
-
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Give a view of this host with us installed and no dockerd running in it."""
@@ -95,27 +84,6 @@ def host(view: Host) -> Host:
     view.run(f"chattr -i /etc/docker 2>/dev/null; rm -rf /etc/docker /var/lib/seccomp-shim {LOG}")
     view.run("rm -rf /etc/systemd/system/docker.service* /etc/default/docker")
     return view
-
-
-def write(host: Host, path: str, data: bytes | None) -> None:
-    """Put ``data`` at ``path`` in the view; None: there is nothing."""
-    if data is not None:
-        text = base64.b64encode(data).decode()
-        host.run(f"mkdir -p $(dirname {path}); echo {text} | base64 -d >{path}")
-
-
-def read(host: Host, path: str) -> bytes:
-    """Read ``path`` in the view."""
-    return base64.b64decode(host.run(f"base64 {path}").stdout)
-
-
-def state(host: Host) -> str:
-    """Give all that an install may have touched, with contents and modes."""
-    return host.run(
-        "cd /; for p in etc/docker var/lib/seccomp-shim etc/seccomp-shim/profiles; do"
-        " [ ! -e $p ] || find $p -printf '%p %M %U %G %l\\n' -type f -exec sha256sum {} + | sort;"
-        " done"
-    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -349,18 +317,6 @@ def removed(host: Host) -> "subprocess.CompletedProcess[str]":
         f"chmod +x {BIN}/seccomp-shim; {CHECKOUT}/install.sh --uninstall",
         code=2,
     )
-
-
-def outcome(docker: engines.Docker, *options: str) -> int:
-    """Give how the canary ended in a new container."""
-    arguments = ("run", "--rm", "--network", "none", *options, image.NAME)
-    return docker.calls(*arguments, image.CALLER, str(CANARY))[CANARY]
-
-
-def info(docker: engines.Docker) -> dict[str, Any]:
-    """Ask the daemon."""
-    told: dict[str, Any] = json.loads(docker("info", "--format", "{{json .}}").stdout)
-    return told
 
 
 @pytest.fixture

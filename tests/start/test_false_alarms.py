@@ -67,7 +67,7 @@ def test_a_program_that_is_not_there(lab: WrappedLab, no_new_privileges: bool) -
     done = compare(lab, "run", "--bundle", str(folder), NAME)
     assert done.returncode != 0
     assert "/nosuch" in done.stderr
-    assert recent(str(lab.log_path), 3600) == []
+    assert recent(str(lab.log_path), 3600).events == []
 
 
 def test_another_hook_that_fails(lab: WrappedLab) -> None:
@@ -82,7 +82,7 @@ def test_another_hook_that_fails(lab: WrappedLab) -> None:
         assert done.returncode != 0
         assert "hook" in done.stderr
         assert "seccomp-shim" not in done.stderr.replace(str(lab.folder), "")
-    assert recent(str(lab.log_path), 3600) == []
+    assert recent(str(lab.log_path), 3600).events == []
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
@@ -102,7 +102,7 @@ def test_an_exec_that_cannot_be(lab: WrappedLab, args: list[str], on_error: str)
     """Into a container that is not there, or for the runtime's help: the runtime has the word."""
     lab.configure(on_error)
     compare(lab, *args)
-    assert recent(str(lab.log_path), 3600) == []
+    assert recent(str(lab.log_path), 3600).events == []
 
 
 def test_an_exec_that_may_mean_another_container_is_refused(lab: WrappedLab) -> None:
@@ -121,7 +121,7 @@ def test_an_exec_of_a_program_that_is_not_there(lab: WrappedLab) -> None:
         done = compare(lab, "exec", NAME, "/nosuch")
     assert done.returncode != 0
     assert "/nosuch" in done.stderr
-    assert recent(str(lab.log_path), 3600) == []
+    assert recent(str(lab.log_path), 3600).events == []
 
 
 def test_an_id_that_another_container_had(lab: WrappedLab) -> None:

@@ -45,7 +45,7 @@ def install(engine: str, host: Host, *words: str) -> Plan:
     """Do what ``seccomp-shim install ENGINE WORDS`` does."""
     module = registration.load(engine)
     plan = module.plan(options(engine, words), host)
-    changes.apply(engine, plan.edits, module.without, host.state, host.log)
+    changes.apply(engine, plan.edits, module.without, host.state, host.log, default=plan.default)
     return plan
 
 

@@ -30,7 +30,8 @@ class Daemon:
     (absent, filtered, exempt, unknown); ``libseccomp`` is the release that the default runtime
     uses, None if that cannot be told from here. ``builtin`` is the profile that this version has
     built in, ``configured`` what its setting ``seccomp-profile`` names; both None where unknown,
-    and then the reasons say why. ``confines`` is false where containers get no filter by default.
+    and then the reasons say why. ``ours`` are the runtimes that are the wrapper. ``confines`` is
+    false where containers get no filter by default.
     """
 
     version: str
@@ -39,6 +40,7 @@ class Daemon:
     seccomp: bool = True
     confines: bool = True
     runtimes: frozenset[str] = frozenset({"runc"})
+    ours: frozenset[str] = frozenset({RUNTIME})
     default_runtime: str = "runc"
     libseccomp: str | None = None
     builtin: Document | None = None
@@ -81,9 +83,13 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
     """Decide for one container. ``when`` is that of ``seccomp-shim patch``."""
     if reason := _unfiltered(daemon, request):
         return Choice("nothing", "", reason)
+    if request.runtime in daemon.ours:
+        return Choice(
+            "nothing", "", f"the runtime {request.runtime} was asked for by name, and is ours"
+        )
     if request.runtime:
-        return Choice("nothing", "", f"the runtime {request.runtime} was asked for by name")
-    if daemon.default_runtime == RUNTIME:
+        return _foreign(daemon, request.runtime, when)
+    if daemon.default_runtime in daemon.ours:
         return Choice("nothing", "", f"the daemon's default runtime is {RUNTIME} already")
     registered = RUNTIME in daemon.runtimes
     calls, reason = _wanted(daemon.states, when, its_own_look=registered)
@@ -101,6 +107,16 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
         empty = f"{document.where} is a whole config.json, to Docker a profile without any rule"
         return Choice("nothing", "", f"{empty}: it has no filter")
     return _with_profile(daemon, document, calls, registered=registered)
+
+
+def _foreign(daemon: Daemon, runtime: str, when: When) -> Choice:
+    """Decide for a container by a runtime that was asked for by name, and is not ours."""
+    named = f"the runtime {runtime} was asked for by name"
+    calls, reason = _wanted(daemon.states, when, its_own_look=False)
+    if not calls:
+        return Choice("nothing", "", f"{named}; {reason}")
+    covers = f"`seccomp-shim install docker --runtime {runtime}` on its host covers it"
+    return Choice("nothing", "", f"{named}, which is not ours; {covers}", calls, uncovered=True)
 
 
 def seccomp_option(security_opt: Sequence[str]) -> str | None:

@@ -30,16 +30,18 @@ OVERRIDES = (
 _CONFIG_SECONDS = 120  # files may be fetched from afar
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(COMPOSE_FILE|COMPOSE_PATH_SEPARATOR)\s*[=:](.*)")
 _PLAIN = re.compile(r"""\s*(?:'([^'\\]*)'|"([^"\\$]*)"|([^'"\\$#]*?))\s*(?:\s#.*)?""")
-# Where this needs nothing no service does, and compose need not be asked.
-_DENYING_ALL = Request(('seccomp={"defaultAction": "SCMP_ACT_ERRNO"}',))
+# Where these need nothing no service does, and compose need not be asked: one by the default
+# runtime, and one by a runtime of its own.
+_DENYING_ALL = ('seccomp={"defaultAction": "SCMP_ACT_ERRNO"}',)
+_MOST = (Request(_DENYING_ALL), Request(_DENYING_ALL, runtime="another"))
 _EVERY = ("--profile", "*")  # a service that is named is started, whatever its profile
 
 
 def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
     """Plan the command. ShimError: it cannot be told what it would start."""
     daemon = ask(real, words[: found.verb])
-    most = choose(daemon, _DENYING_ALL, when)
-    if most.action == "nothing" and not most.uncovered:
+    most = [choose(daemon, request, when) for request in _MOST]
+    if all(each.action == "nothing" and not each.uncovered for each in most):
         return Plan(words)
     named = files(found.options, os.environ, os.getcwd())
     base = [real, *words[: found.start]]

@@ -13,7 +13,7 @@ from typing import Any
 
 from shim import config
 from shim.engines.docker import builtin
-from shim.engines.docker.choose import Daemon
+from shim.engines.docker.choose import RUNTIME, Daemon
 from shim.errors import ShimError
 from shim.host import cache, runtime
 from shim.profile.document import Document, read
@@ -93,6 +93,7 @@ def gather(
         seccomp=confinement is not None,
         confines=confinement != "unconfined",
         runtimes=frozenset(runtimes),
+        ours=frozenset({RUNTIME, *(name for name, each in runtimes.items() if _is_ours(each))}),
         default_runtime=default,
         libseccomp=libseccomp or _told(entry),
         builtin=known,
@@ -100,6 +101,12 @@ def gather(
         configured=own,
         configured_profile=_read(own) if own and files else None,
     )
+
+
+def _is_ours(entry: object) -> bool:
+    """Tell whether a runtime is the wrapper, under whatever name."""
+    path = entry.get("path") if isinstance(entry, dict) else None
+    return os.path.basename(str(path)) == "seccomp-shim-runtime"
 
 
 def _answer(output: str, errors: str) -> dict[str, Any]:

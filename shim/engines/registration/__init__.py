@@ -59,6 +59,7 @@ class Plan(NamedTuple):
     edits: "list[Edit]"
     notes: list[str]
     next_steps: list[str]
+    default: bool = False  # whether it makes us the default: kept, so that status notices a change
 
 
 class Engine(Protocol):
@@ -74,7 +75,8 @@ class Engine(Protocol):
 
     ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
     "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
-    could not be told, more keys as the engine likes. Any problem makes the exit code 1.
+    could not be told, more keys as the engine likes: ``covers`` says what is looked after,
+    ``unseen`` what only root sees. Any problem makes the exit code 1.
     """
 
     def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
@@ -100,7 +102,7 @@ def this_host() -> Host:
     from shim import audit
 
     home = Path(os.path.expanduser("~"))
-    log = audit.path()
+    log = audit.path(make=False)
     state = Path("/var/lib/seccomp-shim/engines")
     if os.geteuid() != 0:
         state = Path(log).parent / "engines"

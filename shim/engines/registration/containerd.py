@@ -91,7 +91,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
             f"then runtimeClassName: {NAME}"
         )
-    return Plan(edits, dropin.absence(host, "containerd") + notes, steps)
+    return Plan(edits, dropin.absence(host, "containerd") + notes, steps, options.default)
 
 
 def _ours(file: File) -> list[Path]:
@@ -209,6 +209,12 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "registered": bool(entries),
         "entries": entries,
         "default": default == NAME if entries else False,
+        "covers": front.covers(
+            [each["name"] for each in entries if each["handler"]], default=default == NAME
+        ),
+        "unseen": front.unseen("containerd")
+        if host.program("containerd") and running is None
+        else [],
         "in_use": bool(
             entries
             or (running and containerddump.programs(running))

@@ -82,7 +82,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         )
     edits += hooksd.edits(host.path(HOOKS), host, {})
     edits += _placed(host, text, wanted_values)
-    return Plan(edits, dropin.absence(host, "crio") + notes, steps)
+    return Plan(edits, dropin.absence(host, "crio") + notes, steps, options.default)
 
 
 def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
@@ -186,12 +186,20 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "entries": entries,
         "default": bool(entries) and _said(file, "default_runtime") == NAME,
         "in_use": bool(entries or _seen(running) or crioconf.started(host)),
+        "covers": _covers(handlers, hooks=hooks, default="default_runtime" in meant),
+        "unseen": front.unseen("CRI-O") if host.program("crio") and running is None else [],
         "running": None if running is None else True,
         "known": None if running is None else not problems,
         "problems": problems,
         "notes": [],
         "way": "runtime" if handlers else "hooks" if hooks else None,
     }
+
+
+def _covers(handlers: list[str], *, hooks: bool, default: bool) -> str:
+    if hooks:
+        return "all pods; exec is not covered"
+    return front.covers([key.partition("/")[2] for key in handlers], default=default)
 
 
 def _seen(running: dict[str, Any] | None) -> list[str]:

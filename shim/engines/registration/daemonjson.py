@@ -5,7 +5,7 @@ ours in other letter case, which it reads in some places and not in others.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -78,17 +78,38 @@ def is_ours(entry: object) -> bool:
     return isinstance(path, str) and path.rpartition("/")[2] == PROGRAM
 
 
-def merged(config: Config, entry: dict[str, Any] | None, default: bool, profile: str) -> bytes:
-    """Give daemon.json with the runtime ``entry``, as default or not, and ``profile`` if any."""
+def fronted(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the runtimes of others that we stand in front of, as they were before us."""
+    found = {name: formerly(entry) for name, entry in config.runtimes.items() if is_ours(entry)}
+    return {name: entry for name, entry in found.items() if name != RUNTIME and entry}
+
+
+def formerly(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a runtime's entry as it was before we stood in front of it; empty: that is unknown."""
+    args: list[str] = entry.get("runtimeArgs") or []
+    if args[:1] != ["--real-runtime"] or len(args) < 2:
+        return {}
+    left = {key: value for key, value in entry.items() if key != "runtimeArgs"}
+    return {**left, "path": args[1], **({"runtimeArgs": args[2:]} if args[2:] else {})}
+
+
+def merged(
+    config: Config,
+    entry: dict[str, Any] | None,
+    default: bool,
+    profile: str,
+    name: str = RUNTIME,
+) -> bytes:
+    """Return daemon.json with the runtime ``name``, as default or not, and ``profile`` if any."""
     wanted: list[tuple[tuple[str, ...], Any]] = []
     if profile and config.profile != profile:
         wanted.append((("seccomp-profile",), profile))
     if entry and default and config.default != RUNTIME:
         wanted.append((("default-runtime",), RUNTIME))
     if entry and "runtimes" not in config.tree:
-        wanted.append((("runtimes",), {RUNTIME: entry}))
-    elif entry and config.runtimes.get(RUNTIME) != entry:
-        wanted.append((("runtimes", RUNTIME), entry))
+        wanted.append((("runtimes",), {name: entry}))
+    elif entry and config.runtimes.get(name) != entry:
+        wanted.append((("runtimes", name), entry))
     if not wanted:
         return config.mark + config.text.encode()
     if not config.text.strip(" \t\r\n"):
@@ -127,6 +148,10 @@ def without(
             del tree[key]
             text = members.drop(text, (key,))
 
+    for name, entry in fronted(config).items():
+        known = before.runtimes.get(name)
+        tree["runtimes"][name] = entry if known is None or is_ours(known) else known
+        text = members.put(text, ("runtimes", name), tree["runtimes"][name])
     if is_ours(config.runtimes.get(RUNTIME)):
         del tree["runtimes"][RUNTIME]
         text = members.drop(text, ("runtimes", RUNTIME))

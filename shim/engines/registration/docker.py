@@ -14,7 +14,16 @@ from pathlib import Path
 
 from shim.engines.changes import Edit, edit
 from shim.engines.docker.choose import RUNTIME
-from shim.engines.registration import Host, Plan, daemonjson, dockerd, dockersite, dockerway, dropin
+from shim.engines.registration import (
+    Host,
+    Plan,
+    daemonjson,
+    dockerd,
+    dockersite,
+    dockerway,
+    dropin,
+    front,
+)
 from shim.engines.registration.dockersite import Site
 from shim.engines.registration.dockerstatus import activate, status
 from shim.errors import ShimError
@@ -42,6 +51,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         "and set it as seccomp-profile: costs nothing, but does something only where the "
         "runtime's libseccomp knows the calls' names. Needs a restart of dockerd",
     )
+    front.add_option(way, "runtime")
     parser.add_argument(
         "--no-reload",
         action="store_true",
@@ -75,6 +85,8 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     release = dockerway.release_of(host, info)
     if options.profile:
         edits, notes, steps = _by_profile(site, host, release)
+    elif options.runtime:
+        edits, notes, steps = _in_front(site, host, options.runtime)
     else:
         edits, notes, steps = _by_runtime(site, host, release, default=options.default)
     changed = [each for each in edits if each.before != each.after]
@@ -84,15 +96,13 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         notes += dropin.absence(host, "dockerd")
     if changed and not site.daemons:
         steps.append(f"no dockerd runs with {where}: it holds from its next start on")
-    return Plan(changed, notes, steps)
+    return Plan(changed, notes, steps, options.default)
 
 
 def _by_runtime(
     site: Site, host: Host, release: str, *, default: bool
 ) -> tuple[list[Edit], list[str], list[str]]:
-    program = host.executable(daemonjson.PROGRAM)
-    if not os.access(program, os.X_OK):
-        raise ShimError("is not there", subject=str(program), hint="run install.sh first")
+    program = _program(host)
     known = site.config.runtimes.get(RUNTIME)
     if known is not None and not daemonjson.is_ours(known):
         shown = known.get("path") or known.get("runtimeType")
@@ -111,7 +121,7 @@ def _by_runtime(
     if default:
         _no_flag(site, "--default-runtime")
     args, notes = _arguments(site, host, default=default)
-    entry = {**(known or {}), "path": str(program), "runtimeArgs": args}
+    entry = {**(known or {}), "path": program, "runtimeArgs": args}
     if not args:
         del entry["runtimeArgs"]
     if real := dockerway.real_of(args):
@@ -127,6 +137,46 @@ def _by_runtime(
     elif default:
         steps.append("containers that are there keep their runtime; recreate those to be covered")
     return [edit(site.path, after)], notes, steps
+
+
+def _in_front(site: Site, host: Host, name: str) -> tuple[list[Edit], list[str], list[str]]:
+    """Plan that the runtime ``name`` is the wrapper, which calls what it was."""
+    where = str(site.path)
+    program = _program(host)
+    entry = site.config.runtimes.get(name)
+    if name == RUNTIME or name not in site.runtimes:
+        known = ", ".join(site.runtimes) or "none"
+        raise ShimError(
+            f"has no runtime {name} to stand in front of (it has: {known})",
+            subject=where,
+            hint="seccomp-shim install docker --default covers runc, where that is the default",
+        )
+    if entry is None:
+        raise ShimError(
+            f"the runtime {name} is one of the flag --add-runtime",
+            subject=where,
+            hint=f"remove the flag and write it to {where}, then run this again",
+        )
+    args = dockerway.real_args(host, name, site.runtimes)
+    if "path" not in entry:
+        raise ShimError(
+            f"the runtime {name} is given by runtimeType and options, which would be lost",
+            subject=where,
+            hint='write it as {"path": ...}, then run this again',
+        )
+    after = daemonjson.merged(
+        site.config, {**entry, "path": program, "runtimeArgs": args}, False, "", name
+    )
+    notes = [f"{name} is the wrapper, and calls {dockerway.real_of(args)}, which it was so far"]
+    steps = ["containers of it are covered from their next start on"]
+    return [edit(site.path, after)], notes, steps
+
+
+def _program(host: Host) -> str:
+    program = host.executable(daemonjson.PROGRAM)
+    if not os.access(program, os.X_OK):
+        raise ShimError("is not there", subject=str(program), hint="run install.sh first")
+    return str(program)
 
 
 def _arguments(site: Site, host: Host, *, default: bool) -> tuple[list[str], list[str]]:

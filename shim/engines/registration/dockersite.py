@@ -23,13 +23,17 @@ class Site(NamedTuple):
 
     @property
     def runtimes(self) -> dict[str, Any]:
-        """Give all runtimes but ours: of the file, and of the flag --add-runtime."""
+        """Return all runtimes but ours: of the file, and of the flag --add-runtime.
+
+        Those that we stand in front of are as they were before.
+        """
         found: dict[str, Any] = {}
         for flags in self.flags:
             for value in flags.values("--add-runtime"):
                 name, _, path = value.partition("=")
                 found[name] = {"path": path}
         found.update(self.config.runtimes)
+        found.update(daemonjson.fronted(self.config))
         return {name: entry for name, entry in found.items() if name != RUNTIME}
 
     @property

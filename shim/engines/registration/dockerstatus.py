@@ -43,6 +43,10 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     profile = site.config.profile if dockerway.is_profile(site.config.profile) else ""
     problems: list[str] = []
     entries = []
+    for name, former in daemonjson.fronted(site.config).items():
+        path = site.config.runtimes[name]["path"]
+        entries.append(_entry(site, name, path, os.X_OK))
+        entries.append(_entry(site, f"{name} calls", former["path"], os.X_OK))
     if ours and entry:
         entries.append(_entry(site, RUNTIME, entry["path"], os.X_OK))
         real = dockerway.real_of(entry.get("runtimeArgs") or [])
@@ -62,27 +66,46 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         who = f"dockerd (pid {daemon.pid})"
         if info is None:
             notes.append(f"{who} does not answer on a local socket")
-        elif _pending(site, info) and ours:
+        elif _pending(site, info) and entries:
             problems.append(f"{who} has not read {site.path} since: reload or restart it")
         else:
             problems += _left_over(site, info, who)
     if profile and release and not profile.endswith(f"/docker-{release}.json"):
         problems.append(f"{profile} is not that of Docker {release}: install again with --profile")
     answered = [info for _, info in infos if info is not None]
+    # Which files a process of root's reads is for root to see.
+    blind = os.geteuid() != 0 and not site.daemons
     return {
         "engine": "docker",
         "present": bool(host.program("dockerd") or site.daemons or site.data is not None),
-        "registered": ours or bool(profile),
+        "registered": bool(entries),
         "entries": entries,
         "default": ours and site.config.default == RUNTIME,
-        "in_use": ours or any(info.get("DefaultRuntime") == RUNTIME for info in answered),
+        "in_use": bool(entries) or any(_has_us(info) for info in answered),
         "profile": profile,
         "version": release,
-        "running": bool(site.daemons),
-        "known": all(RUNTIME in (i.get("Runtimes") or {}) for i in answered) if answered else None,
+        "covers": _covers(site, profile),
+        "unseen": ["whether dockerd runs and what it has read: this takes root"] if blind else [],
+        "running": None if blind else bool(site.daemons),
+        "known": all(not _pending(site, info) for info in answered) if answered else None,
         "problems": problems,
         "notes": notes,
     }
+
+
+def _covers(site: Site, profile: str) -> str:
+    """Say which containers are looked after, and which are not."""
+    if site.config.default in {RUNTIME, *daemonjson.fronted(site.config)}:
+        return (
+            "every container that is created from now on, and exec into it; not what docker build "
+            "runs by BuildKit"
+        )
+    found = [f"--runtime {name}" for name in daemonjson.fronted(site.config)]
+    if daemonjson.is_ours(site.config.runtimes.get(RUNTIME)):
+        found.insert(0, f"--runtime {RUNTIME} (or by seccomp-shim docker)")
+    if profile:
+        return "containers without a profile or a runtime of their own, and exec into them"
+    return f"only containers that are created with {' or '.join(found)}" if found else ""
 
 
 def _entry(site: Site, name: str, path: str, needed: int) -> dict[str, Any]:
@@ -93,16 +116,25 @@ def _entry(site: Site, name: str, path: str, needed: int) -> dict[str, Any]:
 def _pending(site: Site, info: dict[str, Any]) -> bool:
     """Tell whether the file has of us or of a default runtime what a SIGHUP would bring."""
     config = site.config
-    known = (info.get("Runtimes") or {}).get(RUNTIME) or {}
-    entry = config.runtimes.get(RUNTIME)
-    return bool(
-        (config.default and config.default != info.get("DefaultRuntime"))
-        or (
-            entry
-            and (entry.get("path"), entry.get("runtimeArgs") or [])
-            != (known.get("path"), known.get("runtimeArgs") or [])
-        )
+    if config.default and config.default != info.get("DefaultRuntime"):
+        return True
+    known = info.get("Runtimes") or {}
+    return any(
+        _called(entry) != _called(known.get(name) or {})
+        for name, entry in config.runtimes.items()
+        if daemonjson.is_ours(entry) or daemonjson.is_ours(known.get(name))
     )
+
+
+def _called(entry: dict[str, Any]) -> tuple[str, list[str]]:
+    return str(entry.get("path")), entry.get("runtimeArgs") or []
+
+
+def _has_us(info: dict[str, Any]) -> bool:
+    """Tell whether a running daemon starts containers by us that do not ask for our name."""
+    runtimes = info.get("Runtimes") or {}
+    fronts = [name for name, entry in runtimes.items() if daemonjson.is_ours(entry)]
+    return info.get("DefaultRuntime") in fronts or any(name != RUNTIME for name in fronts)
 
 
 def _left_over(site: Site, info: dict[str, Any], who: str) -> list[str]:

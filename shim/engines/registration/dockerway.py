@@ -56,15 +56,13 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
         path = (entry.get("options") or {}).get("BinaryName") or "runc"
     if not path or kind not in {"", _RUNC_SHIM} or "containerd-shim" in str(path):
         raise ShimError(
-            f"Docker's default runtime {name} is a containerd shim, which cannot be wrapped",
+            f"Docker's runtime {name} is a containerd shim, which cannot be wrapped",
         )
     if arguments and not str(arguments[0]).startswith("-"):
-        raise ShimError(f"Docker's default runtime {name} has arguments that are no options")
+        raise ShimError(f"Docker's runtime {name} has arguments that are no options")
     found = path if os.path.isabs(path) else host.program(path)
     if not found:
-        raise ShimError(
-            f"Docker's default runtime {name} names a program that is not there: {path}"
-        )
+        raise ShimError(f"Docker's runtime {name} names a program that is not there: {path}")
     return ["--real-runtime", found, *map(str, arguments)]
 
 

@@ -122,6 +122,19 @@ def entries(host: Host, file: Path, name: str, program: str) -> Iterator[dict[st
             }
 
 
+def covers(names: list[str], *, default: bool) -> str:
+    """Return which pods an engine's handlers cover."""
+    found = ["those without a RuntimeClass"] if default else []
+    found += [f"those of the handler {name}" for name in dict.fromkeys(names)]
+    only = "" if default or not names else "only "
+    return f"pods, {only}{' and '.join(found)}; exec into them" if found else ""
+
+
+def unseen(engine: str) -> list[str]:
+    """Return what only root sees of ``engine``."""
+    return [f"what a running {engine} has read: this takes root"] if os.geteuid() != 0 else []
+
+
 def is_ours(program: object) -> bool:
     """Tell whether an engine's runtime is one of our executables."""
     return isinstance(program, str) and os.path.basename(program).startswith("seccomp-shim-")

@@ -28,6 +28,11 @@ from shim.host.runtime import knows, libseccomp_version
 # Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
 HOOKS = "oci/podman-hooks.d"
 RUNTIMES = ("crun", "runc")
+_COVERS = {
+    "runtime": "all containers and pods, exec into them, and podman build",
+    "hooks": "new containers and pods; exec only where crun runs them, which keeps the changed "
+    "program, and never podman build",
+}
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 
 
@@ -47,7 +52,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         default="runtime",
         help="runtime (default): the wrapper under the names crun and runc; covers containers "
         "that are there already, and exec. hooks: nothing in the runtime's place, for a runtime "
-        "that is neither; exec is not covered",
+        "that is neither; exec is covered with crun only",
     )
 
 
@@ -138,6 +143,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     for name, paths in engine.get("runtimes", {}).items():
         there = os.access(host.path(paths[0]), os.X_OK)
         entries.append({"file": str(path), "name": name, "path": paths[0], "exists": there})
+    way = "runtime" if "runtimes" in engine else "hooks" if entries else None
     meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
     problems = [
         f"{each['file']}: {each['path']} is not there: {meaning}"
@@ -153,12 +159,13 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "present": host.program("podman") is not None,
         "registered": bool(entries),
         "entries": entries,
-        "default": bool(entries),
+        "default": False,
+        "covers": _COVERS.get(way or "", ""),
         "running": None,
         "known": None,
         "problems": problems,
         "notes": [],
-        "way": "runtime" if "runtimes" in engine else "hooks" if entries else None,
+        "way": way,
     }
 
 
@@ -200,7 +207,10 @@ def _hooks(conf: Conf, folder: Path, host: Host) -> Way:
     """Give the list of hook folders with ours last, and the executables to have in it."""
     ours = "/" + str((folder / HOOKS).relative_to(host.root))
     folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
-    notes = ["exec is not covered: no hook runs for it (--way runtime covers it)"]
+    notes = [
+        "exec is covered with crun only, which keeps the changed program: no hook runs for it "
+        "(--way runtime covers it)"
+    ]
     wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
     name = str(conf.engine.get("runtime", ""))
     names = [name] if name else RUNTIMES

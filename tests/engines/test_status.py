@@ -1,0 +1,109 @@
+"""What status says is true: of the log, of who is covered, and of what cannot be seen."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shim.engines import alarms
+from support import registration
+from support.host import Host, throwaway
+from support.registration import install
+from support.verbs import CANARY, FILE, LOG, prepare, shim, write
+
+DAY = 24 * 60 * 60
+
+
+def line(age: float, **fields: object) -> str:
+    """Give a line of the log that is ``age`` seconds old."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - age))
+    return json.dumps({"time": at, "level": "info", "event": "verified", **fields}) + "\n"
+
+
+def test_all_of_the_last_day_is_read(tmp_path: Path) -> None:
+    """One bad line before many good ones is found, however long the day was."""
+    log = tmp_path / "audit.jsonl"
+    bad, good = line(DAY - 60, verified=False), line(60, verified=True, reason="x" * 1000)
+    log.write_text(line(DAY + 60, level="error") + bad + good * 6000)
+    assert log.stat().st_size > 6 << 20
+    found = alarms.recent(str(log), DAY)
+    assert ([each["verified"] for each in found.events], found.whole) == ([False], True)
+
+
+def test_what_was_rotated_away_is_read_as_well(tmp_path: Path) -> None:
+    """A log that was begun anew an hour ago is not all of a day."""
+    log = tmp_path / "audit.jsonl"
+    log.write_text(line(60, verified=True))
+    (tmp_path / "audit.jsonl.1").write_text(line(7200, level="error") + line(3600, verified=True))
+    assert [each["level"] for each in alarms.recent(str(log), DAY).events] == ["error"]
+
+
+def test_where_it_is_too_long_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound holds, and the time from which on all was read is told."""
+    monkeypatch.setattr(alarms, "_LIMIT", 1 << 20)
+    log = tmp_path / "audit.jsonl"
+    lines = line(7200, level="error") + line(3600, verified=True) * 20000
+    log.write_text(lines)
+    found = alarms.recent(str(log), DAY)
+    assert (found.events, found.whole) == ([], False)
+    assert found.since == json.loads(lines.splitlines()[-1])["time"]
+
+
+def test_a_line_across_two_reads_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a read begins, every line is seen once, the oldest first."""
+    monkeypatch.setattr(alarms, "_CHUNK", 7)
+    log = tmp_path / "audit.jsonl"
+    log.write_text("".join(line(100 - n, verified=False, n=n) for n in range(5)) + "half a l")
+    assert [each["n"] for each in alarms.recent(str(log), DAY).events] == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """Give a view of this host with us installed, a test syscall on, and no dockerd."""
+    with throwaway(tmp_path_factory.mktemp("view")) as host:
+        prepare(host, f"canary: {CANARY}")
+        yield host
+
+
+def test_the_test_syscall_is_told(host: Host) -> None:
+    """A forgotten line in the settings shows in status and at an installation."""
+    told = f"the test syscall {CANARY} is on (/etc/seccomp-shim/config.yaml, canary)"
+    assert told in shim(host, "status docker").stdout
+    assert told in shim(host, "install docker --dry-run").stderr
+
+
+def test_without_root_it_says_what_it_cannot_see(host: Host) -> None:
+    """A user is not told that dockerd does not run; one without a home gets no error about it."""
+    write(host, FILE, b"{}")
+    shim(host, "install docker --default --no-reload")
+    write(host, LOG, b"")
+    user = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent"
+    done = shim(host, "status docker", code=1, before=user)
+    assert "not running" not in done.stdout
+    assert "not seen   docker: whether dockerd runs and what it has read" in done.stdout
+    assert "not seen   root's log" in done.stdout
+    assert "/nonexistent" not in done.stdout + done.stderr.replace("HOME=/nonexistent", "")
+    as_json = json.loads(shim(host, "status docker --json", code=1, before=user).stdout)
+    assert as_json["engines"][0]["running"] is None
+    assert as_json["unseen"]
+
+
+@pytest.mark.parametrize(
+    ("words", "summary", "covers"),
+    [
+        ((), "runtime", "all containers and pods, exec into them, and podman build"),
+        (("--way", "hooks"), "hooks", "exec only where crun runs them"),
+    ],
+)
+def test_podmans_ways_are_not_called_a_default_runtime(
+    tmp_path: Path, words: tuple[str, ...], summary: str, covers: str
+) -> None:
+    """What is covered by the wrapper in the runtimes' place, and by hooks, is told as it is."""
+    registration.program(tmp_path / "bin", "runc", "exit 1")
+    host = registration.host(tmp_path, str(tmp_path / "bin"))
+    install("podman", host, *words)
+    told = registration.status("podman", host)
+    assert (told["way"], told["default"]) == (summary, False)
+    assert covers in told["covers"]

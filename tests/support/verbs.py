@@ -1,0 +1,72 @@
+"""The verbs install, uninstall and status, run as a user does in a view of the host."""
+
+import base64
+import json
+import subprocess
+import sys
+from typing import Any
+
+from support import engines, image
+from support.checkout import CHECKOUT
+from support.host import Host
+
+BIN = "/opt/seccomp-shim/bin"
+WRAPPER = f"{BIN}/seccomp-shim-runtime"
+FILE = engines.DAEMON_JSON
+LOG = "/var/log/seccomp-shim/audit.jsonl"
+CANARY, EPERM, ENOSYS = 400, 1, 38
+
+
+def shim(
+    host: Host, *words: str, code: int = 0, before: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run the program in a view of the host; ``before`` are variables of its environment."""
+    line = " ".join([f"cd / && {before} {sys.executable} -P -m shim", *words])
+    return host.run(
+        line, code=code, env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/sbin:/usr/bin"}
+    )
+
+
+def prepare(host: Host, settings: str = "") -> None:
+    """Put the executables, the settings and the log's folder where install.sh would."""
+    render = "from shim.engines import hookfile; from pathlib import Path; "
+    render += f"hookfile.render_all(Path('{BIN}'))"
+    host.run(
+        f"mkdir -p {BIN} /etc/seccomp-shim /var/log/seccomp-shim\n"
+        f"rm -rf {BIN}/* /var/lib/seccomp-shim\n"
+        f'cd {CHECKOUT} && {sys.executable} -c "{render}"\n'
+        f"echo '{settings}' >/etc/seccomp-shim/config.yaml"
+    )
+
+
+def write(host: Host, path: str, data: bytes | None) -> None:
+    """Put ``data`` at ``path`` in the view; None: there is nothing."""
+    if data is not None:
+        text = base64.b64encode(data).decode()
+        host.run(f"mkdir -p $(dirname {path}); echo {text} | base64 -d >{path}")
+
+
+def read(host: Host, path: str) -> bytes:
+    """Read ``path`` in the view."""
+    return base64.b64decode(host.run(f"base64 {path}").stdout)
+
+
+def state(host: Host) -> str:
+    """Give all that an install may have touched, with contents and modes."""
+    return host.run(
+        "cd /; for p in etc/docker var/lib/seccomp-shim etc/seccomp-shim/profiles; do"
+        " [ ! -e $p ] || find $p -printf '%p %M %U %G %l\\n' -type f -exec sha256sum {} + | sort;"
+        " done"
+    ).stdout
+
+
+def outcome(docker: engines.Docker, *options: str) -> int:
+    """Give how the canary ended in a new container."""
+    arguments = ("run", "--rm", "--network", "none", *options, image.NAME)
+    return docker.calls(*arguments, image.CALLER, str(CANARY))[CANARY]
+
+
+def info(docker: engines.Docker) -> dict[str, Any]:
+    """Ask the daemon."""
+    told: dict[str, Any] = json.loads(docker("info", "--format", "{{json .}}").stdout)
+    return told
