@@ -99,6 +99,7 @@ def test_the_docker_verb_says_so(docker: engines.Docker) -> None:
 RUNTIMES = {
     "nvidia": {"path": "/usr/bin/env", "runtimeArgs": []},
     "kata": {"runtimeType": "io.containerd.kata.v2"},
+    "kata-1": {"path": "/usr/bin/env"},
     "typed": {
         "runtimeType": "io.containerd.runc.v2",
         "options": {"BinaryName": "/usr/bin/env", "SystemdCgroup": True},
@@ -110,7 +111,8 @@ RUNTIMES = {
     ("name", "reason"),
     [
         ("kata", "is a containerd shim"),
-        ("none", "has no runtime none to stand in front of (it has: nvidia, kata, typed)"),
+        ("kata-1", "runs virtual machines"),
+        ("none", "has no runtime none to stand in front of (it has: nvidia, kata, kata-1, typed)"),
         ("runc", "has no runtime runc to stand in front of"),
         ("seccomp-shim", "has no runtime seccomp-shim to stand in front of"),
         ("typed", "is given by runtimeType and options, which would be lost"),

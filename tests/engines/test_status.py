@@ -2,15 +2,18 @@
 
 import json
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shim.engines import alarms
+from shim.engines.registration import front
+from shim.errors import ShimError
 from support import registration
 from support.host import Host, throwaway
-from support.registration import install
+from support.registration import install, uninstall
 from support.verbs import CANARY, FILE, LOG, prepare, shim, write
 
 DAY = 24 * 60 * 60
@@ -107,3 +110,28 @@ def test_podmans_ways_are_not_called_a_default_runtime(
     told = registration.status("podman", host)
     assert (told["way"], told["default"]) == (summary, False)
     assert covers in told["covers"]
+
+
+def test_in_front_of_one_runtime_of_podmans(tmp_path: Path) -> None:
+    """With --runtime the first path of a runtime's is ours, and the others stay behind it."""
+    nvidia = "/usr/bin/nvidia-container-runtime"
+    registration.program(tmp_path / "usr/bin", "nvidia-container-runtime", "exit 1")
+    conf = tmp_path / "etc/containers/containers.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(f'[engine.runtimes]\nnvidia = ["/nowhere", "{nvidia}"]\n')
+    before = registration.files(tmp_path / "etc")
+    registration.program(tmp_path / "bin", "runc", "exit 1")
+    host = registration.host(tmp_path, str(tmp_path / "bin"))
+    install("podman", host, "--runtime", "nvidia")
+    install("podman", host)
+    text = (tmp_path / "etc/containers/containers.conf.d/99-seccomp-shim.conf").read_text()
+    runtimes = tomllib.loads(text)["engine"]["runtimes"]
+    script = f"{registration.BIN}/seccomp-shim-podman-nvidia"
+    assert runtimes["nvidia"] == [script, "/nowhere", nvidia]
+    assert "runc" in runtimes
+    assert front.real_of(tmp_path / script[1:]) == nvidia
+    with pytest.raises(ShimError, match="no runtime none here"):
+        install("podman", host, "--runtime", "none")
+    uninstall("podman", host)
+    assert registration.files(tmp_path / "etc") == before
+    assert not (tmp_path / script[1:]).exists()

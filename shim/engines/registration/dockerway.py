@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from shim import catalog, config
 from shim.engines.docker import builtin
-from shim.engines.registration import Host, dockerd
+from shim.engines.registration import Host, dockerd, front
 from shim.errors import ShimError
 from shim.host import cache, runtime
 from shim.profile.docker import says
@@ -58,6 +58,7 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
         raise ShimError(
             f"Docker's runtime {name} is a containerd shim, which cannot be wrapped",
         )
+    front.refuse_machines(name, str(path))
     if arguments and not str(arguments[0]).startswith("-"):
         raise ShimError(f"Docker's runtime {name} has arguments that are no options")
     found = path if os.path.isabs(path) else host.program(path)

@@ -80,6 +80,7 @@ def program(host: Host, engine: str, name: str, real: str, where: Path) -> tuple
     if os.path.basename(os.path.realpath(found)).startswith("seccomp-shim"):
         raise ShimError(f"{engine}'s runtime {name} is one of ours already: {real}")
     stem = os.path.basename(found)
+    refuse_machines(name, found)
     if stem in _STOCK and _chosen(host, stem) in {
         os.path.realpath(found),
         os.path.realpath(host.path(found)),
@@ -93,6 +94,12 @@ def program(host: Host, engine: str, name: str, real: str, where: Path) -> tuple
         '[ ! -x "$wrapper" ] || exec "$wrapper" --real-runtime "$real" "$@"\nexec "$real" "$@"\n'
     )
     return str(path), [edit(host.path(str(path)), text.encode(), _MODE)]
+
+
+def refuse_machines(name: str, path: str) -> None:
+    """Refuse a runtime whose containers have a kernel of their own. ShimError: it is one."""
+    if "kata" in os.path.basename(path) or name.startswith("kata"):
+        raise ShimError(f"the runtime {name} runs virtual machines, with kernels of their own")
 
 
 def file_name(engine: str, name: str) -> str:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from shim.catalog import kernel_injected
 from shim.engines import toml
-from shim.engines.changes import content, edit
-from shim.engines.registration import Host, Plan, dropin, hooksd, podmanconf
+from shim.engines.changes import Edit, content, edit
+from shim.engines.registration import Host, Plan, dropin, front, hooksd, podmanconf
 from shim.engines.registration.podmanconf import DROP_IN, Conf
 from shim.errors import ShimError
 from shim.host.runtime import knows, libseccomp_version
@@ -37,11 +37,15 @@ _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 
 
 class Way(NamedTuple):
-    """The drop-in file's text, the hooks wanted with their arguments, and what is to be said."""
+    """The drop-in file's text, the hooks wanted with their arguments, and what is to be said.
+
+    ``edits`` are those of other files.
+    """
 
     text: str
     hooks: dict[str, list[str]]
     notes: list[str]
+    edits: list[Edit]
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +58,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         "that are there already, and exec. hooks: nothing in the runtime's place, for a runtime "
         "that is neither; exec is covered with crun only",
     )
+    front.add_option(parser, "runtime")
 
 
 def uninstall_options(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +81,9 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             hint="Podman 3.3 and later do",
         )
     conf = podmanconf.read(folder, host)
-    way = (_runtimes if options.way == "runtime" else _hooks)(conf, folder, host)
+    if options.way == "hooks" and options.runtime:
+        raise ShimError("--runtime is for --way runtime: hooks hold for every runtime")
+    way = (_runtimes if options.way == "runtime" else _hooks)(options, conf, folder, host)
     for path in podmanconf.overruling(
         podmanconf.engine_of(tomllib.loads(way.text), folder), conf, folder
     ):
@@ -90,6 +97,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     edits = [
         *hooksd.edits(folder / HOOKS, host, way.hooks),
         edit(folder / DROP_IN, (dropin.header("podman") + way.text).encode()),
+        *way.edits,
     ]
     notes = dropin.absence(host, "podman") + way.notes
     return Plan(edits, notes, ["nothing: it holds from the next podman command on"])
@@ -99,19 +107,20 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Give the files of our own that may be there."""
     del options
     folder = podmanconf.folder_of(host)
-    return [folder / DROP_IN, *hooksd.places(folder / HOOKS)]
+    scripts = front.places(host, "podman", _scripts(folder, host))
+    return [folder / DROP_IN, *hooksd.places(folder / HOOKS), *scripts]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     """Take our entries out of the drop-in file; the hooks' files are ours whole."""
     del original
-    if path.suffix == ".json":
+    if path.suffix == ".json" or front.is_ours(str(path)):
         return None
     engine = podmanconf.engine_of(toml.parse(now, str(path)), path)
     ours: list[tuple[str, ...]] = [
         ("engine", "runtimes", name)
         for name, paths in engine.get("runtimes", {}).items()
-        if paths and os.path.basename(paths[0]) == f"seccomp-shim-{name}"
+        if paths and front.is_ours(paths[0])
     ]
     if ours and engine.get("runtime") in RUNTIMES:
         ours.append(("engine", "runtime"))
@@ -141,8 +150,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     engine = podmanconf.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
     entries = hooksd.entries(folder / HOOKS, host)
     for name, paths in engine.get("runtimes", {}).items():
-        there = os.access(host.path(paths[0]), os.X_OK)
-        entries.append({"file": str(path), "name": name, "path": paths[0], "exists": there})
+        entries += front.entries(host, path, name, paths[0])
     way = "runtime" if "runtimes" in engine else "hooks" if entries else None
     meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
     problems = [
@@ -169,10 +177,40 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     }
 
 
-def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
-    """Give the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
-    del folder
-    table: dict[str, Any] = {}
+def _scripts(folder: Path, host: Host) -> Path:
+    """Return where scripts of ours go: only root may write to our own directory."""
+    if os.geteuid() == 0:
+        return host.bin
+    return Path("/" + str((folder / "oci").relative_to(host.root)))
+
+
+def _in_front(name: str, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the table with the wrapper first of one runtime's paths, which it calls."""
+    real = podmanconf.real(name, conf, host)
+    if real is None:
+        raise ShimError(f"podman has no runtime {name} here to stand in front of")
+    real = real.removeprefix(str(host.root).rstrip("/")) if host.path(real) != Path(real) else real
+    path, edits = front.program(host, "podman", name, real, _scripts(folder, host))
+    table = {**_fronted(folder), name: [path, *podmanconf.paths(name, conf, host)]}
+    text = toml.table(("engine", "runtimes"), table)
+    notes = [f"{name} is the wrapper, and calls {real}, which it was so far"]
+    return Way(text, {}, notes, edits)
+
+
+def _fronted(folder: Path) -> dict[str, Any]:
+    """Return the runtimes that we are the first path of already."""
+    data = content(folder / DROP_IN)
+    document = toml.parse(data, str(folder / DROP_IN)) if data is not None else {}
+    found = podmanconf.engine_of(document, folder / DROP_IN).get("runtimes", {})
+    return {name: paths for name, paths in found.items() if paths and front.is_ours(paths[0])}
+
+
+def _runtimes(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
+    if options.runtime:
+        return _in_front(options.runtime, conf, folder, host)
+    table: dict[str, Any] = _fronted(folder)
+    there = len(table)
     notes = ["through the wrapper exec and containers that are there already are covered, too"]
     for name in RUNTIMES:
         real = podmanconf.real(name, conf, host)
@@ -183,7 +221,7 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
             *podmanconf.paths(name, conf, host),
         ]
         notes += dropin.kept_runtime(host, name, real, "podman")
-    if not table:
+    if len(table) == there and not table.keys() & set(RUNTIMES):
         raise ShimError("podman has neither crun nor runc here", hint="install one of them")
     text = ""
     chosen = str(conf.engine.get("runtime", ""))
@@ -200,11 +238,12 @@ def _runtimes(conf: Conf, folder: Path, host: Host) -> Way:
             f"podman's runtime is {chosen}, which the wrapper does not stand for",
             hint="--way hooks works with every OCI runtime",
         )
-    return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes)
+    return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes, [])
 
 
-def _hooks(conf: Conf, folder: Path, host: Host) -> Way:
-    """Give the list of hook folders with ours last, and the executables to have in it."""
+def _hooks(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the list of hook folders with ours last, and the executables to have in it."""
+    del options
     ours = "/" + str((folder / HOOKS).relative_to(host.root))
     folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
     notes = [
@@ -220,7 +259,7 @@ def _hooks(conf: Conf, folder: Path, host: Host) -> Way:
         notes.append(f"where {real} runs a container its configuration is changed before: free")
     else:
         notes.append("every container's filter is changed as it is loaded: some milliseconds")
-    return Way(toml.table(("engine",), {"hooks_dir": [*folders, ours]}), wanted, notes)
+    return Way(toml.table(("engine",), {"hooks_dir": [*folders, ours]}), wanted, notes, [])
 
 
 def _precreate_helps(runtime: str) -> bool:
