@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ACCESS_LIST = "system.posix_acl_access"
 
 
@@ -61,75 +62,119 @@ def replace(
     *,
     durable: bool = True,
 ) -> None:
-    """Put ``data`` in the place of ``expected``, the file's content as it was read.
+    """Put ``data`` in the place of ``expected``, the content of the file at ``path``.
 
-    A reader sees the old file or the new one; if ``durable``, also after a crash. A symbolic link
-    stays one: its target is replaced. Mode, owner and extended attributes (ACLs and security labels
-    are such) are kept. ``before_rename`` is called when all is written but nothing changed yet;
-    what it raises leaves the file as it was. ShimError: no regular file, or changed since it was
-    read.
+    As ``replace_in``, for who has no directory open; a symbolic link stays one: its target is
+    replaced.
     """
-    target = os.path.realpath(path)
-    old = os.stat(target)
-    if not stat.S_ISREG(old.st_mode):
-        raise ShimError("is no regular file and cannot be replaced", subject=path)
-    draft = _draft(target, data, lambda fd: take_after(target, old, fd), durable)
+    target = os.path.realpath(path) if os.path.islink(path) else path
+    how = os.O_RDONLY if durable else os.O_PATH
+    folder = os.open(os.path.dirname(target) or ".", how | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not _is_still(target, expected):
-            raise _changed(path)
-        before_rename()
+        name = os.path.basename(target)
+        replace_in(folder, name, path, data, expected, before_rename, durable=durable)
+        if durable:
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def replace_in(
+    folder: int,
+    name: str,
+    path: str,
+    data: bytes,
+    expected: bytes,
+    before_rename: "Callable[[], None]",
+    *,
+    durable: bool = True,
+) -> None:
+    """Put ``data`` in the place of ``expected``, the content of ``name`` in an open directory.
+
+    A reader sees the old file or the new one; if ``durable``, also after a crash once the directory
+    is synced. Mode, owner and extended attributes (ACLs and security labels are such) are kept.
+    ``before_rename`` is called when all is written but nothing changed yet; what it raises leaves
+    the file as it was. ShimError: no regular file, or changed since it was read. ``path`` is what
+    the user knows the file by.
+    """
+    old = _open(folder, name, path)
+    try:
+        info = os.fstat(old)
+        if not stat.S_ISREG(info.st_mode):
+            raise ShimError("is no regular file and cannot be replaced", subject=path)
+        draft = _draft(folder, name, path, data, lambda fd: take_after(old, info, fd), durable)
         try:
-            os.rename(draft, target)
-        except OSError as error:
-            raise _about(path, error) from None
-    except BaseException:
-        try:  # noqa: SIM105 - contextlib is an import that every container would pay for
-            os.unlink(draft)
-        except FileNotFoundError:
-            pass
-        raise
-    if durable:
-        sync_folder(os.path.dirname(target))
+            if _content(old, len(expected)) != expected:
+                raise _changed(path)
+            before_rename()
+            if identity(_stat(folder, name, path)) != identity(info):
+                raise _changed(path)
+            try:
+                os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as error:
+                raise _about(path, error) from None
+        except BaseException:
+            _discard(folder, draft)
+            raise
+    finally:
+        os.close(old)
 
 
-def create(path: str, data: bytes, mode: int, before_link: "Callable[[], None]") -> None:
-    """Put ``data`` where no file is, whole or not at all.
+def create_in(
+    folder: int,
+    name: str,
+    path: str,
+    data: bytes,
+    mode: int,
+    before_link: "Callable[[], None]",
+) -> None:
+    """Put ``data`` where no file is in an open directory, whole or not at all.
 
-    A dangling symbolic link stays one: its target is made. ``before_link`` is called as
-    ``before_rename`` is in ``replace``. ShimError: by now there is a file.
+    ``before_link`` is called as ``before_rename`` is in ``replace_in``. ShimError: by now there is
+    a file.
     """
-    target = os.path.realpath(path)
-    draft = _draft(target, data, lambda fd: os.fchmod(fd, mode))
+    draft = _draft(folder, name, path, data, lambda fd: os.fchmod(fd, mode))
     try:
-        if os.path.lexists(target):
+        if _exists(folder, name):
             raise _changed(path)
         before_link()
         try:
-            os.link(draft, target)
+            os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
             raise _changed(path) from None
         except OSError as error:
             raise _about(path, error) from None
     finally:
-        os.unlink(draft)
-    sync_folder(os.path.dirname(target))
+        _discard(folder, draft)
 
 
-def remove(path: str, expected: bytes, before_unlink: "Callable[[], None]") -> None:
-    """Remove the file whose content is ``expected``; of a symbolic link, its target.
+def remove_in(
+    folder: int, name: str, path: str, expected: bytes, before_unlink: "Callable[[], None]"
+) -> None:
+    """Remove the file whose content is ``expected`` from an open directory.
 
-    ``before_unlink`` is called as ``before_rename`` is in ``replace``. ShimError: changed since.
+    ``before_unlink`` is called as ``before_rename`` is in ``replace_in``. ShimError: changed since.
     """
-    target = os.path.realpath(path)
-    if not _is_still(target, expected):
-        raise _changed(path)
-    before_unlink()
-    os.unlink(target)
-    sync_folder(os.path.dirname(target))
+    old = _open(folder, name, path)
+    try:
+        info = os.fstat(old)
+        if _content(old, len(expected)) != expected:
+            raise _changed(path)
+        before_unlink()
+        if identity(_stat(folder, name, path)) != identity(info):
+            raise _changed(path)
+        os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(old)
 
 
-def take_after(source: "str | int", old: os.stat_result, fd: int) -> None:
-    """Give the open file ``fd`` the owner, mode and attributes of ``source``, in this order.
+def identity(info: os.stat_result) -> "tuple[int, ...]":
+    """Tell a file and its content from any other, as far as its inode tells."""
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def take_after(source: int, old: os.stat_result, fd: int) -> None:
+    """Give the open file ``fd`` the owner, mode and attributes of another, in this order.
 
     A new owner clears set-id bits, and a mode without write permission forbids attributes.
     """
@@ -142,17 +187,22 @@ def take_after(source: "str | int", old: os.stat_result, fd: int) -> None:
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
-def _draft(target: str, data: bytes, finish: "Callable[[int], None]", durable: bool = True) -> str:
-    """Write ``data`` to a file beside ``target`` and give its path; ``finish`` gets its fd."""
-    folder = os.path.dirname(target)
-    draft = os.path.join(
-        folder, f".{os.path.basename(target)[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
-    )
+def _draft(
+    folder: int,
+    name: str,
+    path: str,
+    data: bytes,
+    finish: "Callable[[int], None]",
+    durable: bool = True,
+) -> str:
+    """Write ``data`` to a file beside ``name`` and give its name; ``finish`` gets its fd."""
+    short = os.fsdecode(os.fsencode(name)[:200])  # a name has 255 bytes at most
+    draft = f".{short}.{os.getpid()}-{os.urandom(4).hex()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(draft, flags, 0o600)
+        fd = os.open(draft, flags, 0o600, dir_fd=folder)
     except OSError as error:
-        raise _about(folder, error) from None
+        raise _about(os.path.dirname(path), error) from None
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -161,16 +211,43 @@ def _draft(target: str, data: bytes, finish: "Callable[[int], None]", durable: b
             if durable:
                 os.fsync(file.fileno())
     except BaseException:
-        os.unlink(draft)
+        _discard(folder, draft)
         raise
     return draft
 
 
-def _is_still(path: str, expected: bytes) -> bool:
+def _open(folder: int, name: str, path: str) -> int:
     try:
-        return read_regular(path, len(expected)) == expected
-    except OSError:
+        return os.open(name, _TO_READ, dir_fd=folder)
+    except OSError as error:
+        raise _about(path, error) from None
+
+
+def _content(fd: int, limit: int) -> bytes:
+    """Give the first ``limit`` + 1 bytes of an open file."""
+    return os.pread(fd, limit + 1, 0)
+
+
+def _stat(folder: int, name: str, path: str) -> os.stat_result:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        raise _changed(path) from None
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
         return False
+    return True
+
+
+def _discard(folder: int, draft: str) -> None:
+    try:  # noqa: SIM105 - contextlib is an import that every container would pay for
+        os.unlink(draft, dir_fd=folder)
+    except FileNotFoundError:
+        pass
 
 
 def _changed(path: str) -> ShimError:

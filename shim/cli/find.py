@@ -31,9 +31,10 @@ states:
   invalid            no engine could use it; WHY tells what is wrong
   not judged         systemd's own filter
 
-Compose files are looked for in /etc, /opt, /srv, /root and /home, four folders
-deep. Links are followed, but not out of --root. What could not be read is told
-on standard error.
+Compose files are looked for in /etc, /opt, /srv and /root, four folders deep,
+and with --homes in the home folders of users. Links are followed, but not out of
+--root, and not where somebody else could change them. What could not be read is
+told on standard error.
 
 examples:
   seccomp-shim find
@@ -61,6 +62,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--root", default="/", metavar="DIR", help="look at the host whose root folder is DIR"
     )
+    parser.add_argument(
+        "--homes", action="store_true", help="look into the home folders of users, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document a profile")
     parser.set_defaults(run=run)
 
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.fleet.judge import Options
 
     options = Options(list(kernel_injected().values()), {}, "always")
-    found = survey(root(args.root), args.paths, options)
+    found = survey(root(args.root), args.paths, options, homes=args.homes)
     if args.json:
         for each in found.found:
             print(json.dumps(document(each)))

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -70,6 +69,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--root", metavar="DIR", help="with --all: the host whose root folder is DIR"
     )
+    parser.add_argument(
+        "--homes", action="store_true", help="with --all: also in the home folders of users"
+    )
     parser.add_argument("-y", "--yes", action="store_true", help="with --all: do not ask")
     parser.add_argument("--state", metavar="DIR", help="with --all: where backups and journals go")
     what = parser.add_mutually_exclusive_group()
@@ -115,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
         args.root = args.root or "/"
         states = {} if args.when == "always" else cache.states()
         return patchall.run(args, _calls(args.add), states)
-    if args.root or args.yes or args.state:
-        raise ShimError("--root, --yes and --state are for --all")
+    if args.root or args.yes or args.state or args.homes:
+        raise ShimError("--root, --homes, --yes and --state are for --all")
     if not args.files:
         raise ShimError("no file was named", hint="--all takes every profile of this host")
     written = not (args.diff or args.check or args.json)
@@ -198,8 +200,8 @@ def _plan(
 
 def _write(patch: Patch) -> None:
     """Replace the file, logged before it is done; ShimError: not logged, not done."""
-    from shim import files
     from shim.audit import record
+    from shim.host.reach import reach
 
     sums = {
         "sha256_before": hashlib.sha256(patch.before).hexdigest(),
@@ -207,7 +209,6 @@ def _write(patch: Patch) -> None:
     }
     common: dict[str, Any] = {
         "mechanism": "profile",
-        "profile": os.path.realpath(patch.file),
         **sums,
     }
     logged = False
@@ -227,10 +228,14 @@ def _write(patch: Patch) -> None:
         logged = True
 
     try:
-        files.replace(patch.file, patch.after, patch.before, log)
-    except OSError as error:
+        with reach(patch.file) as place:
+            common["profile"] = place.path
+            place.refuse()
+            place.replace(patch.after, patch.before, log)
+    except (ShimError, OSError) as error:
         if logged:  # a line must not stay uncontradicted that tells of what never happened
-            record("patch-failed", level="error", reason=error.strerror or str(error), **common)
+            reason = error.strerror if isinstance(error, OSError) else error.message
+            record("patch-failed", level="error", reason=reason or str(error), **common)
         raise
 
 

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
     options = Options(calls, states, args.when, args.override_deny)
-    found = survey(root(args.root), args.files, options)
+    found = survey(root(args.root), args.files, options, homes=args.homes)
     plan = patching(found)
     _show(args, found, plan)
     bad = problems(found, args.files, "patch")
@@ -80,12 +80,15 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
 
 def _diff(found: "Survey", planned: set[str]) -> None:
     from shim.cli.table import write_diff
+    from shim.fleet.root import Root
     from shim.profile.diff import unified
 
     for file in found.files:
         if file.real in planned and file.verdict.after is not None:
-            with open(file.real, "rb") as opened:
-                before = opened.read().decode()
+            try:
+                before = Root().read(file.real).decode("utf-8", "replace")
+            except (ShimError, OSError):
+                continue  # it has gone since it was looked at
             diff = unified(before, file.verdict.after.decode(), printable(file.shown))
             write_diff(diff)
     sys.stdout.flush()

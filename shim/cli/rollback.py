@@ -77,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
             _list(opened, as_json=args.json)
             return 0
         from shim.fleet.change import taking_back
+        from shim.fleet.root import Root
 
-        paths = [os.path.realpath(path) for path in args.files]
+        paths = [Root().real(os.path.abspath(path)) for path in args.files]
         plan = taking_back(opened, args.id, paths, force=args.force)
         for path, reason in plan.refused:
             print(f"seccomp-shim rollback: {printable(f'{path}: {reason}')}", file=sys.stderr)

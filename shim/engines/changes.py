@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shim import files
 from shim.audit import record as log_line
 from shim.errors import ShimError, printable
+from shim.host.reach import Reached, reach, secure
 from shim.profile.diff import unified
 
 _LIMIT = 2 * 1024 * 1024
@@ -64,12 +64,10 @@ def edit(path: Path, after: bytes | None, mode: int = 0o644) -> Edit:
 def content(path: Path) -> bytes | None:
     """Read a configuration file; None: there is none. ShimError: it is not one to be edited."""
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
+        with reach(str(path)) as place:
+            data = place.read(_LIMIT)
     except FileNotFoundError:
         return None
-    if not regular:
-        raise ShimError("is no regular file", subject=str(path))
-    data = files.read(str(path), _LIMIT)
     if len(data) > _LIMIT:
         raise ShimError("is larger than 2 MiB: no configuration file is", subject=str(path))
     return data
@@ -214,7 +212,8 @@ def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) 
     try:
         for each in edits:
             for folder in _missing(each.path) if each.after is not None else ():
-                os.mkdir(folder, 0o755)
+                with _ours(folder) as place:
+                    os.mkdir(place.name, 0o755, dir_fd=place.folder)
                 folders.append(folder)
             _write(each, event, engine, log)
             done.append(each)
@@ -249,18 +248,26 @@ def _write(each: Edit, event: str, engine: str, log: str | None) -> None:
         log_line(event, log=log, **fields)
         logged = True
 
-    path = str(each.path)
     try:
-        if each.after is None:
-            files.remove(path, each.before or b"", before)
-        elif each.before is None:
-            files.create(path, each.after, each.mode, before)
-        else:
-            files.replace(path, each.after, each.before, before)
+        with _ours(each.path) as place:
+            if each.after is None:
+                place.remove(each.before or b"", before)
+            elif each.before is None:
+                place.create(each.after, each.mode, before)
+            else:
+                place.replace(each.after, each.before, before)
     except (ShimError, OSError) as error:
         if logged:  # a line must not stay uncontradicted that tells of what never happened
             log_line(f"{event}-failed", level="error", log=log, reason=str(error), **fields)
         raise
+
+
+@contextlib.contextmanager
+def _ours(path: Path | str) -> Iterator[Reached]:
+    """Reach a file that nobody else can change. ShimError: somebody can, who should do this."""
+    with reach(str(path)) as place:
+        place.refuse(others=False)
+        yield place
 
 
 def _missing(path: Path) -> list[str]:
@@ -275,15 +282,15 @@ def _missing(path: Path) -> list[str]:
 
 def _remove_empty(folders: Iterable[str]) -> None:
     for folder in reversed(list(folders)):
-        with contextlib.suppress(OSError):  # what others have put there keeps it
-            os.rmdir(folder)
+        # What others have put there keeps it.
+        with contextlib.suppress(OSError, ShimError), _ours(folder) as place:
+            os.rmdir(place.name, dir_fd=place.folder)
 
 
 @contextlib.contextmanager
 def _locked(state: Path) -> Iterator[None]:
     """Keep other installs out; ``state`` is made, readable by its owner only."""
-    state.parent.mkdir(parents=True, exist_ok=True)
-    state.mkdir(mode=0o700, exist_ok=True)
+    secure(str(state), 0o700)
     fd = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -319,10 +326,11 @@ def _save(engine: str, record: Record, state: Path) -> None:
         "default": record.default,
     }
     data = json.dumps(document, indent=1).encode() + b"\n"
-    if now is None:
-        files.create(str(path), data, 0o600, lambda: None)
-    else:
-        files.replace(str(path), data, now, lambda: None)
+    with _ours(path) as place:
+        if now is None:
+            place.create(data, 0o600, lambda: None)
+        else:
+            place.replace(data, now, lambda: None)
 
 
 def _record_path(engine: str, state: Path) -> Path:

@@ -8,6 +8,7 @@ from shim.errors import ShimError
 from shim.fleet import runs
 from shim.fleet.commit import Result, commit
 from shim.fleet.find import Survey
+from shim.fleet.root import Root
 from shim.fleet.staged import Change
 from shim.fleet.state import State, checksum
 from shim.profile.edit import Finding
@@ -157,10 +158,10 @@ def _last(known: Iterable[runs.Run], path: str) -> tuple[str, runs.Entry]:
 
 def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:
     try:
-        with open(entry.file, "rb") as file:
-            now = checksum(file.read())
-    except OSError as error:
-        reason = f"{error.strerror}; its old content is {state.backup(entry.before)}"
+        now = checksum(Root().read(entry.file))
+    except (OSError, ShimError) as error:
+        reason = error.message if isinstance(error, ShimError) else error.strerror
+        reason = f"{reason}; its old content is {state.backup(entry.before)}"
         plan.refused.append((entry.file, reason))
         return
     done = Change(entry.file, entry.before, entry.after)

@@ -14,11 +14,11 @@ from functools import partial
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.files import sync_folder
 from shim.fleet.runs import Journal
 from shim.fleet.staged import Change, Staged
 from shim.fleet.state import State, checksum
 from shim.host.libc import syncfs
+from shim.host.reach import Way
 
 __all__ = ["Change", "Result", "commit"]
 
@@ -84,6 +84,7 @@ class _Group:
         self.state = state
         self.journal = journal
         self.contents = contents
+        self.way = Way()
         self.staged: list[Staged] = []
         self.drafted: list[Staged] = []
         self.results: list[Result] = []
@@ -115,8 +116,8 @@ class _Group:
         finally:
             # Also where the run ends here: what has become new is new, and is put on the disk.
             done += [one for one in self.drafted[:1] if one not in done and one.renamed()]
-            for folder in {one.folder for one in done}:
-                sync_folder(folder)
+            for one in {os.path.dirname(one.change.path): one for one in done}.values():
+                one.sync()
             self._settle({one.number for one in done})
         self.results += [Result(one.change, "done", "") for one in done]
         return self.results
@@ -127,6 +128,7 @@ class _Group:
             one.discard()
         for one in self.staged:
             one.close()
+        self.way.close()
 
     def _each(self, change: Change, step: Callable[[], None]) -> str:
         """Take a step with one file; its failure is a result. Gives the reason, empty if none."""
@@ -141,7 +143,7 @@ class _Group:
         return reason
 
     def _open(self, number: int, change: Change) -> None:
-        one = Staged(number, change, self.journal.id)
+        one = Staged(number, change, self.journal.id, self.way)
         try:
             if checksum(one.data) != change.before:
                 raise ShimError("somebody else has changed it since the plan was made")

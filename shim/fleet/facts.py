@@ -20,14 +20,17 @@ PREFIX = "/opt/seccomp-shim"
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
-def gather(paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = False) -> Any:
+def gather(
+    paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = False, homes: bool = False
+) -> Any:
     """Give all facts as one JSON document.
 
     ``kernel``, ``syscalls`` and ``prober`` as ``shim.host.cache.facts`` has them (asked anew if
     ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
     ``[{"path", "program", "libseccomp"}]``; ``engines`` as the verb status prints them;
     ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them,
-    ``paths`` looked at as well, and told; ``notes``: what could not be looked at, and why.
+    ``paths`` looked at as well, users' home folders with ``homes``, and both told; ``notes``: what
+    could not be looked at, and why.
     """
     notes: list[str] = []
     return {
@@ -38,8 +41,9 @@ def gather(paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = Fa
         "runtimes": [_runtime(path) for name in ("runc", "crun") if (path := find(name))],
         "engines": [_engine(name) for name in registration.ENGINES],
         "installed": installed(),
-        "profiles": _profiles(paths, notes) if profiles else None,
+        "profiles": _profiles(paths, notes, homes) if profiles else None,
         "paths": list(paths),
+        "homes": homes,
         "notes": notes,
     }
 
@@ -85,8 +89,8 @@ def _engine(name: str) -> dict[str, Any]:
         return {"engine": name, "present": True, "registered": None, "problems": [str(error)]}
 
 
-def _profiles(paths: Sequence[str], notes: list[str]) -> list[dict[str, Any]]:
+def _profiles(paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
     options = Options(list(kernel_injected().values()), {}, "always")
-    found = survey(Root(), [os.path.realpath(path) for path in paths], options)
+    found = survey(Root(), [os.path.abspath(path) for path in paths], options, homes=homes)
     notes += [f"{path}: {why}" for path, why in found.notes]
     return [document(each) for each in found.found]

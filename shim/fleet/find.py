@@ -11,6 +11,7 @@ from shim.fleet.look import Look
 from shim.fleet.root import Root
 from shim.fleet.sources import compose, engines, kubernetes, units
 from shim.fleet.state import checksum
+from shim.host.reach import Control
 from shim.profile.edit import Finding
 
 # From this many different contents on, a second process is worth its start.
@@ -56,9 +57,12 @@ class Survey(NamedTuple):
     bad: frozenset[str] = frozenset()
 
 
-def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
-    """Look everywhere engines look, and into ``paths``; judge what is there."""
-    look = Look(root)
+def survey(root: Root, paths: Sequence[str], options: Options, *, homes: bool = False) -> Survey:
+    """Look everywhere engines look, and into ``paths``; judge what is there.
+
+    With ``homes`` the home folders of users are looked into as well.
+    """
+    look = Look(root, homes=homes)
     for source in (engines, kubernetes, compose, units):
         source.look(look)
     for path in paths:
@@ -83,7 +87,8 @@ def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
             reason = _without(verdict.error, contents.first[name])
             found.append(Found(where, "", "", "invalid", reason, uses, (), "invalid"))
             continue
-        kept = place.kept or _without(verdict.error, contents.first[name])
+        kept = place.kept or place.stays(contents.controls[real])
+        kept = kept or _without(verdict.error, contents.first[name])
         files.append(File(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in look.filters:
@@ -94,11 +99,15 @@ def survey(root: Root, paths: Sequence[str], options: Options) -> Survey:
 
 
 class _Contents(NamedTuple):
-    """Content by checksum, checksum by path, and the path that each content was first seen at."""
+    """Content by checksum, checksum by path, and the path that each content was first seen at.
+
+    ``controls``, by path, say who else can change a file.
+    """
 
     data: dict[str, bytes]
     names: dict[str, str]
     first: dict[str, str]
+    controls: dict[str, Control]
 
 
 def document(found: Found) -> dict[str, object]:
@@ -135,11 +144,11 @@ def _named(look: Look, path: str) -> None:
 
 
 def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
-    contents = _Contents({}, {}, {})
+    contents = _Contents({}, {}, {}, {})
     unread: dict[str, str] = {}
     for real, place in look.places.items():
         try:
-            data = look.data(real)
+            data, control = look.data(real)
         except OSError as error:
             if place.uses or place.named:
                 unread[real] = error.strerror or str(error)
@@ -147,7 +156,10 @@ def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
                 look.note(place.shown, error.strerror or str(error))
             continue
         except ShimError as error:
-            unread[real] = error.message
+            if place.uses or place.named or place.own:
+                unread[real] = error.message
+            else:
+                look.note(place.shown, error.message)
             continue
         if b"\0" in data[:1024] and not (place.uses or place.named):
             continue
@@ -155,6 +167,7 @@ def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
             continue
         name = checksum(data)
         contents.names[real] = name
+        contents.controls[real] = control
         contents.data.setdefault(name, data)
         contents.first.setdefault(name, place.shown)
     return contents, unread

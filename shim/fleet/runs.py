@@ -9,12 +9,14 @@ files themselves.
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet import journals
 from shim.fleet.state import State, checksum
+from shim.host.reach import reach
 from shim.journal import timestamp
 
 DRAFT = ".seccomp-shim-"
@@ -115,10 +117,12 @@ def recover(state: State) -> list[Run]:
 def looked_at(entry: Entry) -> tuple[str, str]:
     """Tell from the file itself whether it is old or new, or why that cannot be told."""
     try:
-        with open(entry.file, "rb") as file:
-            name = checksum(file.read(_LIMIT))
+        with reach(entry.file, follow=False) as place:
+            name = checksum(place.read(_LIMIT))
     except OSError as error:
         return "changed", error.strerror or str(error)
+    except ShimError as error:
+        return "changed", error.message
     if name == entry.after:
         return "new", ""
     return ("old", "") if name == entry.before else ("changed", "its content is another")
@@ -129,10 +133,14 @@ def _path(state: State, run_id: str) -> str:
 
 
 def _remove_draft(path: str) -> None:
-    """Remove a draft; the name is looked at again, for the journal is only a file."""
-    if DRAFT in os.path.basename(path) and not os.path.islink(path):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
+    """Remove a draft, where it is still one: the journal only tells of what was there."""
+    if DRAFT not in os.path.basename(path):
+        return
+    with contextlib.suppress(OSError, ShimError), reach(path, follow=False) as place:
+        place.refuse()
+        if place.info and stat.S_ISREG(place.info.st_mode):
+            with place.rights():
+                os.unlink(place.name, dir_fd=place.folder)
 
 
 def _read(path: str) -> Run:

@@ -3,12 +3,12 @@
 import contextlib
 import fcntl
 import os
-import stat
 from typing import NamedTuple
 
 from shim import files
 from shim.errors import ShimError
 from shim.fleet.runs import DRAFT
+from shim.host.reach import Way
 
 _LIMIT = 16 * 1024 * 1024
 
@@ -22,68 +22,81 @@ class Change(NamedTuple):
 
 
 class Staged:
-    """A change at work: ``number`` in its run, ``data`` as it was found, paths of the draft."""
+    """A change at work: ``number`` in its run, ``data`` as it was found, path of the draft.
 
-    __slots__ = ("_target", "change", "data", "draft", "fd", "folder", "number", "old")
+    All is done in the one directory that was opened, with the rights that hold there.
+    """
 
-    def __init__(self, number: int, change: Change, run: str) -> None:
+    __slots__ = ("_draft", "_place", "_target", "change", "data", "draft", "fd", "number", "old")
+
+    def __init__(self, number: int, change: Change, run: str, way: Way) -> None:
         """Open and lock the file. ShimError: somebody else has it; OSError: it cannot be read."""
         self.number = number
         self.change = change
-        self.folder, name = os.path.split(change.path)
+        folder, name = os.path.split(change.path)
         short = os.fsdecode(os.fsencode(name)[:150])  # a name has 255 bytes at most
-        self.draft = os.path.join(self.folder, f".{short}{DRAFT}{run}-{number}")
-        self.fd = -1
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        self._target = os.open(change.path, flags)
+        self._draft = f".{short}{DRAFT}{run}-{number}"
+        self.draft = os.path.join(folder, self._draft)
+        self.fd = self._target = -1
+        self._place = way.reach(change.path, follow=False)
         try:
+            self._place.refuse()
+            self._target = self._place.open()
             _lock(self._target)
             self.old = os.fstat(self._target)
-            if not stat.S_ISREG(self.old.st_mode):
-                raise ShimError("is no regular file any more")
             self.data = os.read(self._target, min(self.old.st_size, _LIMIT) + 1)
         except BaseException:
-            os.close(self._target)
+            self.close()
             raise
 
     def write(self, data: bytes) -> None:
         """Write the draft: ``data``, with all else as the file has it. OSError: nothing is left."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.fd = os.open(self.draft, flags, 0o600)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self.fd, left) :]
-            files.take_after(self._target, self.old, self.fd)
-        except BaseException:
-            self.discard()
-            raise
+        with self._place.rights():
+            self.fd = os.open(self._draft, flags, 0o600, dir_fd=self._place.folder)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(self.fd, left) :]
+                files.take_after(self._target, self.old, self.fd)
+            except BaseException:
+                self.discard()
+                raise
 
     def rename(self) -> None:
         """Put the draft in the file's place. ShimError: it is another file by now; OSError."""
-        now = os.stat(self.change.path, follow_symlinks=False)
-        if _identity(now) != _identity(self.old):
+        place = self._place
+        now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        if files.identity(now) != files.identity(self.old):
             raise ShimError("somebody else has changed it meanwhile")
-        os.rename(self.draft, self.change.path)
+        with place.rights():
+            os.rename(self._draft, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
 
     def renamed(self) -> bool:
         """Tell whether the draft is in the file's place."""
         try:
-            now = os.stat(self.change.path, follow_symlinks=False)
+            place = self._place
+            now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
         except OSError:
             return False
         return os.path.samestat(now, os.fstat(self.fd))
 
     def discard(self) -> None:
         """Remove the draft."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.draft)
+        with contextlib.suppress(OSError), self._place.rights():
+            os.unlink(self._draft, dir_fd=self._place.folder)
+
+    def sync(self) -> None:
+        """Put the directory's entries on the disk."""
+        with self._place.rights():
+            self._place.sync()
 
     def close(self) -> None:
-        """Let go of the file and the draft."""
-        os.close(self._target)
-        if self.fd >= 0:
-            os.close(self.fd)
+        """Let go of the file, the draft and their directory."""
+        self._place.close()
+        for fd in (self._target, self.fd):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _lock(fd: int) -> None:
@@ -93,8 +106,3 @@ def _lock(fd: int) -> None:
         raise ShimError("another process has locked it") from None
     except OSError:
         pass  # a file system without locks; the content is looked at all the same
-
-
-def _identity(info: os.stat_result) -> tuple[int, ...]:
-    """Tell a file and its content from any other, as far as its inode tells."""
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

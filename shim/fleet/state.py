@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from shim.errors import ShimError
 from shim.fleet.lock import held
+from shim.host.reach import secure
 
 ROOT = "/var/lib/seccomp-shim"
 
@@ -21,11 +22,14 @@ def folder() -> str:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator["State"]:
-    """Give the state in folder ``path`` to this process alone. ShimError: another has it."""
-    os.makedirs(path, mode=0o755, exist_ok=True)
+    """Give the state in folder ``path`` to this process alone.
+
+    ShimError: another has it, or others can change it.
+    """
     state = State(path)
+    secure(path)
     for each in (state.backups, state.runs):
-        os.makedirs(each, mode=0o700, exist_ok=True)
+        secure(each, 0o700)
     busy = ShimError("another patch --all or rollback is at work", subject=path, hint="try again")
     with held(os.path.join(path, "fleet.lock"), busy):
         state.sweep()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shim import audit, files
+from shim import audit
 from shim.catalog import kernel_injected
 from shim.errors import ShimError
 from shim.fleet import runs, state
@@ -26,8 +26,8 @@ from shim.fleet.judge import Options
 from shim.fleet.root import Root
 from shim.fleet.state import State, checksum
 from shim.host import cache
+from shim.host.reach import secure
 from shim.profile.diff import unified
-from shim.profile.document import MAX_BYTES
 
 _LOCK_SECONDS = 60
 
@@ -42,17 +42,21 @@ def patched(
     diff: bool,
     verify: bool = False,
     expected: Expected | None = None,
+    homes: bool = False,
 ) -> dict[str, Any]:
     """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
+
+    Those in users' home folders are among them with ``homes`` only.
 
     A profile that may not be changed is a problem where it was named. With ``expected`` only the
     files in it are changed, and only as it says; what keeps one of them from that is a problem.
     """
     known = {} if when == "always" else cache.states()
     options = Options(list(kernel_injected().values()), known, when, override_deny)
-    paths = [os.path.realpath(path) for path in paths]
-    found = survey(Root(), paths, options)
-    answer = _answer([f"{path}: {why}" for path, why in found.notes])
+    answer = _answer([])
+    paths = _real(answer, paths)
+    found = survey(Root(), paths, options, homes=homes)
+    answer["notes"] += [f"{path}: {why}" for path, why in found.notes]
     if everything:
         # No problem of this run: anybody can put a file there that is none.
         invalid = (each for each in found.found if each.state == "invalid")
@@ -94,13 +98,15 @@ def rolled_back(
             return answer
     with _opened(folder) as opened:
         _settle(answer, opened)
-        paths = [os.path.realpath(path) for path in paths]
+        named = _real(answer, paths)
         if expected is not None:
             plan = undoing(opened, expected, force=force)
+        elif paths and not named:
+            plan = empty("rollback")  # what was named cannot be reached, which does not mean all
         elif run_id:
-            plan = taking_back(opened, run_id, paths, force=force)
+            plan = taking_back(opened, run_id, named, force=force)
         else:
-            plan = _undoing(opened, paths, force=force)
+            plan = _undoing(opened, named, force=force)
         _refused(answer, plan, named=True)
         with _watched(answer, plan, verify):
             _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
@@ -112,12 +118,24 @@ def _answer(notes: list[str]) -> dict[str, Any]:
     return {"changed": False, "run": "", "diff": "", **lists}
 
 
+def _real(answer: dict[str, Any], paths: Sequence[str]) -> list[str]:
+    """Give the true paths of those that were named; a link that others can change is a problem."""
+    found = []
+    for path in paths:
+        try:
+            found.append(Root().real(os.path.abspath(path)))
+        except ShimError as error:
+            answer["problems"].append(str(error))
+    return found
+
+
 def _unusable(path: str, found: Survey) -> Iterator[str]:
     """Say why a named path has no profile that could be patched."""
     if not os.path.lexists(path):
         yield f"{path}: there is no such file"
         return
-    inside = [each for each in found.found if _is_in(each.file, path)]
+    true = {each.shown: each.real for each in found.files}
+    inside = [each for each in found.found if _is_in(true.get(each.file, each.file), path)]
     yield from (f"{each.file}: {each.reason}" for each in inside if each.state == "invalid")
     if not inside and not os.path.isdir(path):
         yield f"{path}: holds no seccomp profile"
@@ -148,7 +166,8 @@ def _among(file: File, paths: Sequence[str]) -> bool:
 
 
 def _is_in(file: str, path: str) -> bool:
-    return os.path.commonpath([os.path.realpath(file), path]) == path
+    """Tell whether a file is ``path`` or in that folder, both being true paths."""
+    return os.path.commonpath([file, path]) == path
 
 
 def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
@@ -174,7 +193,7 @@ def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
 
 def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool) -> None:
     file = entries[-1].file
-    now = checksum(files.read(file, MAX_BYTES))
+    now = checksum(Root().read(file))
     known = {each.before for each in entries} | {each.after for each in entries}
     if now not in known and not force:
         raise ShimError("changed since (force overwrites it)")
@@ -252,7 +271,11 @@ def _told(file: str, result: str, reason: str, before: str = "", after: str = ""
 
 def _diffs(plan: Plan) -> Iterator[str]:
     for change in plan.changes:
-        before = files.read(change.path, MAX_BYTES).decode("utf-8", "replace")
+        try:
+            data = Root().read(change.path)
+        except (ShimError, OSError):
+            continue  # it has gone since, which the change itself will tell
+        before = data.decode("utf-8", "replace")
         after = plan.contents[change.after].decode("utf-8", "replace")
         yield unified(before, after, change.path)
 
@@ -261,7 +284,7 @@ def _make_log_folder() -> None:
     """Make the folder of the log where install.sh has not been: a log is what a change needs."""
     folder = os.path.dirname(audit.path())
     if not os.path.isdir(folder):
-        os.makedirs(folder, 0o750)
+        secure(folder, 0o750)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ _ptrace.restype = ctypes.c_long
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _prctl.restype = ctypes.c_int
+_libc.setfsuid.argtypes = _libc.setfsgid.argtypes = [ctypes.c_uint]
+_NO_ID = 0xFFFFFFFF
 
 
 def _oserror(what: str) -> OSError:
@@ -39,6 +41,21 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     if result == -1:
         raise _oserror(f"prctl {option}")
     return result
+
+
+def filesystem_ids() -> "tuple[int, int]":
+    """Return the user and group with whose rights this thread reaches files (man 2 setfsuid)."""
+    return set_filesystem_ids(_NO_ID, _NO_ID)
+
+
+def set_filesystem_ids(uid: int, gid: int) -> "tuple[int, int]":
+    """Reach files with the rights of this user and group; return whose they are then.
+
+    The calls themselves only tell what was before, whether or not they did something.
+    """
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
+    return _libc.setfsuid(_NO_ID) & _NO_ID, _libc.setfsgid(_NO_ID) & _NO_ID
 
 
 def syncfs(fd: int) -> None:

@@ -150,7 +150,7 @@ def test_in_use(host: Host, path: str, profile: str, settings: str, who: str, li
     """A profile that an engine's settings name is found, with file and line of the naming."""
     host.write(profile.lstrip("/"))
     host.write(path, settings)
-    found = one(host)
+    [found] = host.survey(homes=True).found
     assert found.file == profile
     assert found.uses == ((who, f"/{path}:{line}"),)
     assert (found.format, found.state) == ("docker", "denies by default")

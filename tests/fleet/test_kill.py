@@ -34,7 +34,7 @@ def taking_it_back(host: Host) -> Callable[[], object]:
 
 def recovering(host: Host) -> Callable[[], object]:
     """Settle what a killed run has left."""
-    assert killed(patching_it(host), "rename", 2 + 2)  # two backups, a file, the next
+    assert killed(patching_it(host), "renameat", 2)  # a file, the next
 
     def recover() -> None:
         with state.opened(host.state) as opened:

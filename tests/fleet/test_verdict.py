@@ -38,7 +38,7 @@ def _facts(
     states = {"uretprobe": {"state": state}, "uprobe": {"state": "absent"}}
     runtimes = [{"path": "/usr/sbin/runc", "program": "runc", "libseccomp": libseccomp}]
     about = {"syscalls": states, "profiles": list(profiles), "runtimes": runtimes}
-    return {**about, "engines": list(engines), "paths": []}
+    return {**about, "engines": list(engines), "paths": [], "homes": False}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,7 @@ def test_nothing_that_denies_is_ever_called_protected(
         (_facts(), {}, "none of its profiles denies the calls"),
         (_facts(), {"paths": ["/srv"]}, ""),
         (_facts("absent"), {"paths": ["/srv"]}, "its kernel has none of the calls"),
+        (_facts(), {"homes": True}, ""),
         (_facts("exempt"), {"when": "needed"}, "its kernel lets no profile deny the calls"),
         (_facts("absent", (_profile("denied-by-default"),)), {"when": "always"}, ""),
         (
@@ -144,7 +145,7 @@ def test_hosts_with_nothing_to_do_are_not_asked(
     facts: dict[str, Any], options: dict[str, Any], reason: str
 ) -> None:
     """What the facts tell is enough where no profile would change; else the host is asked."""
-    given = {"when": "present", "paths": [], "override_deny": False, **options}
+    given = {"when": "present", "paths": [], "homes": False, "override_deny": False, **options}
     assert known.nothing_to_do(facts, given) == reason
 
 

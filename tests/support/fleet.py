@@ -44,9 +44,9 @@ class Host:
         names = (f"{KUBELET}/{'nested/' * (index % 2)}{index}.json" for index in range(count))
         return [self.write(name, data) for name in names]
 
-    def survey(self, *paths: str) -> Survey:
+    def survey(self, *paths: str, homes: bool = False) -> Survey:
         """Find what is there."""
-        return survey(Root(str(self.root)), paths, options())
+        return survey(Root(str(self.root)), paths, options(), homes=homes)
 
     def patch(self, *paths: str) -> Outcome:
         """Patch all that is found."""

@@ -113,6 +113,7 @@ def _facts(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="look at this file or into this folder of the hosts as well; may be given again",
     )
+    _homes(parser)
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +131,17 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="only these profiles or folders of the hosts; may be given again",
     )
+    _homes(parser)
     parser.add_argument(
         "--override-deny", action="store_true", help="allow also what a profile denies by name"
     )
     parser.add_argument("--diff", action="store_true", help="show the changes, alike ones once")
+
+
+def _homes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--homes", action="store_true", help="look into the home folders of users, too"
+    )
 
 
 def _apply(parser: argparse.ArgumentParser) -> None:

@@ -52,9 +52,15 @@ def _start(
     if args.resume is not None:
         return _resume(args, opened, way, tell)
     if args.subverb == "facts":
-        return rollout.ask_facts(opened, way, names, args.path, tell)
+        options = {"paths": args.path, "homes": args.homes}
+        return rollout.ask_facts(opened, way, names, options, tell)
     if args.subverb == "plan":
-        options = {"when": args.when, "paths": args.path, "override_deny": args.override_deny}
+        options = {
+            "when": args.when,
+            "paths": args.path,
+            "homes": args.homes,
+            "override_deny": args.override_deny,
+        }
         return rollout.plan(opened, way, names, options, tell)
     rules = _rules(args)
     if args.subverb == "apply":

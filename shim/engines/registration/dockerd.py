@@ -60,11 +60,14 @@ def running(config_file: Path) -> list[Daemon]:
 
 
 def processes() -> Iterator[Daemon]:
-    """Give all dockerd processes that we may look at."""
+    """Give all dockerd processes of root and of who runs us: anybody can give a program that name.
+
+    What another user's says of itself (its file, its socket) is not for root to act on.
+    """
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             program = os.path.basename(os.readlink(folder / "exe"))
-            if program.removesuffix(" (deleted)") == "dockerd":
+            if program.removesuffix(" (deleted)") == "dockerd" and _trusted(folder):
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 pid = int(folder.name)
                 source = f"the running dockerd (pid {pid})"
@@ -160,6 +163,12 @@ def _same_file(daemon: Daemon, config_file: Path) -> bool:
         return here.samefile(there)
     except OSError:
         return False
+
+
+def _trusted(process: Path) -> bool:
+    """Tell whether a process is root's or our own; the owner of its files in /proc does not."""
+    found = re.search(r"^Uid:\t(\d+)\t(\d+)", (process / "status").read_text(), re.MULTILINE)
+    return found is not None and {int(found[1]), int(found[2])} <= {0, os.geteuid()}
 
 
 def _started(pid: int) -> str:

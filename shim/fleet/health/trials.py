@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from shim import files
 from shim.catalog import kernel_injected
 from shim.errors import ShimError
 from shim.filter import resolve
+from shim.fleet.root import Root
 from shim.fleet.staged import Change
 from shim.profile.contents import Part, read
-from shim.profile.document import MAX_BYTES, Document
+from shim.profile.document import Document
 
 # So many different profiles get containers: a fleet's hosts have few, and each costs a second.
 MOST = 4
@@ -56,7 +56,7 @@ def chosen(changes: Iterable[Change], contents: Mapping[str, bytes]) -> tuple[li
 
 
 def _trials(file: str, new: bytes) -> Iterator[Trial]:
-    parts = zip(read(files.read(file, MAX_BYTES), file).parts, read(new, file).parts, strict=False)
+    parts = zip(read(Root().read(file), file).parts, read(new, file).parts, strict=False)
     for old, now in parts:
         if old.document.tree == now.document.tree:
             continue

@@ -48,7 +48,7 @@ def nothing_to_do(told: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     if not calls:
         return _UNCONCERNED[when]
     # What a plan names may have come since, and is a failure where it is not there.
-    if options["paths"]:
+    if options["paths"] or (options["homes"] and not told["homes"]):
         return ""
     found = {
         each["calls"].get(call, {}).get("verdict") for each in told["profiles"] for call in calls

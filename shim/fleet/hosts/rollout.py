@@ -58,16 +58,21 @@ class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
 
 
 def ask_facts(
-    store: Store, way: Way, names: Sequence[str], paths: Sequence[str], tell: Tell
+    store: Store, way: Way, names: Sequence[str], options: Mapping[str, Any], tell: Tell
 ) -> Outcome:
-    """Ask hosts for their facts, looking for profiles at ``paths`` and where the inventory says."""
-    return facts_again(store, way, store.begin("facts", [names], paths=paths), tell)
+    """Ask hosts for their facts.
+
+    Profiles are looked for where the inventory says, too, and as ``options`` say: at ``paths``,
+    and in ``homes`` of users or not.
+    """
+    return facts_again(store, way, store.begin("facts", [names], **options), tell)
 
 
 def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Ask those hosts of a run that have not answered."""
     given = {"paths": book.run.head["paths"]}
-    task = _Task("seccomp_shim_facts", {"paths": _PATHS}, dict.fromkeys(book.run.hosts, given))
+    asked = {"paths": _PATHS, "homes": book.run.head["homes"]}
+    task = _Task("seccomp_shim_facts", asked, dict.fromkeys(book.run.hosts, given))
     return _drive(way, book, task, tell, _read_facts)
 
 
@@ -76,7 +81,8 @@ def plan(
 ) -> Outcome:
     """Have hosts tell what they would change, where the facts do not tell that it is nothing.
 
-    ``options`` are ``when``, ``paths`` and ``override_deny``. ShimError: no facts of any host.
+    ``options`` are ``when``, ``paths``, ``homes`` and ``override_deny``. ShimError: no facts of any
+    host.
     """
     facts = known.facts(store.runs("facts"))
     asked = [each for each in names if each in facts.answers]
@@ -87,7 +93,7 @@ def plan(
     for each in asked:
         reason = known.nothing_to_do(facts.answers[each]["facts"], options)
         if reason:
-            tell.line(book.settle(_planned(each, facts, options["paths"], nothing, reason)))
+            tell.line(book.settle(_planned(each, facts, options, nothing, reason)))
     return _plan(way, book, facts, tell)
 
 
@@ -99,15 +105,12 @@ def plan_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
 def _plan(way: Way, book: Book, facts: known.Facts, tell: Tell) -> Outcome:
     head = book.run.head
     # Without paths it is all that the facts have told of: also what lies where they had to look.
-    given = {
-        each: {"path": head["paths"] or facts.answers[each]["facts"]["paths"]}
-        for each in book.run.hosts
-    }
+    given = {each: _where(facts, each, head) for each in book.run.hosts}
     task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
 
     def read(answer: Answer) -> dict[str, Any]:
         line = _read(answer, "would change", "nothing to do")
-        return _planned(answer.host, facts, head["paths"], line, line["reason"])
+        return _planned(answer.host, facts, head, line, line["reason"])
 
     return _drive(way, book, task, tell, read)
 
@@ -302,13 +305,25 @@ def _line(answer: Answer) -> dict[str, Any]:
     return {"host": answer.host, "result": answer.what, "reason": answer.reason}
 
 
+def _where(facts: known.Facts, host: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell where a host is to look: as the plan says, else as it had to for its facts."""
+    told = facts.answers[host]["facts"]
+    return {
+        "path": options["paths"] or told["paths"],
+        "homes": options["homes"] or told["homes"],
+    }
+
+
 def _planned(
-    host: str, facts: known.Facts, paths: Sequence[str], line: Mapping[str, Any], reason: str
+    host: str,
+    facts: known.Facts,
+    options: Mapping[str, Any],
+    line: Mapping[str, Any],
+    reason: str,
 ) -> dict[str, Any]:
     """Note which facts a host's plan was made from, and where it had to look."""
-    answer = facts.answers[host]
-    told = {"host": host, **line, "reason": reason, "facts_of": answer["time"]}
-    return {**told, "paths": paths or answer["facts"]["paths"]}
+    told = {"host": host, **line, "reason": reason, "facts_of": facts.answers[host]["time"]}
+    return {**told, "where": _where(facts, host, options)}
 
 
 def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,6 +331,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "all": not options["paths"],
         "path": "{{ given.path }}",
+        "homes": "{{ given.homes }}",
         "when": options["when"],
         "override_deny": options["override_deny"],
     }
@@ -330,4 +346,4 @@ def _expected(made: Run, host: str) -> dict[str, Any]:
         for each in files
         if each["result"] == "would be patched"
     }
-    return {"path": line["paths"], "expected": expected}
+    return {**line["where"], "expected": expected}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from shim.errors import ShimError
 from shim.fleet import journals, state
 from shim.fleet.lock import held
+from shim.host.reach import secure
 from shim.journal import timestamp
 
 # What a host's ``result`` says where it has to be asked again.
@@ -143,7 +144,8 @@ def folder() -> str:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Store]:
     """Give the store to this process alone. ShimError: another is at work on its hosts."""
-    os.makedirs(os.path.join(path, "runs"), mode=0o700, exist_ok=True)
+    secure(path, 0o700)
+    secure(os.path.join(path, "runs"), 0o700)
     busy = ShimError(
         "another fleet run is at work", subject=path, hint="wait for it, or --state DIR"
     )

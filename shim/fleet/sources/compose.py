@@ -7,14 +7,14 @@ from fnmatch import fnmatch
 from shim.fleet.look import Lines, Look
 from shim.profile.nodes import NotYAML, parse
 
-_FOLDERS = ("/etc", "/opt", "/srv", "/root", "/home")
+_FOLDERS = ("/etc", "/opt", "/srv")
 _NAMES = ("compose*.y*ml", "docker-compose*.y*ml")
 _DEPTH = 4
 
 
 def look(look: Look) -> None:
     """Look for compose files where services are usually kept."""
-    for folder in _FOLDERS:
+    for folder in (*_FOLDERS, *look.homes):
         for path in look.files(folder, _DEPTH):
             name = os.path.basename(path)
             if any(fnmatch(name, each) for each in _NAMES):
@@ -39,6 +39,5 @@ def composition(look: Look, path: str) -> None:
             for option in (options.alias or options).items if options else ():
                 found = re.fullmatch(r"seccomp[:=](.+)", str((option.alias or option).value))
                 if found and found[1] != "unconfined" and not found[1].startswith("{"):
-                    where = f"{path}:{lines.at(option.start)}"
-                    file = os.path.join(os.path.dirname(path), found[1])
-                    look.used(os.path.normpath(file), f"service {key.value}", where)
+                    file = os.path.normpath(os.path.join(os.path.dirname(path), found[1]))
+                    look.used(file, f"service {key.value}", path, lines.at(option.start))

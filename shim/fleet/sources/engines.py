@@ -15,9 +15,8 @@ _NOT_PATHS = ("", "builtin", "default", "unconfined", "RuntimeDefault", "runtime
 
 def look(look: Look) -> None:
     """Look at all four."""
-    homes = look.homes()
-    _docker(look, homes)
-    _podman(look, homes)
+    _docker(look, look.homes)
+    _podman(look, look.homes)
     for path in _with_drop_ins(look, "/etc/crio/crio.conf", "/usr/share/crio/crio.conf.d"):
         _toml(look, path, "CRI-O")
     for path in _with_drop_ins(look, "/etc/containerd/config.toml"):
@@ -34,7 +33,7 @@ def _docker(look: Look, homes: list[str]) -> None:
         if isinstance(profile, str) and profile not in _NOT_PATHS:
             text = look.text(path) or ""
             line = Lines(text).first('"seccomp-profile"')
-            look.used(os.path.join(folder, profile), "docker daemon", f"{path}:{line}")
+            look.used(os.path.join(folder, profile), "docker daemon", path, line)
         for each in look.files(folder, depth=2):
             if each.endswith((".json", ".yaml", ".yml")):
                 look.lying(each)
@@ -44,7 +43,7 @@ def _podman(look: Look, homes: list[str]) -> None:
     present = [path for path in _PODMAN if look.text(path) is not None]
     for index, path in enumerate(present):
         if index == 0:
-            look.used(path, "podman, CRI-O (default)", "(built in)")
+            look.built_in(path, "podman, CRI-O (default)")
         look.lying(path, own=True)
     mains = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"]
     mains += [f"{home}/.config/containers/containers.conf" for home in homes]
@@ -69,7 +68,7 @@ def _toml(look: Look, path: str, who: str) -> None:
             continue
         line = lines.first(rf"^[ \t]*{key}[ \t]*=")
         file = os.path.join(_KUBELET, value.removeprefix("localhost/"))
-        look.used(file, who, f"{path}:{line}")
+        look.used(file, who, path, line)
 
 
 def _profiles(tree: object) -> Iterator[tuple[str, str]]:

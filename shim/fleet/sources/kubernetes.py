@@ -49,7 +49,7 @@ def manifest(look: Look, path: str) -> None:
     for root in roots:
         who = _title(root)
         for name, node in _asked(root):
-            look.used(f"{_ROOTS[0]}/{name}", who, f"{path}:{lines.at(node.start)}")
+            look.used(f"{_ROOTS[0]}/{name}", who, path, lines.at(node.start))
 
 
 def _asked(node: Node) -> Iterator[tuple[str, Node]]:

@@ -29,7 +29,7 @@ def look(look: Look) -> None:
             if path.endswith(_UNITS) and real not in seen:
                 seen.add(real)
                 _unit(look, path)
-    quadlets = [*_QUADLETS, *(f"{home}/.config/containers/systemd" for home in look.homes())]
+    quadlets = [*_QUADLETS, *(f"{home}/.config/containers/systemd" for home in look.homes)]
     for folder in quadlets:
         for path in look.files(folder, depth=3):
             if path.endswith((".container", ".kube")):
@@ -42,7 +42,7 @@ def _unit(look: Look, path: str) -> None:
         return
     lines = Lines(text)
     for found in _PROFILE.finditer(text):
-        look.used(found[1], "unit", f"{path}:{lines.at(found.start(1))}")
+        look.used(found[1], "unit", path, lines.at(found.start(1)))
     filters = list(_FILTER.finditer(text))
     if filters:
         first = filters[0]

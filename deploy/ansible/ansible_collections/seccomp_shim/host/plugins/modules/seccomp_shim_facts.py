@@ -21,6 +21,10 @@ options:
     type: list
     elements: path
     default: []
+  homes:
+    description: Whether to look into the home folders of users, too.
+    type: bool
+    default: false
   fresh:
     description: Whether to ask the kernel again, whatever was found earlier in this boot.
     type: bool
@@ -67,12 +71,13 @@ def main():
         argument_spec={
             "profiles": {"type": "bool", "default": True},
             "paths": {"type": "list", "elements": "path", "default": []},
+            "homes": {"type": "bool", "default": False},
             "fresh": {"type": "bool", "default": False},
             **onhost.ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    question = {key: module.params[key] for key in ("profiles", "paths", "fresh")}
+    question = {key: module.params[key] for key in ("profiles", "paths", "homes", "fresh")}
     answer = onhost.ask(module, {"do": "facts", **question})
     module.exit_json(changed=False, ansible_facts={"seccomp_shim": answer})
 

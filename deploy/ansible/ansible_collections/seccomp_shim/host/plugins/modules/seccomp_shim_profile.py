@@ -36,6 +36,12 @@ options:
         O(state=rolled_back), every file that was ever patched.
     type: bool
     default: false
+  homes:
+    description: >-
+      With O(all), also the profiles in the home folders of users. Each is changed with its owner's
+      rights alone.
+    type: bool
+    default: false
   run:
     description: With O(state=rolled_back), take back the run with this id alone.
     type: str
@@ -169,6 +175,7 @@ def main():
                 "choices": ["present", "needed", "always"],
                 "default": "present",
             },
+            "homes": {"type": "bool", "default": False},
             "override_deny": {"type": "bool", "default": False},
             "expected": {"type": "dict"},
             "force": {"type": "bool", "default": False},
@@ -207,6 +214,7 @@ def _question(module, given):
         "everything": given["all"],
         "when": given["when"],
         "override_deny": given["override_deny"],
+        "homes": given["homes"],
         "expected": expected,
         **common,
     }
