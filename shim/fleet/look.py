@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from shim.errors import ShimError
 from shim.fleet.root import MAX_DEPTH, Root
-from shim.host.reach import Control, user
+from shim.host.reach import Control
+from shim.host.rights import user
 from shim.profile.document import MAX_BYTES
 
 Use = tuple[str, str]

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from shim.errors import ShimError
-from shim.host.reach import Control, Reached, Way, directory, user
+from shim.host.reach import Control, Reached, Way, directory
+from shim.host.rights import user
 from shim.profile.document import MAX_BYTES
 
 MAX_DEPTH = 12

@@ -17,21 +17,18 @@ that decides here:
 import contextlib
 import errno
 import functools
-import grp
 import os
-import pwd
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from shim import files
 from shim.errors import ShimError
-from shim.host import libc
+from shim.host.rights import as_us, rights, user
 
 _MAX_LINKS = 40  # as the kernel (fs/namei.c, MAXSYMLINKS)
 _ON_THE_WAY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NOBODY = 65534
 _SHARED = stat.S_IWGRP | stat.S_IWOTH  # of an access list, the group's bits are what it grants most
 
 
@@ -122,19 +119,19 @@ class Reached:
         ``before`` is called with our own rights. ShimError, OSError.
         """
         with self.rights():
-            files.replace_in(self.folder, self.name, self.path, data, expected, _as_us(before))
+            files.replace_in(self.folder, self.name, self.path, data, expected, as_us(before))
             self.sync()
 
     def create(self, data: bytes, mode: int, before: Callable[[], None]) -> None:
         """Put ``data`` where no file is as ``files.create_in`` does. ShimError, OSError."""
         with self.rights():
-            files.create_in(self.folder, self.name, self.path, data, mode, _as_us(before))
+            files.create_in(self.folder, self.name, self.path, data, mode, as_us(before))
             self.sync()
 
     def remove(self, expected: bytes, before: Callable[[], None]) -> None:
         """Remove the file as ``files.remove_in`` does. ShimError, OSError."""
         with self.rights():
-            files.remove_in(self.folder, self.name, self.path, expected, _as_us(before))
+            files.remove_in(self.folder, self.name, self.path, expected, as_us(before))
             self.sync()
 
     def refuse(self, *, others: bool = True) -> None:
@@ -223,74 +220,6 @@ class Way:
 
     def __del__(self) -> None:
         self.close()
-
-
-def user(uid: int) -> str:
-    """Name a user."""
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
-
-
-@contextlib.contextmanager
-def rights(uid: int | None) -> Iterator[None]:
-    """Reach files with the rights of user ``uid`` alone meanwhile; None: with our own.
-
-    As a file server does it for its clients (setfsuid(2)): the kernel takes this thread's
-    capabilities over files away, and since it is the same process for all else the user can neither
-    stop nor trace it, as he could a child that had become his. Who is not root has but his own.
-    """
-    before = (libc.filesystem_ids(), tuple(os.getgroups()))
-    if uid is None or os.geteuid() != 0:
-        wanted = _rights[0] if _rights else before
-    else:
-        wanted = _identity(uid)
-    if wanted == before:
-        yield
-        return
-    _rights.append(before)
-    try:
-        if not _take_on(*wanted):
-            raise ShimError(f"the rights of {user(wanted[0][0])} cannot be taken on here")
-        yield
-    finally:
-        if not _take_on(*_rights.pop()):
-            os.abort()  # with somebody else's rights nothing more must be done
-
-
-# What was before, the innermost last: the first are our own.
-_rights: list[tuple[tuple[int, int], tuple[int, ...]]] = []
-
-
-def _as_us(step: Callable[[], None]) -> Callable[[], None]:
-    """Give ``step`` with our own rights, for where another's are taken on."""
-
-    def own() -> None:
-        with rights(None):
-            step()
-
-    return own
-
-
-def _take_on(ids: tuple[int, int], groups: tuple[int, ...]) -> bool:
-    with contextlib.suppress(PermissionError):
-        os.setgroups(groups)
-    return libc.set_filesystem_ids(*ids) == ids and set(os.getgroups()) == set(groups)
-
-
-@functools.lru_cache(maxsize=256)
-def _identity(uid: int) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """Return a user and his group, and all groups that he is in."""
-    try:
-        known = pwd.getpwuid(uid)
-    except KeyError:
-        # Nobody who could log in. A group of the same number is his unless it is somebody's.
-        with contextlib.suppress(KeyError):
-            grp.getgrgid(uid)
-            return (uid, _NOBODY), ()
-        return (uid, uid), ()
-    return (uid, known.pw_gid), tuple(os.getgrouplist(known.pw_name, known.pw_gid))
 
 
 def _reach(path: str, top: str, *, follow: bool, whole: bool) -> Reached:

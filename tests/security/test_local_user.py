@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -20,61 +20,14 @@ from shim.engines.registration import dockerd
 from shim.errors import ShimError
 from shim.fleet import root as limits
 from shim.fleet import runs, state, wanted
-from shim.host.reach import reach, rights
+from shim.host.reach import reach
+from shim.host.rights import rights
 from support import attacker
+from support.attacker import NAME, Scene
 from support.fleet import DENYING, OTHER, Host
 
-NAME = "profile.json"
 PATCH = ("patch", "--all", "--yes", "--when", "always")
 EXCHANGES = 1000
-
-
-class Scene(NamedTuple):
-    """A host: ``etc`` is root's, ``home`` the user's."""
-
-    host: Host
-    etc: Path
-    home: Path
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Give what the verbs need to be told of it."""
-        return ("--root", str(self.host.root), "--state", self.host.state)
-
-    def etc_now(self) -> list[tuple[object, ...]]:
-        """Give all there is to see of root's directory; its times tell of what came and went."""
-        return [
-            (each.name, *_seen(each), each.read_bytes() if each.is_file() else b"")
-            for each in (self.etc, *sorted(self.etc.iterdir()))
-        ]
-
-    def profiles(self, count: int) -> list[tuple[Path, Path]]:
-        """Give the user profiles, which his compose file names, and links to /etc to exchange."""
-        pairs = []
-        services = []
-        for number in range(count):
-            mine, link = self.home / f"p/d{number}", self.home / f"q/d{number}"
-            mine.mkdir(parents=True)
-            link.parent.mkdir(exist_ok=True)
-            (mine / NAME).write_bytes(DENYING)
-            link.symlink_to(self.etc)
-            services.append(f" s{number}: {{security_opt: ['seccomp:p/d{number}/{NAME}']}}\n")
-            pairs.append((mine, link))
-        (self.home / "compose.yaml").write_text("services:\n" + "".join(services))
-        attacker.give(self.home)
-        return pairs
-
-
-def _seen(path: Path) -> tuple[int, ...]:
-    info = path.lstat()
-    return (
-        info.st_ino,
-        info.st_uid,
-        info.st_mode,
-        info.st_size,
-        info.st_mtime_ns,
-        info.st_ctime_ns,
-    )
 
 
 @pytest.fixture

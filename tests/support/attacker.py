@@ -9,10 +9,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from support import need
+from support.fleet import DENYING, Host
 
 UID = 54321
+NAME = "profile.json"
 _RENAMEAT2, _EXCHANGE, _HERE = 316, 2, -100
 
 
@@ -79,3 +82,51 @@ def _exchange(pairs: list[tuple[Path, Path]], count: mmap.mmap) -> None:
             if syscall(_RENAMEAT2, _HERE, one, _HERE, other, _EXCHANGE) == 0:
                 done += 1
         count[:8] = done.to_bytes(8, "little")
+
+
+class Scene(NamedTuple):
+    """A host: ``etc`` is root's, ``home`` the user's."""
+
+    host: Host
+    etc: Path
+    home: Path
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Give what the verbs need to be told of it."""
+        return ("--root", str(self.host.root), "--state", self.host.state)
+
+    def etc_now(self) -> list[tuple[object, ...]]:
+        """Give all there is to see of root's directory; its times tell of what came and went."""
+        return [
+            (each.name, *_seen(each), each.read_bytes() if each.is_file() else b"")
+            for each in (self.etc, *sorted(self.etc.iterdir()))
+        ]
+
+    def profiles(self, count: int) -> list[tuple[Path, Path]]:
+        """Give the user profiles, which his compose file names, and links to /etc to exchange."""
+        pairs = []
+        services = []
+        for number in range(count):
+            mine, link = self.home / f"p/d{number}", self.home / f"q/d{number}"
+            mine.mkdir(parents=True)
+            link.parent.mkdir(exist_ok=True)
+            (mine / NAME).write_bytes(DENYING)
+            link.symlink_to(self.etc)
+            services.append(f" s{number}: {{security_opt: ['seccomp:p/d{number}/{NAME}']}}\n")
+            pairs.append((mine, link))
+        (self.home / "compose.yaml").write_text("services:\n" + "".join(services))
+        give(self.home)
+        return pairs
+
+
+def _seen(path: Path) -> tuple[int, ...]:
+    info = path.lstat()
+    return (
+        info.st_ino,
+        info.st_uid,
+        info.st_mode,
+        info.st_size,
+        info.st_mtime_ns,
+        info.st_ctime_ns,
+    )
