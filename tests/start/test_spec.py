@@ -213,7 +213,7 @@ def test_what_can_be_read_in_two_ways_is_not_read(text: str) -> None:
 
 def test_what_is_a_users_own_may_be_spelled_as_it_likes() -> None:
     """Annotations and environment are data: no runtime folds those."""
-    text = '{"annotations": {"Linux": "x", "a": "1", "A": "2"}, "process": {"Path": 1}}'
+    text = '{"annotations": {"Linux": "x", "a": "1", "A": "2"}, "process": {"Path": "\\\\u0000"}}'
     assert parse_config(text, "config.json")["annotations"] == {"Linux": "x", "a": "1", "A": "2"}
 
 
