@@ -1,6 +1,5 @@
 """Real containers under real runtimes, for the tests of every way in."""
 
-import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from shim import config
 from shim.engines import hookfile, oci
+from support import auditlog
 
 EPERM, ENOSYS = 1, 38
 CANARY, OTHER_CANARY = 400, 401
@@ -80,9 +80,7 @@ class Lab:
 
     def log(self) -> list[dict[str, Any]]:
         """Give the audit lines so far."""
-        if not self.log_path.exists():
-            return []
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        return auditlog.lines(self.log_path)
 
     @contextmanager
     def container(self, **bundle: Any) -> Iterator["Container"]:

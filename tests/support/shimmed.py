@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.engines import hookfile
-from support import engines, image
+from support import auditlog, engines, image
 from support.capture import Capture
 from support.checkout import CHECKOUT
 from support.containers import CANARY
@@ -79,9 +79,7 @@ class Shimmed:
 
     def log(self) -> list[dict[str, Any]]:
         """Give the log's lines."""
-        if not self.log_path.exists():
-            return []
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        return auditlog.lines(self.log_path)
 
 
 @contextlib.contextmanager
