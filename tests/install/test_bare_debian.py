@@ -1,4 +1,4 @@
-"""The two commands of the README on a bare Debian 12, which has python3 and pip and little else."""
+"""Installation and tests on a bare Debian 12, which has python3 and pip and little else."""
 
 import os
 import shutil
