@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shim import journal
 from shim.engines import hookfile, oci
 from support import image, need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
@@ -223,7 +224,8 @@ def test_limits_of_a_container_are_not_the_hooks(
     crun sets them on its hooks. Where root itself may not raise them, the tracer that waits beside
     the runtime does, for it has none of them; and the hook alone leaves the container as it was.
     """
-    lab.log_path.write_text('{"event": "earlier"}\n' * 1000)
+    earlier = journal.render("info", "left-alone", {"reason": "an earlier start"})
+    lab.log_path.write_bytes(earlier * 200)
     limits = [{"type": f"RLIMIT_{kind}", "soft": LIMITS[kind], "hard": LIMITS[kind]}]
     process = {"rlimits": limits, "args": [image.CALLER, str(CANARY)]}
     folder = injected(bundle(lab, {}), process=process, root={"path": str(root)})
