@@ -7,7 +7,7 @@ from support.checkout import CHECKOUT
 
 _TEXT = (CHECKOUT / "docs/security.md").read_text()
 _TEST = re.compile(r"`(\w+/test_\w+\.py)(?:::(test_\w+))?`")
-_FREE = ("## Who calls what", "## What is not protected")
+_FREE = ("## What is drawn at random", "## What is not protected")
 
 
 def promises() -> list[str]:
