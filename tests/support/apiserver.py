@@ -35,7 +35,7 @@ class ApiServer(ThreadingHTTPServer):
         self._there = True
         self._changed = threading.Condition()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(account / "ca.crt", account.parent / "key.pem")
+        context.load_cert_chain(account.parent / "cert.pem", account.parent / "key.pem")
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
     @property
@@ -101,6 +101,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+_EXTENSIONS = """
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:true
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = CA:false
+authorityKeyIdentifier = keyid
+subjectAltName = IP:127.0.0.1
+"""
+
+
+def _certify(folder: Path, authority: Path) -> None:
+    """Make an authority that does not say what its key is for, and a server's certificate by it."""
+    config = folder / "openssl.cnf"
+    config.write_text(_EXTENSIONS)
+    make = [need.program("openssl"), "req", "-x509", "-config", str(config), "-days", "2"]
+    make += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    key = folder / "authority.pem"
+    signed = ["-CA", str(authority), "-CAkey", str(key)]
+    for name, out, secret, more in (
+        ("authority", authority, key, []),
+        ("server", folder / "cert.pem", folder / "key.pem", signed),
+    ):
+        command = [*make, "-extensions", name, "-subj", f"/CN={name}", *more]
+        command += ["-keyout", str(secret), "-out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[ApiServer]:
     """Give a server that has the DaemonSet; ``folder`` is for its files."""
@@ -108,11 +139,7 @@ def serving(folder: Path) -> Iterator[ApiServer]:
     account.mkdir()
     (account / "token").write_text(TOKEN)
     (account / "namespace").write_text(NAMESPACE)
-    subject = ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(account / "ca.crt")]
-    make = [need.program("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
-    curve = ["-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    subprocess.run([*make, *curve, *subject, *files], check=True, capture_output=True)
+    _certify(folder, account / "ca.crt")
     with ApiServer(account) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
