@@ -2,9 +2,7 @@
 
 As runc's libcontainer/seccomp/seccomp_linux.go: a name that nobody knows is dropped, a rule that
 does what the default does is skipped, several conditions on one argument become rules of their own,
-and no_new_privs stays as it is. What runc puts in front afterwards, ENOSYS for numbers above all
-that the profile names (patchbpf), is left out: two filters of this module compare like with like,
-but one of them with a filter read from a runc container does not.
+and no_new_privs stays as it is. What sets one runtime apart from another is ``model.py``'s.
 """
 
 import os
@@ -13,17 +11,12 @@ from typing import Any
 from shim import abi, catalog
 from shim.errors import ShimError
 from shim.filter.bpf import LD_ABS, LD_IMM, RET_K, Insns, check, decode, encode
-from shim.filter.flat import Condition, action, alternatives, version
+from shim.filter.flat import Condition, action, alternatives
 from shim.filter.front import Rule, front
+from shim.filter.names import AS_WRITTEN, Names, pyseccomp
 from shim.profile.says import names_of, sequence, strings, table
 
-try:
-    import pyseccomp
-except RuntimeError:  # what pyseccomp raises where it finds no library
-    raise ShimError(
-        "there is no libseccomp", hint="install the package libseccomp2 (libseccomp)"
-    ) from None
-
+_UNKNOWN = -1  # __NR_SCMP_ERROR
 _OPERATORS = {
     "SCMP_CMP_NE": pyseccomp.NE,
     "SCMP_CMP_LT": pyseccomp.LT,
@@ -43,38 +36,43 @@ _ATTRIBUTES = (
     (abi.SECCOMP_FILTER_FLAG_LOG, pyseccomp.Attr.CTL_LOG),
     (abi.SECCOMP_FILTER_FLAG_SPEC_ALLOW, pyseccomp.Attr.CTL_SSB),
 )
-_UNKNOWN = -1  # __NR_SCMP_ERROR
-
-_NATIVE = {pyseccomp.Arch.X86_64: "x86_64", pyseccomp.Arch.AARCH64: "aarch64"}
-
-# The native architecture's 32-bit companions: audit architecture, the catalogue's key, ABI bit.
-_COMPANIONS = {
-    "SCMP_ARCH_X86": (abi.AUDIT_ARCH_I386, "i386", 0),
-    "SCMP_ARCH_X32": (abi.AUDIT_ARCH_X86_64, "x32", abi.X32_SYSCALL_BIT),
-    "SCMP_ARCH_ARM": (abi.AUDIT_ARCH_ARM, "arm", 0),
-}
 
 
 def build(
-    seccomp: dict[str, Any] | None, libseccomp_version: str = "", *, native_only: bool = False
+    seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN, *, native_only: bool = False
 ) -> "Built":
     """Compile ``linux.seccomp`` for this machine; None stands for no filter at all.
 
-    Names that the local libseccomp lacks get their numbers from the catalogue. With
-    ``libseccomp_version`` the names that the catalogue says that release did not know are dropped
-    instead: what a runtime with that upstream library would load, which distributions may have
-    taught more names (one outside the catalogue counts as known if the local library knows it).
-    With ``native_only`` the catalogue's numbers are given on the native architecture alone, so that
-    ``front`` stays empty. ShimError where a runtime would refuse the profile.
+    ``libseccomp`` says which names are dropped, as for ``Names``: what a runtime with that upstream
+    release would load, which distributions may have taught more names. With ``native_only`` the
+    catalogue's numbers are given on the native architecture alone, so that ``front`` stays empty.
+    ShimError where a runtime would refuse the profile.
     """
+    names = Names(libseccomp)
     if seccomp is None or not (seccomp.get("defaultAction") or seccomp.get("syscalls")):
         return Built(None, [], 0)
-    return _Builder(seccomp, version(libseccomp_version), native_only).built()
+    return _Builder(seccomp, names, native_only).built()
 
 
-def program(seccomp: dict[str, Any] | None, libseccomp_version: str = "") -> bytes:
+def program(seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN) -> bytes:
     """Give the BPF program of ``build``; without a profile, one that allows everything."""
-    return build(seccomp, libseccomp_version).program()
+    return build(seccomp, libseccomp).program()
+
+
+def native() -> int:
+    """Give libseccomp's token for the architecture that every filter has."""
+    return int(pyseccomp.system_arch())
+
+
+def tokens(seccomp: dict[str, Any]) -> list[int]:
+    """Give libseccomp's tokens for the architectures that a profile lists, each once."""
+    found: list[int] = []
+    for name in strings(seccomp, "architectures", ""):
+        token = getattr(pyseccomp.Arch, name.removeprefix("SCMP_ARCH_"), None)
+        if token is None:
+            raise ShimError(f"libseccomp knows no {name}", subject="/architectures")
+        found.append(native() if token == pyseccomp.Arch.NATIVE else token)
+    return list(dict.fromkeys(found))
 
 
 def name_of(arch: int, nr: int) -> str:
@@ -135,18 +133,14 @@ class _Builder:
     numbers between architectures by way of their names (arch.c arch_syscall_translate()).
     """
 
-    def __init__(
-        self, seccomp: dict[str, Any], release: tuple[int, ...], native_only: bool
-    ) -> None:
+    def __init__(self, seccomp: dict[str, Any], names: Names, native_only: bool) -> None:
         self.seccomp = seccomp
-        self.release = release
+        self.names = names
         self.native_only = native_only
         self.default = action(seccomp, "defaultAction", "defaultErrnoRet", "")
-        self.machine = _NATIVE.get(pyseccomp.system_arch(), "")
-        self.architectures = dict.fromkeys(strings(seccomp, "architectures", ""))
+        self.others = [token for token in tokens(seccomp) if token != native()]
         self.filters = [_new_filter(self.default), *self._companions()]
         self.front: list[Rule] = []
-        self.catalog = catalog.load()
 
     def built(self) -> Built:
         flags = 0
@@ -156,29 +150,25 @@ class _Builder:
             flags |= _FLAGS[flag]
         for index, rule in enumerate(sequence(self.seccomp, "syscalls", "")):
             self._rule(table(rule, f"/syscalls/{index}"), f"/syscalls/{index}")
-        native, *others = self.filters
+        whole, *others = self.filters
         for other in others:
-            native.merge(other)
+            try:
+                whole.merge(other)
+            except OSError as error:  # of other endianness than the native one
+                reason = f"libseccomp cannot add them: {error.strerror}"
+                raise ShimError(reason, subject="/architectures") from None
         for bit, attribute in _ATTRIBUTES:
             if flags & bit:
-                native.set_attr(attribute, 1)
-        return Built(native, front(self.front), flags)
+                whole.set_attr(attribute, 1)
+        return Built(whole, front(self.front), flags)
 
     def _companions(self) -> "list[pyseccomp.SyscallFilter]":
         """Give the filter for all architectures but the native one, or nothing if there is none."""
-        tokens: list[int] = []
-        for name in self.architectures:
-            token = getattr(pyseccomp.Arch, name.removeprefix("SCMP_ARCH_"), None)
-            if token is None:
-                raise ShimError(f"libseccomp knows no {name}", subject="/architectures")
-            tokens.append(token)
-        native = pyseccomp.system_arch()
-        others = [token for token in tokens if token not in (native, pyseccomp.Arch.NATIVE)]
-        if not others:
+        if not self.others:
             return []
         companions = _new_filter(self.default)
-        companions.remove_arch(native)
-        for token in others:
+        companions.remove_arch(native())
+        for token in self.others:
             try:
                 companions.add_arch(token)
             except OSError as error:
@@ -200,27 +190,26 @@ class _Builder:
                     raise ShimError(reason, subject=pointer) from None
 
     def _call(self, name: str, value: int, conditions: tuple[Condition, ...]) -> None:
-        call = self.catalog.get(name)
-        if call and self.release and not self._known(call.libseccomp):
+        if not self.names.knows(name):
             return
-        number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
         arguments = [
             pyseccomp.Arg(index, _OPERATORS[operator], one, two)
             for index, operator, one, two in conditions
         ]
-        if number != _UNKNOWN:
-            for each in self.filters:
+        numbers = {arch: self.names.number(name, arch) for arch in (native(), *self.others)}
+        if all(self.names.here(name, arch) == number for arch, number in numbers.items()):
+            number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+            for each in self.filters if number != _UNKNOWN else ():
                 each.add_rule(value, number, *arguments)
-        elif call:
-            if self.machine in call.numbers:
-                self.filters[0].add_rule(value, call.numbers[self.machine], *arguments)
-            for architecture in () if self.native_only else self.architectures:
-                arch, key, bit = _COMPANIONS.get(architecture, (0, "", 0))
-                if key in call.numbers:
-                    self.front.append((arch, call.numbers[key] | bit, value, conditions))
-
-    def _known(self, since: str) -> bool:
-        return bool(since) and version(since) <= self.release
+            return
+        # libseccomp here would give it other numbers, or none.
+        mine = numbers.pop(native())
+        if mine is not None:
+            self.filters[0].add_rule(value, mine, *arguments)
+        for arch, number in {} if self.native_only else numbers.items():
+            if number is not None:
+                audit = abi.AUDIT_ARCH_X86_64 if arch == pyseccomp.Arch.X32 else arch
+                self.front.append((audit, number, value, conditions))
 
 
 def _new_filter(default: int) -> "pyseccomp.SyscallFilter":

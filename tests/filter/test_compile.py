@@ -117,7 +117,7 @@ def test_a_release_of_libseccomp_drops_what_it_does_not_know() -> None:
         "2.6.1": [yes, yes, yes],
         "3": [yes, yes, yes],
     }.items():
-        assert _answers(oci, *calls, libseccomp_version=release) == expected, release
+        assert _answers(oci, *calls, libseccomp=release) == expected, release
 
 
 def test_rules_follow_the_runtime() -> None:
