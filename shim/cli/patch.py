@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.patched import Patch, report, show
+from shim.cli.runtime import line
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ Takes Docker profiles, OCI linux.seccomp, whole OCI config.json files, and YAML
 with SeccompProfile resources or with JSON profiles inside, as ConfigMaps have.
 
 A profile is left alone where it allows the call already, denies it by name,
-leaves it to a supervisor, is not for x86-64, or filters nothing. What was
-done, or why not, is said on standard error."""
+leaves it to a supervisor, or filters nothing. What was done, or why not, is
+said on standard error.
+
+runc answers ENOSYS to calls newer than every name in a profile, and a new name
+moves that line. So the calls in between get a rule that answers ENOSYS too."""
 
 EPILOG = """\
 without --in-place, --diff, --check or --json the patched profile is printed
@@ -95,6 +99,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         metavar="NAME",
         help="also allow this call that programs make (on x86-64), whatever --when says; "
         "may be repeated",
+    )
+    parser.add_argument(
+        "--runtime",
+        metavar="runc|crun|PATH",
+        default="",
+        help="the runtime whose answers to other calls are to stay (default: the one here, runc "
+        "before crun)",
     )
     parser.add_argument(
         "--override-deny",
@@ -193,7 +204,7 @@ def _plan(
     else:
         before, where = files.read(file, MAX_BYTES), file
     contents = read(before, where)
-    profiles = planned(contents, calls, states, args.when, args.override_deny)
+    profiles = planned(contents, calls, states, args.when, args.override_deny, line(args.runtime))
     patched = patch(contents, profiles)
     return Patch(file, contents, patched, before, patched.text.encode())
 

@@ -18,6 +18,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
     from shim.cli.apply import apply, settled
     from shim.cli.find import problems, root
+    from shim.cli.runtime import line
     from shim.cli.table import agreed
     from shim.fleet import state
     from shim.fleet.change import patching
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
 
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
-    options = Options(calls, states, args.when, args.override_deny)
+    options = Options(calls, states, args.when, args.override_deny, line(args.runtime))
     found = survey(root(args.root), args.files, options, homes=args.homes)
     plan = patching(found)
     _show(args, found, plan)

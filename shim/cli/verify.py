@@ -6,10 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from shim.cli.container import add_container_options, container
+from shim.cli.verified import Outcome, report, show
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.filter.judge import Judged
+    from shim.filter.model import Loaded, Loader
     from shim.filter.prove import Difference
     from shim.profile.document import Document
 
@@ -26,12 +27,12 @@ programs, told apart by content. Where YAML holds several profiles, each is
 compared with the one of the same name."""
 
 EPILOG = """\
-Profiles are read as they are written: a call whose name the libseccomp here
-does not know gets its number from the catalogue. With --for-libseccomp names
-are dropped as a runtime with that upstream release would drop them; some
-distributions teach theirs a few more (Debian 12's 2.5.4 knows those of 2.5.5).
-The ENOSYS answers that runc adds for calls newer than the whole profile are in
-raw BPF read from a container, but not in what is made here from a profile.
+Profiles are compared as runc and as crun load them: runc answers ENOSYS to
+calls newer than every name of a profile, crun does not. What differs under one
+of them only is marked so. Every name counts as known to libseccomp, unless
+--for-libseccomp names a release (2.5.0 and later; upstream's: Debian 12's 2.5.4
+also knows the names of 2.5.5), or --runtime a runtime, which is asked for its
+version and that of its libseccomp.
 
 exit codes:
   0  the difference is exactly calls of the catalogue, newly allowed on x86-64
@@ -44,6 +45,7 @@ examples:
   seccomp-shim verify default.json patched.json
   seccomp-shim patch --when always p.json | seccomp-shim verify p.json -
   seccomp-shim verify --for-libseccomp 2.5.4 default.json patched.json
+  seccomp-shim verify --runtime runc default.json patched.json
   seccomp-shim verify --cap SYS_ADMIN --kernel 6.12 default.json patched.json"""
 
 
@@ -67,6 +69,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="show what a runtime with this release (2.5.4) would load of both profiles",
     )
     parser.add_argument(
+        "--runtime",
+        metavar="runc|crun|PATH",
+        default="",
+        help="show what this runtime here would load of both profiles",
+    )
+    parser.add_argument(
         "--also-on",
         action="append",
         default=[],
@@ -81,37 +89,71 @@ def run(args: argparse.Namespace) -> int:
     from shim import catalog
     from shim.filter.compile import name_of
     from shim.filter.judge import judge
-    from shim.filter.prove import difference
 
     if args.before == args.after == "-":
         raise ShimError("standard input can be read once only", subject="-")
     pairs = _pairs(args)
     known = catalog.load()
-    release = args.for_libseccomp
     reports = []
     good = True
     for name, before, after in pairs:
         by_name = not isinstance(before, bytes) and not isinstance(after, bytes)
-        if release and not by_name:
+        if args.for_libseccomp and not by_name:
             raise ShimError("a BPF program has no names", hint="--for-libseccomp compares profiles")
-        found = difference(_program(before, args, release), _program(after, args, release))
-        judged = judge(found, known, name_of, by_name=by_name, also_on=args.also_on)
+        loaders = _loaders(args, by_name=by_name)
+        found = _found(before, after, args, loaders)
+        judged = {
+            program: judge(each, known, name_of, by_name=by_name, also_on=args.also_on)
+            for program, each in found.items()
+        }
         unseen = False
-        if release and found.equal:
-            unseen = not difference(_program(before, args, ""), _program(after, args, "")).equal
-        verdict = _verdict(found, judged)
-        good = good and verdict in ("none", "catalogue")
+        if any(loader.libseccomp for loader in loaders) and all(e.equal for e in found.values()):
+            written = [loader._replace(libseccomp="") for loader in loaders]
+            unseen = not all(e.equal for e in _found(before, after, args, written).values())
+        outcome = Outcome(args, loaders, found, judged, unseen)
+        good = good and outcome.verdict in ("none", "catalogue")
         if args.json:
             title = {"profile": name} if len(pairs) > 1 else {}
-            reports.append({**title, **_report(args, found, judged, verdict, unseen)})
+            reports.append({**title, **report(outcome)})
             continue
         if len(pairs) > 1:
             print(printable(f"{name}:"))
-        _show(found, judged)
-        print(_conclusion(judged, verdict, release, unseen=unseen))
+        show(outcome)
     if args.json:
         print(json.dumps(reports if len(pairs) > 1 else reports[0], indent=2))
     return 0 if good else 1
+
+
+def _loaders(args: argparse.Namespace, *, by_name: bool) -> "list[Loader]":
+    """Give the runtimes by which to compare: the one that was named, or both kinds.
+
+    Of a program that was read from a container nobody knows which loaded it: crun's way adds
+    nothing to the other side.
+    """
+    from shim.cli.runtime import loader
+    from shim.filter.model import NEWEST
+
+    if args.runtime:
+        return [loader(args.runtime, args.for_libseccomp)]
+    kinds = [each._replace(libseccomp=args.for_libseccomp) for each in NEWEST]
+    return kinds if by_name else kinds[-1:]
+
+
+def _found(
+    before: "Source", after: "Source", args: argparse.Namespace, loaders: "list[Loader]"
+) -> "dict[str, Difference]":
+    """Compare under each of ``loaders``, once where their own parts are the same on both sides."""
+    from shim.filter.model import whole
+    from shim.filter.prove import difference
+
+    found: dict[str, Difference] = {}
+    for loader in reversed(loaders):
+        old, new = (_loaded(each, args, loader) for each in (before, after))
+        if found and old.lines == new.lines and old.default == new.default:
+            found[loader.program] = next(iter(found.values()))
+        else:
+            found[loader.program] = difference(whole(old), whole(new))
+    return found
 
 
 def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":
@@ -148,98 +190,17 @@ def read(file: str) -> "list[tuple[str, Source]]":
     return [("", data)]
 
 
-def _program(source: "Source", args: argparse.Namespace, release: str) -> bytes:
-    from shim.filter import compile as compiler
+def _loaded(source: "Source", args: argparse.Namespace, loader: "Loader") -> "Loaded":
+    from shim.filter.model import Loaded, loaded
     from shim.filter.resolve import flat
 
     if isinstance(source, bytes):
-        return source
+        return Loaded(source, 0, (), {})
     seccomp = flat(source, **container(args))
     try:
-        return compiler.program(seccomp, release)
+        return loaded(seccomp, loader)
     except ShimError as error:
-        if error.subject == release != "":
+        if error.subject in (args.for_libseccomp, loader.version):
             raise
         subject = f"{source.where} {error.subject}".strip()
         raise ShimError(error.message, subject=subject, hint=error.hint) from None
-
-
-def _verdict(found: "Difference", judged: "list[Judged]") -> str:
-    if not found.complete:
-        return "incomplete"
-    if not judged:
-        return "none"
-    return "catalogue" if all(each.accepted for each in judged) else "other"
-
-
-def _show(found: "Difference", judged: "list[Judged]") -> None:
-    from shim.filter.bpf import action_name
-
-    rows = [("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE")] if judged else []
-    for each in judged:
-        change = each.change
-        note = f"{each.note}: {change.condition}" if change.condition else each.note
-        verdicts = action_name(change.before), action_name(change.after)
-        mark = "ok" if each.accepted else "!!"
-        name = each.name or "-"
-        rows.append((mark, change.arch_name, change.nr_text, name, *verdicts, note))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)] if rows else []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True)]
-        print(printable("  ".join([*cells, row[6]])))
-    if not found.complete:
-        print(f"incomplete: {found.reason}")
-
-
-def _conclusion(judged: "list[Judged]", verdict: str, release: str, *, unseen: bool) -> str:
-    if verdict == "incomplete":
-        return "Not proven: the list above may lack differences."
-    if verdict == "none":
-        if not unseen:
-            return "Proven: no difference, no system call is answered otherwise."
-        return (
-            f"Proven: a runtime with libseccomp {release} would load no difference at all. The "
-            "profiles differ, but only by names that this release does not know and drops."
-        )
-    names = sorted({each.name for each in judged if each.accepted})
-    if verdict == "catalogue":
-        return f"Proven: newly allowed are {', '.join(names)}, and nothing else differs."
-    wrong = sum(not each.accepted for each in judged)
-    return f"Proven: {wrong} difference{'s' * (wrong > 1)} beyond catalogue calls on x86-64 (!!)."
-
-
-def _report(
-    args: argparse.Namespace,
-    found: "Difference",
-    judged: "list[Judged]",
-    verdict: str,
-    unseen: bool,
-) -> dict[str, object]:
-    from shim.filter.bpf import action_name
-
-    changes = []
-    for each in judged:
-        change = each.change
-        changes.append(
-            {
-                "arch": change.arch_name,
-                "nr": [change.nr.low, change.nr.high],
-                "nr_mask": change.nr.care or None,
-                "name": each.name or None,
-                "condition": change.condition,
-                "before": action_name(change.before),
-                "after": action_name(change.after),
-                "accepted": each.accepted,
-                "note": each.note,
-            }
-        )
-    return {
-        "before": args.before,
-        "after": args.after,
-        "libseccomp": args.for_libseccomp or None,
-        "complete": found.complete,
-        "reason": found.reason,
-        "verdict": verdict,
-        "differ_as_written": unseen or bool(judged),
-        "changes": changes,
-    }

@@ -2,12 +2,20 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from shim import abi
-from shim.catalog import Syscall
+from shim.catalog import Syscall, kernel_injected
 from shim.filter.prove import Change, Difference
 from shim.filter.regions import Region
+from shim.profile.line import is_call, numbers
 
+_LETTING = (
+    abi.SECCOMP_RET_ALLOW,
+    abi.SECCOMP_RET_LOG,
+    abi.SECCOMP_RET_TRACE,
+    abi.SECCOMP_RET_USER_NOTIF,
+)
 # Ranges up to this size are judged number by number; a larger one holds what no catalogue lists.
 _SPLIT = 256
 
@@ -34,23 +42,26 @@ def judge(
 
     Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on x86-64;
     beside one of them the same call on x32 if ``by_name`` (both filters were made from names, which
-    libseccomp looks up for x32 too), and on the architectures ``also_on``. ``name_of`` names a call
-    of an audit architecture.
+    libseccomp looks up for x32 too), and on the architectures ``also_on``; and numbers that no
+    program calls, denied before and after. ``name_of`` names a call of an audit
+    architecture.
     """
     changes = [each for change in found.changes for each in _numbers(change)]
-    numbers = {
+    listed = {
         (arch, number): call for call in catalogue.values() for arch, number in call.numbers.items()
     }
     here = {
         call.name
         for change in changes
-        if (call := numbers.get(_key(change))) and not _flaw(change) and _on(change, "x86_64")
+        if (call := listed.get(_key(change))) and not _flaw(change) and _on(change, "x86_64")
     }
     result = []
     for change in changes:
-        call = numbers.get(_key(change))
+        call = listed.get(_key(change))
         name = call.name if call else _name(change, name_of)
-        if flaw := _flaw(change):
+        if _is_idle(change, change.nr.low):
+            accepted, note = True, "denied before and after, and no program calls it"
+        elif flaw := _flaw(change):
             accepted, note = False, flaw
         elif call is None:
             accepted, note = False, "not in the catalogue"
@@ -73,8 +84,26 @@ def _numbers(change: Change) -> Iterator[Change]:
     if not region.is_range or region.high - region.low >= _SPLIT:
         yield change
         return
-    for number in range(region.low, region.high + 1):
-        yield replace(change, nr=Region(number, number))
+    span = range(region.low, region.high + 1)
+    for empty, run in groupby(span, lambda number: _is_idle(change, number)):
+        each = list(run)
+        for low, high in [(each[0], each[-1])] if empty else zip(each, each, strict=True):
+            yield replace(change, nr=Region(low, high))
+
+
+def _is_idle(change: Change, number: int) -> bool:
+    """Tell whether two denials of a number differ that no program calls.
+
+    No kernel has a call for it, or the kernel alone makes it, to which all denials are the same.
+    """
+    bit = abi.X32_SYSCALL_BIT if change.is_x32 else 0
+    key = change.arch_name
+    injected = [call.numbers.get(key) for call in kernel_injected().values()]
+    return (
+        key in numbers()
+        and {change.before, change.after}.isdisjoint(_LETTING)
+        and (not is_call(key, number & ~bit) or number & ~bit in injected)
+    )
 
 
 def _flaw(change: Change) -> str:

@@ -51,17 +51,23 @@ class Loader(NamedTuple):
     libseccomp: str
 
 
+# The newest of each kind, with a libseccomp that knows every name.
+NEWEST = (Loader("runc", "1.5.1", ""), Loader("crun", "1.28", ""))
+
+
 class Loaded(NamedTuple):
     """What is loaded: the program (empty: no filter), seccomp(2)'s flags, and what shaped it.
 
     ``dropped`` are the names that libseccomp does not know; ``lines`` are the largest numbers below
-    runc's ENOSYS answers by libseccomp's architecture, where there are such answers.
+    runc's ENOSYS answers by libseccomp's architecture, where there are such answers; ``default`` is
+    the return value for other calls.
     """
 
     program: bytes
     flags: int
     dropped: tuple[str, ...]
     lines: dict[int, int]
+    default: int | None = None
 
 
 def loaded(
@@ -100,7 +106,9 @@ def _runc(seccomp: dict[str, Any] | None, loader: Loader) -> Loaded:
     ):
         flags |= abi.SECCOMP_FILTER_FLAG_NEW_LISTENER
     lines = _lines(seccomp, names, implied=release >= (1, 1, 15))
-    return Loaded(_joined(_stub(lines), built), flags, _dropped(seccomp, names), lines)
+    return Loaded(
+        _joined(_stub(lines), built), flags, _dropped(seccomp, names), lines, _default(seccomp)
+    )
 
 
 def _runc_flags(seccomp: dict[str, Any], release: tuple[int, ...]) -> int:
@@ -200,7 +208,8 @@ def _crun(seccomp: dict[str, Any] | None, loader: Loader, annotations: Mapping[s
     dropped = _dropped(flat, names)
     if dropped and annotations.get(FAIL_UNKNOWN, "0") != "0":
         raise ShimError(f"crun is told to refuse unknown names: {dropped[0]}", subject=FAIL_UNKNOWN)
-    return Loaded(build(flat, loader.libseccomp).program(), flags, dropped, {})
+    program = build(flat, loader.libseccomp).program()
+    return Loaded(program, flags, dropped, {}, _default(seccomp))
 
 
 def _crun_flags(seccomp: dict[str, Any]) -> int:
@@ -222,7 +231,7 @@ def _refuse_errno(where: dict[str, Any], value: str, key: str, pointer: str) -> 
 
 def _dropped(seccomp: dict[str, Any], names: Names) -> tuple[str, ...]:
     """Give the names of rules that are not the default's and that libseccomp does not know."""
-    default = action(seccomp, "defaultAction", "defaultErrnoRet", "")
+    default = _default(seccomp)
     found: dict[str, None] = {}
     for index, rule in enumerate(sequence(seccomp, "syscalls", "")):
         pointer = f"/syscalls/{index}"
@@ -230,6 +239,10 @@ def _dropped(seccomp: dict[str, Any], names: Names) -> tuple[str, ...]:
             listed = names_of(table(rule, pointer), pointer)
             found |= dict.fromkeys(name for name in listed if not names.knows(name))
     return tuple(found)
+
+
+def _default(seccomp: dict[str, Any]) -> int:
+    return action(seccomp, "defaultAction", "defaultErrnoRet", "")
 
 
 def _joined(stub: Insns, built: Built) -> bytes:

@@ -8,6 +8,7 @@ from shim.errors import ShimError
 from shim.fleet.remote import one_line
 from shim.profile.contents import read
 from shim.profile.edit import Finding
+from shim.profile.line import LISTED
 from shim.profile.patched import Changed, patch, planned
 
 # From the verdicts of shim.profile.says. Where a profile treats its calls differently, the first of
@@ -25,12 +26,16 @@ STATES = {
 
 
 class Options(NamedTuple):
-    """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials."""
+    """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials.
+
+    ``line`` is whose ENOSYS line is kept, as ``shim.profile.line`` has it.
+    """
 
     calls: Sequence[Syscall]
     states: Mapping[str, str]
     when: str = "present"
     override_deny: bool = False
+    line: str = LISTED
 
 
 class Judged(NamedTuple):

@@ -82,6 +82,11 @@ def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
         patched = render.apply(part.document, only)
         parts = (part._replace(document=patched),)
         return Contents(contents.where, patched.text, parts, (patched.tree,))
+    pairs = list(zip(contents.parts, edits, strict=True))
+    if any(_takes_one(part) and len(each) > 1 for part, each in pairs):
+        first = [each[:1] if _takes_one(part) else each for part, each in pairs]
+        rest = [each[1:] if _takes_one(part) else () for part, each in pairs]
+        return apply(apply(contents, first), rest)
     from shim.profile.nodes import dashes
     from shim.profile.yamledit import spliced
 
@@ -101,6 +106,11 @@ def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
             "its layout could not be kept", subject=contents.where, hint="edit it by hand"
         )
     return after
+
+
+def _takes_one(part: Part) -> bool:
+    """Tell whether the part is YAML, in which one rule is added at a time."""
+    return part.document.format is SECCOMP_PROFILE
 
 
 def _edited(

@@ -8,6 +8,7 @@ from shim.catalog import Syscall
 from shim.profile import says as core
 from shim.profile.docker import ARCHITECTURE
 from shim.profile.document import DOCKER, Document, Format, seccomp_of
+from shim.profile.line import ENOSYS, NOBODY, Kept, kept
 
 # The kernel's states in which a call is worth allowing, for --when.
 WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
@@ -48,8 +49,11 @@ def plan(
     states: Mapping[str, str],
     when: str = "present",
     override_deny: bool = False,
+    line: str = NOBODY,
 ) -> tuple[list[Edit], list[Finding]]:
     """Give the edits that allow ``calls``, and for every call what was found.
+
+    With ``line`` (``shim.profile.line``) they also keep what runc answers to other calls.
 
     ``states`` are the kernel's by name (absent, filtered, exempt, unknown); they decide over calls
     of the class kernel-injected unless ``when`` is ``always``. Programs' calls are added
@@ -79,7 +83,11 @@ def plan(
         and _verdict(tree, form, finding.syscall)[0] in {"denied-by-default", "conditional"}
     ]
     if lacking:
-        edits.append(_added(tree, form, lacking, findings))
+        other = kept(seccomp_of(tree, form) or {}, form, lacking, line)
+        keeping = [_kept(tree, form, other, lacking)] if other.names else []
+        edits += keeping
+        edits.append(_added(amended(tree, keeping), form, lacking, findings))
+        findings = _told(findings, other)
     return edits, findings
 
 
@@ -155,20 +163,67 @@ def _undenied(document: Document, names: Collection[str]) -> list[Edit]:
     return edits
 
 
+def _kept(tree: dict[str, object], form: Format, other: Kept, names: list[str]) -> Edit:
+    """Make the rule that keeps other calls as runc answers them."""
+    rule: dict[str, object] = {
+        "names": list(other.names),
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": ENOSYS,
+    }
+    reason = f"newer than this profile, so runc answers ENOSYS: kept with {', '.join(names)} in it"
+    return _first(tree, form, rule, other.names, reason)
+
+
+def _told(findings: list[Finding], other: Kept) -> list[Finding]:
+    """Add to the first change what it means for other calls under runc, and under crun."""
+    notes = []
+    if other.names:
+        notes.append(
+            f"{_some(other.names)} get ENOSYS by name, as runc answers them: crun does then too"
+        )
+    if other.lost:
+        notes.append(
+            f"what runc answers to {_some(other.lost)} changes between ENOSYS and the default "
+            "action, in some containers or on another architecture than x86-64: no rule can keep "
+            "it, the runtime wrapper does"
+        )
+    first = next((place for place, each in enumerate(findings) if each.changed), -1)
+    if first < 0 or not notes:
+        return findings
+    told = findings[first]._replace(reason="; ".join([findings[first].reason, *notes]))
+    return [*findings[:first], told, *findings[first + 1 :]]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def _added(
     tree: dict[str, object], form: Format, names: list[str], findings: list[Finding]
 ) -> Edit:
     """Make the one rule that allows ``names``."""
     rule: dict[str, object] = {"names": names, "action": "SCMP_ACT_ALLOW"}
+    reasons = dict.fromkeys(finding.reason for finding in findings if finding.syscall in names)
+    reason = "; ".join(reasons)
+    return _first(tree, form, rule, tuple(names), reason)
+
+
+def _first(
+    tree: dict[str, object],
+    form: Format,
+    rule: dict[str, object],
+    names: tuple[str, ...],
+    reason: str,
+) -> Edit:
+    """Put a rule of ours in front of the others."""
     if form is DOCKER:
         rule["comment"] = "Added by seccomp-shim: newer than this profile"
         rule["includes"] = {"arches": [ARCHITECTURE]}
-    reasons = dict.fromkeys(finding.reason for finding in findings if finding.syscall in names)
-    reason = "; ".join(reasons)
     pointer = f"{form.pointer}/syscalls"
     syscalls = (seccomp_of(tree, form) or {}).get("syscalls")
     if isinstance(syscalls, list):
         # First, not last: behind the last rule the new one would put a comma on a line that is not
         # its own. The order is free, for no rule before or behind decides these calls for good.
-        return Edit("add", f"{pointer}/0", rule, tuple(names), reason)
-    return Edit("add", pointer, [rule], tuple(names), reason)
+        return Edit("add", f"{pointer}/0", rule, names, reason)
+    return Edit("add", pointer, [rule], names, reason)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from shim.catalog import Syscall
 from shim.profile.contents import Contents, Part, apply
 from shim.profile.edit import Edit, Finding, plan
+from shim.profile.line import NOBODY
 
 
 class Changed(NamedTuple):
@@ -39,11 +40,12 @@ def planned(
     states: Mapping[str, str],
     when: str = "present",
     override_deny: bool = False,
+    line: str = NOBODY,
 ) -> list[Changed]:
     """Plan every profile as ``shim.profile.edit.plan`` does."""
     calls = list(calls)
     return [
-        Changed(part, *plan(part.document, calls, states, when, override_deny))
+        Changed(part, *plan(part.document, calls, states, when, override_deny, line))
         for part in contents.parts
     ]
 

@@ -165,7 +165,7 @@ def _block(rule: dict[str, object], style: Style, indent: str, newline: str) -> 
     """Lay a rule out from its dash on; lines but the first begin with ``indent``."""
     inner = indent + " " * style.wide
     lines = []
-    for key in style.order:
+    for key in dict.fromkeys([*style.order, *rule]):
         value = rule[key]
         name = f"{style.key_quote}{key}{style.key_quote}"
         if not isinstance(value, list):
@@ -180,7 +180,7 @@ def _block(rule: dict[str, object], style: Style, indent: str, newline: str) -> 
 
 def _flow(rule: dict[str, object], style: Style) -> str:
     members = []
-    for name in style.order:
+    for name in dict.fromkeys([*style.order, *rule]):
         value = rule[name]
         laid_out = _flow_list(value, style) if isinstance(value, list) else _quoted(value, style)
         members.append(f"{style.key_quote}{name}{style.key_quote}: {laid_out}")
@@ -192,6 +192,8 @@ def _flow_list(values: list[object], style: Style) -> str:
 
 
 def _quoted(value: object, style: Style) -> str:
+    if isinstance(value, int):
+        return str(value)
     return f"{style.quote}{value}{style.quote}"
 
 

@@ -29,6 +29,9 @@ _CALLS = {
 }
 
 
+_ENOSYS = 38
+
+
 class Change:
     """The new text of a config.json, by which mechanism, and what the audit log says of it.
 
@@ -62,10 +65,14 @@ def change(text: str, calls: "dict[str, int]", runtime: "Runtime") -> "Change":
     if not denied:
         return Change("", text, {"reason": reason})
     annotations: dict[str, object] = config.get("annotations") or {}  # type: ignore[assignment]
-    if _knows_all(runtime, denied) and RAW_BPF not in annotations:
+    by_name = _knows_all(runtime, denied) and RAW_BPF not in annotations
+    moved = by_name and _moves_line(config, runtime)
+    if by_name and not moved:
         made = _named(config, text, list(denied))
     else:
         made = _programmed(config, text, denied, runtime)
+    if moved:
+        made.facts["reason"] = "by name runc would refuse other calls in another way"
     made.calls = denied
     return made
 
@@ -141,6 +148,22 @@ def _knows_all(runtime: "Runtime", names: "dict[str, int]") -> bool:
         name in catalogue and knows(runtime.libseccomp, catalogue[name].libseccomp)
         for name in names
     )
+
+
+def _moves_line(config: "dict[str, object]", runtime: "Runtime") -> bool:
+    """Tell whether a name more moves runc's ENOSYS line, so that calls in between get EPERM.
+
+    runc answers ENOSYS above the largest number that a profile names (shim/profile/line.py). What
+    we add is below 424, and a libseccomp that knows it knows all of LATER: one of those, and the
+    line is beyond on every architecture that has our calls. crun has no such line.
+    """
+    from shim.catalog.later import LATER
+
+    seccomp: dict[str, object] = config["linux"]["seccomp"]  # type: ignore[index]
+    if runtime.program.startswith("crun ") or seccomp.get("defaultErrnoRet") == _ENOSYS:
+        return False
+    names = (name for rule in seccomp.get("syscalls") or () for name in rule.get("names") or ())  # type: ignore[attr-defined]
+    return set(LATER).isdisjoint(names)
 
 
 def _named(config: "dict[str, object]", text: str, names: "list[str]") -> Change:

@@ -17,7 +17,8 @@ from support import need
 from support.profiles import ALLOW, DOCKER, ERRNO, FORMATS, LAYOUTS, changed, ruled
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-ALWAYS = ("--when", "always")
+# crun: the profiles here are too small not to need another rule for runc.
+ALWAYS = ("--when", "always", "--runtime", "crun")
 BEFORE = LAYOUTS["tabs"](DOCKER)
 ADDED_LINES = 13
 
@@ -367,3 +368,38 @@ def test_help(shim: Run) -> None:
         "--override-deny",
     ):
         assert option in text
+
+
+@pytest.mark.parametrize(("runtime", "rules"), [("runc", 2), ("crun", 1)])
+def test_the_line_is_kept_for_the_runtime_that_is_named(
+    shim: Run, tmp_path: Path, runtime: str, rules: int
+) -> None:
+    """For runc, calls between the profile's newest and ours get ENOSYS by name, and it says so."""
+    old: dict[str, Any] = {"defaultAction": ERRNO, "architectures": ["SCMP_ARCH_X86_64"]}
+    old["syscalls"] = [{"names": ["read", "getrandom"], "action": ALLOW}]
+    (tmp_path / "p.json").write_text(json.dumps(old))
+    done = shim("--when", "always", "--runtime", runtime, "p.json")
+    added = json.loads(done.stdout)["syscalls"][:-1]
+    assert (done.returncode, len(added)) == (0, rules)
+    assert added[0] == {"names": ["uretprobe", "uprobe"], "action": ALLOW}
+    if rules == 2:
+        assert (added[1]["action"], added[1]["errnoRet"]) == (ERRNO, 38)
+        assert {"memfd_create", "statx", "rseq"} <= {*added[1]["names"]}
+        assert b"get ENOSYS by name, as runc answers them" in done.stderr
+        (tmp_path / "q.json").write_bytes(done.stdout)
+        again = shim("--when", "always", "--runtime", runtime, "q.json")
+        assert again.stdout == done.stdout
+
+
+def test_a_resource_in_yaml_gets_both_rules(shim: Run, tmp_path: Path) -> None:
+    """A SeccompProfile is no exception: the line is kept in it too."""
+    (tmp_path / "p.yaml").write_text(
+        "apiVersion: security-profiles-operator.x-k8s.io/v1beta1\nkind: SeccompProfile\n"
+        "metadata:\n  name: p\nspec:\n  defaultAction: SCMP_ACT_ERRNO\n"
+        "  architectures: [SCMP_ARCH_X86_64]\n  syscalls:\n  - action: SCMP_ACT_ALLOW\n"
+        "    names:\n    - getrandom\n"
+    )
+    done = shim("--when", "always", "--runtime", "runc", "p.yaml")
+    assert done.returncode == 0, done.stderr
+    assert b"errnoRet: 38" in done.stdout
+    assert b"- uretprobe" in done.stdout

@@ -126,8 +126,8 @@ def test_calls_for_programs_reach_i386_too(
     """A program's call allowed by name is allowed for i386: accepted by the admin's word only."""
     old = _old()
     for each in old["syscalls"]:
-        each["names"] = [name for name in each["names"] if name != "mseal"]
-    files = _files(tmp_path, old, _with(old, "mseal"))
+        each["names"] = [name for name in each["names"] if name != "fchmodat2"]
+    files = _files(tmp_path, old, _with(old, "fchmodat2"))
     code, report = _report(capsys, *files)
     assert code == 1
     refused = [change["arch"] for change in report["changes"] if not change["accepted"]]
@@ -208,7 +208,7 @@ def test_a_whole_config_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[s
     flat = {
         "defaultAction": ERRNO,
         "architectures": ["SCMP_ARCH_X86_64"],
-        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
+        "syscalls": [{"names": ["read", "clone3"], "action": "SCMP_ACT_ALLOW"}],
     }
     config = {"ociVersion": "1.0.2", "linux": {"seccomp": flat}}
     code, report = _report(capsys, *_files(tmp_path, config, _with(flat, "uretprobe")))
@@ -292,3 +292,66 @@ def test_wrong_arguments_are_one_line(
     named = {"A": a, "B": a, "RAW": raw, "MISSING": os.fspath(tmp_path / "none")}
     assert _verify(*[named.get(each, each) for each in arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def _lined(folder: Path) -> list[str]:
+    """Give a profile that names nothing newer than getrandom, and what a bare name makes of it."""
+    old = {"defaultAction": ERRNO, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}
+    old = _with(old, "read", "getrandom")
+    return _files(folder, old, _with(old, "uretprobe"))
+
+
+def test_a_moved_line_is_seen_under_runc_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a runtime it is told for both kinds: ``statx`` is refused by runc another way."""
+    files = _lined(tmp_path)
+    code, report = _report(capsys, *files)
+    assert (code, report["verdict"]) == (1, "other")
+    statx = next(change for change in report["changes"] if change["name"] == "statx")
+    assert (statx["before"], statx["after"]) == ("ERRNO(38)", "ERRNO(1)")
+    assert statx["runtimes"] == ["runc"]
+    added = next(change for change in report["changes"] if change["name"] == "uretprobe")
+    assert added["after"] == "ALLOW"
+    assert _verify(*files) == 1
+    assert "(under runc only)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("program", "code"), [("runc", 1), ("crun", 0)])
+def test_a_runtime_is_compared_by_its_own_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, code: int
+) -> None:
+    """A path is asked what it is: crun has no line to move."""
+    version = {"runc": "runc version 1.1.15", "crun": "crun version 1.21"}[program]
+    script = tmp_path / "some-runtime"
+    script.write_text(f"#!/bin/sh\necho {version}\necho libseccomp: 2.6.0\n")
+    script.chmod(0o755)
+    found, report = _report(capsys, "--runtime", str(script), *_lined(tmp_path))
+    assert (found, report["runtimes"]) == (code, {program: version.split()[-1]})
+
+
+def test_what_a_runtime_here_would_drop_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A runtime whose libseccomp does not know the name loads the same as before."""
+    script = tmp_path / "old-runtime"
+    script.write_text("#!/bin/sh\necho runc version 1.1.5\necho libseccomp: 2.5.4\n")
+    script.chmod(0o755)
+    assert _verify("--runtime", str(script), *_lined(tmp_path)) == 0
+    assert "runc 1.1.5 would load no difference at all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--for-libseccomp", "2.4.1"), "2.4.1: libseccomp 2.4.1 is not modelled"),
+        (("--runtime", "no-such-runtime"), "no-such-runtime: no such runtime"),
+        (("--runtime", "/bin/true"), "/bin/true: is neither runc nor crun"),
+    ],
+)
+def test_what_is_not_modelled_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], part: str
+) -> None:
+    """Nothing is guessed of an older libseccomp or of another runtime."""
+    assert _verify(*options, *_lined(tmp_path)) == 2
+    assert part in capsys.readouterr().err

@@ -1,6 +1,7 @@
-"""Write docs/model.md from a real run: ``.venv/bin/python tests/support/writemodel.py``, as root.
+"""Write docs/model.md from a real run: ``.venv/bin/python -P tests/support/writemodel.py``.
 
-Every profile of ``modelled.profiles`` on runc and crun of the three user lands, about five minutes.
+Every profile of ``modelled.profiles`` on runc and crun of the three user lands, as
+root, about five minutes.
 """
 
 import sys

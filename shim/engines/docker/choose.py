@@ -14,6 +14,7 @@ from shim.errors import ShimError
 from shim.host.runtime import knows
 from shim.profile.document import CONFIG, Document, read
 from shim.profile.edit import WORTHWHILE, Finding, amended, plan
+from shim.profile.line import LISTED
 from shim.profile.versions import parse
 
 RUNTIME = "seccomp-shim"
@@ -207,7 +208,7 @@ def _with_profile(
         return Choice("runtime", RUNTIME, f"for {', '.join(lacking)}", lacking)
     helped = tuple(f.syscall for f in findings if f.changed and f.syscall not in unheard)
     if helped:
-        edits, _ = plan(document, [known[name] for name in helped], {}, "always")
+        edits, _ = plan(document, [known[name] for name in helped], {}, "always", line=LISTED)
         text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
         reason = f"{', '.join(helped)} allowed by name"
         if nameless:

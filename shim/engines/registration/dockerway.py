@@ -13,6 +13,7 @@ from shim.errors import ShimError
 from shim.host import cache, runtime
 from shim.profile.docker import says
 from shim.profile.edit import amended, plan
+from shim.profile.line import LISTED
 
 _STOCK = {"", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux"}
 _RUNC_SHIM = "io.containerd.runc.v2"
@@ -120,7 +121,7 @@ def profile(found: Facts) -> tuple[bytes, list[str]]:
             f"{found.libseccomp or 'of unknown version'}, which drops the name {needed[0]}",
             hint="install without --profile: the wrapper does not need it",
         )
-    edits, _ = plan(document, [calls[name] for name in heard], {}, "always")
+    edits, _ = plan(document, [calls[name] for name in heard], {}, "always", line=LISTED)
     text = json.dumps(amended(document.tree, edits), indent=2)
     return text.encode() + b"\n", heard
 

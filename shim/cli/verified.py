@@ -1,0 +1,140 @@
+"""What the verb verify says of a comparison: a table and a conclusion, or JSON."""
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from shim.errors import printable
+
+if TYPE_CHECKING:
+    from shim.filter.judge import Judged
+    from shim.filter.model import Loader
+    from shim.filter.prove import Difference
+
+
+class Outcome(NamedTuple):
+    """Two profiles compared under each of ``loaders``: by program, what differs and the opinion.
+
+    ``unseen``: nothing does, but would if libseccomp knew all names.
+    """
+
+    args: argparse.Namespace
+    loaders: "list[Loader]"
+    found: "dict[str, Difference]"
+    judged: "dict[str, list[Judged]]"
+    unseen: bool
+
+    @property
+    def verdict(self) -> str:
+        """Give the gravest: incomplete, other, catalogue, none."""
+        if self.incomplete:
+            return "incomplete"
+        if not any(self.judged.values()):
+            return "none"
+        good = all(each.accepted for judged in self.judged.values() for each in judged)
+        return "catalogue" if good else "other"
+
+    @property
+    def incomplete(self) -> str:
+        """Say why the proof gave up; empty: it did not."""
+        return next((each.reason for each in self.found.values() if not each.complete), "")
+
+    def changes(self) -> "Iterator[tuple[Judged, tuple[str, ...]]]":
+        """Give every change with the runtimes under which it is one."""
+        under: dict[Judged, list[str]] = {}
+        for program, judged in self.judged.items():
+            for each in judged:
+                under.setdefault(each, []).append(program)
+        for each, programs in under.items():
+            yield each, tuple(programs)
+
+
+def show(outcome: Outcome) -> None:
+    """Print every change, and what is proven."""
+    from shim.filter.bpf import action_name
+
+    rows = [("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE")]
+    for each, programs in outcome.changes():
+        change = each.change
+        note = f"{each.note}: {change.condition}" if change.condition else each.note
+        if len(programs) < len(outcome.loaders):
+            note += f" (under {', '.join(programs)} only)"
+        verdicts = action_name(change.before), action_name(change.after)
+        mark = "ok" if each.accepted else "!!"
+        rows.append((mark, change.arch_name, change.nr_text, each.name or "-", *verdicts, note))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    for row in rows if len(rows) > 1 else ():
+        cells = [cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True)]
+        print(printable("  ".join([*cells, row[6]])))
+    if outcome.incomplete:
+        print(f"incomplete: {outcome.incomplete}")
+    print(_conclusion(outcome))
+
+
+def _conclusion(outcome: Outcome) -> str:
+    from shim.abi import SECCOMP_RET_ALLOW
+
+    verdict = outcome.verdict
+    if verdict == "incomplete":
+        return "Not proven: the list above may lack differences."
+    if verdict == "none" and not outcome.unseen:
+        return "Proven: no difference, no system call is answered otherwise."
+    if verdict == "none":
+        return (
+            f"Proven: {_what(outcome)} would load no difference at all. The profiles differ, but "
+            "only by names that this release does not know and drops."
+        )
+    changes = [each for each, _ in outcome.changes()]
+    wrong = sum(not each.accepted for each in changes)
+    if wrong:
+        several = "s" * (wrong > 1)
+        return f"Proven: {wrong} difference{several} beyond catalogue calls on x86-64 (!!)."
+    names = {each.name for each in changes if each.change.after == SECCOMP_RET_ALLOW}
+    idle = "" if all(each.name in names for each in changes) else " that programs could notice"
+    allowed = ", ".join(sorted(names)) or "no calls"
+    return f"Proven: newly allowed are {allowed}, and nothing else differs{idle}."
+
+
+def _what(outcome: Outcome) -> str:
+    [first, *_] = outcome.loaders
+    if not outcome.args.runtime:
+        return f"a runtime with libseccomp {first.libseccomp}"
+    library = f" with libseccomp {outcome.args.for_libseccomp}" * bool(outcome.args.for_libseccomp)
+    return f"{first.program} {first.version}{library}"
+
+
+def report(outcome: Outcome) -> dict[str, object]:
+    """Give the JSON document of a comparison."""
+    from shim.filter.bpf import action_name
+
+    changes = []
+    for each, programs in outcome.changes():
+        change = each.change
+        changes.append(
+            {
+                "arch": change.arch_name,
+                "nr": [change.nr.low, change.nr.high],
+                "nr_mask": change.nr.care or None,
+                "name": each.name or None,
+                "condition": change.condition,
+                "before": action_name(change.before),
+                "after": action_name(change.after),
+                "accepted": each.accepted,
+                "note": each.note,
+                "runtimes": programs,
+            }
+        )
+    return {
+        "before": outcome.args.before,
+        "after": outcome.args.after,
+        "libseccomp": outcome.args.for_libseccomp or None,
+        "runtimes": {
+            loader.program: loader.version if outcome.args.runtime else None
+            for loader in outcome.loaders
+        },
+        "complete": not outcome.incomplete,
+        "reason": outcome.incomplete,
+        "verdict": outcome.verdict,
+        "differ_as_written": outcome.unseen or bool(changes),
+        "changes": changes,
+    }
