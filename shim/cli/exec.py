@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     described = container(args)
     _refuse_notify(after, flat(after, **described))
     built = compiler.build(flat(after, **described), native_only=True)
+    if built.filter is None:
+        raise ShimError("holds no filter: the program would run unconfined", subject=document.where)
     plain = compiler.build(flat(document, **described), native_only=True)
     _prove_and_log(document, plain.program(), built.program(), findings)
     _become(path, args.command, built)

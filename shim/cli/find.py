@@ -26,7 +26,6 @@ states:
   denies by default  the profile has never heard of them: patch helps
   explicit deny      it denies them by name, somebody wanted that
   supervised         a listener or tracer decides
-  not x86-64         it is for other architectures only
   filters nothing    it has neither rules nor a default action
   invalid            no engine could use it; WHY tells what is wrong
   not judged         systemd's own filter

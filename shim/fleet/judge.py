@@ -16,9 +16,9 @@ from shim.profile.patched import Changed, patch, planned
 STATES = {
     "denied-by-default": "denies by default",
     "conditional": "denies by default",
+    "no-x86-64": "denies by default",
     "explicit-deny": "explicit deny",
     "supervised": "supervised",
-    "no-x86-64": "not x86-64",
     "unconfined": "filters nothing",
     "default-allows": "allows",
     "allows": "allows",

@@ -4,7 +4,6 @@ A check is a function of a value and its JSON pointer; it raises ShimError with 
 subject. Keys that nobody here knows are nobody's business. null is taken for absent, as Go does.
 """
 
-import re
 from collections.abc import Callable, Collection
 
 from shim.errors import ShimError
@@ -28,8 +27,9 @@ def text(value: object, pointer: str) -> None:
 
 
 def kernel(value: object, pointer: str) -> None:
-    """Refuse what Docker cannot read as a kernel version."""
-    if not isinstance(value, str) or not re.match(r"[0-9]+\.[0-9]+", value):
+    """Refuse what Docker cannot read as a kernel version: it takes two numbers, no more."""
+    parts = value.split(".") if isinstance(value, str) else []
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and int(p) < 256 for p in parts):
         raise ShimError('must be a kernel version such as "4.8"', subject=pointer)
 
 

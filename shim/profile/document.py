@@ -21,6 +21,7 @@ from typing import NamedTuple
 from shim.errors import ShimError
 from shim.profile import check, docker, scan
 from shim.profile import says as core
+from shim.profile.spelling import spelled
 
 # The largest known profile is under 100 kB, a config.json with a long environment a few hundred.
 MAX_BYTES = 2 * 1024 * 1024
@@ -73,7 +74,9 @@ def read(data: bytes, where: str) -> Document:
         tree = scan.parse(text)
     except scan.NotJSON as error:
         raise ShimError(
-            f"not valid JSON: {error}", subject=place(where, text, error.offset)
+            f"not valid JSON: {error}",
+            subject=place(where, text, error.offset),
+            hint="it is a Helm template: render it first (helm template)" if "{{" in text else "",
         ) from None
     return checked(tree, text, where, lambda pointer: _offset(text, pointer))
 
@@ -86,7 +89,7 @@ def checked(tree: object, text: str, where: str, offset: Callable[[str], int | N
     prefix = ""
     try:
         root = core.table(tree, "")
-        form = detect(root)
+        form, root = _detected(root)
         form.check(root, "")
         # What no single value shows: keys that exclude each other, a missing default.
         prefix = form.pointer
@@ -94,6 +97,13 @@ def checked(tree: object, text: str, where: str, offset: Callable[[str], int | N
     except ShimError as error:
         raise _placed(error, prefix, text, where, offset) from None
     return Document(where, text, root, form)
+
+
+def _detected(tree: dict[str, object]) -> tuple[Format, dict[str, object]]:
+    """Tell the format of a tree, and give it with its keys as the readers of that format do."""
+    if tree.get("kind") is None and {"ociVersion", "linux", "process"}.isdisjoint(tree):
+        tree = core.table(spelled(tree), "")
+    return detect(tree), tree
 
 
 def detect(tree: dict[str, object]) -> Format:

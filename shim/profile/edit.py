@@ -13,6 +13,9 @@ from shim.profile.line import ENOSYS, NOBODY, Kept, kept
 # The kernel's states in which a call is worth allowing, for --when.
 WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
 
+# Verdicts of what lacks the call: the native architecture is filtered, listed or not.
+_LACKING = ("denied-by-default", "conditional", "no-x86-64")
+
 _NOT_HERE = {
     "absent": "the kernel here does not have it",
     "exempt": "the kernel here lets it pass any filter",
@@ -64,7 +67,7 @@ def plan(
     denied: list[str] = []
     for call in calls:
         verdict, reason = _verdict(document.tree, form, call.name)
-        changed = verdict in {"denied-by-default", "conditional"}
+        changed = verdict in _LACKING
         if verdict == "explicit-deny" or _by_arguments(document, call.name, verdict):
             changed = override_deny
             reason += "" if override_deny else " (--override-deny overrules it)"
@@ -79,8 +82,7 @@ def plan(
     lacking = [
         finding.syscall
         for finding in findings
-        if finding.changed
-        and _verdict(tree, form, finding.syscall)[0] in {"denied-by-default", "conditional"}
+        if finding.changed and _verdict(tree, form, finding.syscall)[0] in _LACKING
     ]
     if lacking:
         other = kept(seccomp_of(tree, form) or {}, form, lacking, line)

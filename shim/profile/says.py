@@ -109,12 +109,14 @@ def verdict(
             rank, reason = this
     if rank > _CONDITIONAL:
         return _VERDICTS[rank], reason
-    if architectures and X86_64 not in architectures and not rank:
-        # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 and
-        # crun 1.8.1): such a container does lack the call, but its author meant other machines.
-        return "no-x86-64", f"its architectures do not include {X86_64}"
+    if architectures and X86_64 not in architectures and not rank and default in DENYING:
+        # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 to
+        # 1.3.6 and crun 1.8.1 to 1.28): such a container lacks the call like any other.
+        return "no-x86-64", f"denied by the default action {default}, though {X86_64} is not listed"
     if default in ALLOWING:
         return "default-allows", f"the default action {default} allows it"
+    if default == "SCMP_ACT_TRACE":
+        return "supervised", f"left to {default}: to a tracer, and without one it gives ENOSYS"
     if default in SUPERVISED:
         return "supervised", f"left to the default action {default}, a supervisor's"
     return _VERDICTS[rank], reason or f"denied by the default action {default} only"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from json import JSONDecodeError, JSONDecoder, decoder
 from typing import NamedTuple, NoReturn
 
+from shim.profile.spelling import meant
+
 # A whole config.json is about ten levels deep.
 MAX_DEPTH = 64
 
@@ -154,7 +156,7 @@ class _Scanner:
             if self.text[at : at + 1] != ":":
                 self._fail("expected a colon after the key", at)
             at = self._space(at + 1)
-            members[key], end = self._value(at, f"{pointer}/{key}", depth)
+            members[key], end = self._value(at, f"{pointer}/{meant(key)}", depth)
             items.append(Item(start, at, end))
             at = self._next(end, "}")
         return members, at + 1

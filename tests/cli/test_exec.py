@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shim import abi
+from shim import abi, cli
 from shim.filter import bpf
 from shim.filter.emulate import verdict
 from shim.host.tracee import Tracee
@@ -227,3 +227,14 @@ def test_what_cannot_be_run_is_one_line(
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert os.fspath(lab.folder) in done.stderr or command[0] in done.stderr
+
+
+@pytest.mark.parametrize("tree", [{}, {"ociVersion": "1.0.2", "linux": {}}])
+def test_a_document_without_a_filter_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tree: dict[str, Any]
+) -> None:
+    """Nothing is run unconfined that was to run under a profile."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(tree))
+    assert cli.main(["exec", "--when", "always", "--profile", str(path), "true"]) == 2
+    assert "holds no filter" in capsys.readouterr().err
