@@ -173,12 +173,6 @@ def test_arguments_and_exit_code_are_the_programs(lab: Lab) -> None:
     assert (done.stdout, done.returncode) == ("-- -l --json\n", 7)
 
 
-def test_an_unconfined_profile_loads_nothing(lab: Lab) -> None:
-    """Without rules and default there is no filter to load."""
-    done = lab.run({"archMap": []}, "grep", "Seccomp:", "/proc/self/status")
-    assert done.stdout.split() == ["Seccomp:", "0"]
-
-
 @pytest.mark.parametrize("when", ["present", "needed"])
 def test_when_decides_by_the_kernel_here(when: str, lab: Lab) -> None:
     """The call is added if the kernel's state asks for it, else the log says why not."""
