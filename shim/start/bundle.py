@@ -1,6 +1,6 @@
 """What is to be changed in a container's config.json so that its filter lets calls through.
 
-Pure but for the program that crun is given, which is kept in a folder of ours.
+Pure but for the program that crun is given, which is kept in a folder of ours, and our own rights.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What follows the dot is done where our file cannot be opened. The settings' compiled lines go with
 # an uninstallation: then nobody wants the start to be refused.
-_CALL = 'ulimit -n 1024; command . "$0"; '
+_CALL = 'ulimit -n 1024; ulimit -s 8192; command . "$0"; '
 _CALLS = {
     "seccomp-shim-hook": _CALL
     + 'lines=/etc/seccomp-shim/config.lines; [ "$1" != --config ] || lines="${2%.yaml}.lines"; '
@@ -30,6 +30,17 @@ _CALLS = {
 
 
 _ENOSYS = 38
+
+# What dash needs to begin at all (measured with 0.5.12), with something to spare; and to read our
+# files, which is more of its stack than 16 KiB hold at times, if it may not raise that limit.
+_LEAST = {
+    "RLIMIT_STACK": 16 << 10,
+    "RLIMIT_AS": 4 << 20,
+    "RLIMIT_DATA": 512 << 10,
+    "RLIMIT_NOFILE": 5,
+}
+_LEAST_STACK = 64 << 10
+_CAP_SYS_RESOURCE = 1 << 24
 
 
 class Change:
@@ -86,6 +97,35 @@ def hook(path: str, options: "list[str]") -> "dict[str, object]":
     """
     words = ["/bin/sh", "-c", _CALLS[os.path.basename(path)], path, *options]
     return {"path": words[0], "args": words}
+
+
+def starving(text: str, runtime: "Runtime") -> str:
+    """Return the container's limit under which no hook of ours would run; empty if there is none.
+
+    crun sets the container's limits on its hooks (1.8.1), runc does not; a hook that dies fails the
+    start. Whoever writes an image's settings has them at his choice.
+    """
+    if runtime.program.startswith("runc "):
+        return ""
+    process = parse_config(text, "config.json").get("process")
+    limits = process.get("rlimits") if isinstance(process, dict) else None
+    for limit in limits if isinstance(limits, list) else ():
+        kind, soft = (limit.get("type"), limit.get("soft")) if isinstance(limit, dict) else ("", 0)
+        if type(soft) is not int or kind not in _LEAST:
+            continue
+        if soft < _LEAST[kind] or (
+            kind == "RLIMIT_STACK" and soft < _LEAST_STACK and not _may_raise()
+        ):
+            return f"{kind[7:]} {soft}"
+    return ""
+
+
+def _may_raise() -> bool:
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) & _CAP_SYS_RESOURCE)
+    return False
 
 
 def has(text: str, entry: "dict[str, object]") -> bool:

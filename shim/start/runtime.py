@@ -132,7 +132,7 @@ class Wrapped(Start):
         if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
         from shim.host.runtime import about
-        from shim.start.bundle import change, enter, hook
+        from shim.start.bundle import change, enter, hook, starving
         from shim.start.spec import read_text
 
         text = read_text(self.document)
@@ -146,12 +146,20 @@ class Wrapped(Start):
                 files.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
         tracer, new = None, made.text
+        limit = starving(text, runtime)
         if made.mechanism == "filter-injection":
+            if limit:
+                raise ShimError(
+                    f"no hook runs under the container's limit {limit}, which crun sets"
+                )
             tracer, new = self._await_hook(made, runtime, folder, options, caller)
-        more = [*options, "--mechanism", made.mechanism]
-        if "sha256_after" in made.facts:
-            more += ["--sha256", str(made.facts["sha256_after"])]
-        new = enter(new, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
+        if limit:
+            made.facts["limits"] = f"{limit}: no look after the start"
+        else:
+            more = [*options, "--mechanism", made.mechanism]
+            if "sha256_after" in made.facts:
+                more += ["--sha256", str(made.facts["sha256_after"])]
+            new = enter(new, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
 
         def log() -> None:
             if made.mechanism != "filter-injection":  # the tracer logs what it does

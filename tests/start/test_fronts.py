@@ -237,8 +237,13 @@ def test_limits_of_a_container_are_not_the_hooks(
         assert (done.returncode == 0, done.stdout) == (False, bare.stdout)
         return
     let_through, denied = (f"{CANARY} {code}\n" for code in (ENOSYS, EPERM))
+    if lab.real.endswith("crun") and (kind, way) == ("STACK", "hook") and not may_raise():
+        # Under so small a stack a shell dies at times, and with it the start: docs/injection.md.
+        assert done.stdout in (let_through, denied) or "exit code: 139" in done.stderr
+        return
     assert done.returncode == 0, done.stderr
-    if lab.real.endswith("runc") or may_raise() or (way == "wrapper" and kind != "NOFILE"):
+    handed = way == "wrapper" and kind not in {"NOFILE", "STACK"}
+    if lab.real.endswith("runc") or may_raise() or handed:
         assert done.stdout == let_through
     assert done.stdout in (let_through, denied)
     assert bool(lab.events("adjusted")) == (done.stdout == let_through)
