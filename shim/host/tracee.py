@@ -267,10 +267,12 @@ def installed_filters(
     pid: int,
     denies_restart: "Callable[[list[bytes]], bool] | None" = None,
     seconds: float = 10,
+    is_meant: "Callable[[], bool]" = lambda: True,
 ) -> list[bytes]:
     """Read the seccomp filters of live process ``pid``, newest first (root; stops it briefly).
 
     ``denies_restart`` tells whether the filters deny restart_syscall; without it that is supposed.
+    ``is_meant`` is asked while the number cannot become another's: False is an EndedError.
     StillError: it cannot be stopped, and is let go again after ``seconds``. A child of ours looks,
     since nothing but the tracer's own end lets go of a thread that does not stop (ptrace(2)).
     """
@@ -279,7 +281,7 @@ def installed_filters(
     from shim.host.children import answer_of
 
     def look(writer: int) -> None:
-        text = marshal.dumps(_look(pid, denies_restart, seconds))
+        text = marshal.dumps(_look(pid, denies_restart, seconds, is_meant))
         while text:
             text = text[os.write(writer, text) :]
 
@@ -297,7 +299,10 @@ def installed_filters(
 
 
 def _look(
-    pid: int, denies_restart: "Callable[[list[bytes]], bool] | None", seconds: float
+    pid: int,
+    denies_restart: "Callable[[list[bytes]], bool] | None",
+    seconds: float,
+    is_meant: "Callable[[], bool]",
 ) -> "tuple[str, Any]":
     """Be the child that looks: tell what kind of answer it is, and the answer."""
     import _signal
@@ -310,6 +315,8 @@ def _look(
         tracee = _Looked(pid, seconds)
         denied = True
         try:
+            if not is_meant():
+                raise EndedError("the process has ended")
             found = tracee.filters()
             denied = denies_restart is None or denies_restart(found)
         finally:

@@ -12,6 +12,7 @@ from shim import abi
 from shim.errors import ShimError
 from shim.filter import bpf
 from shim.filter.outcomes import names, together
+from shim.start import process
 from shim.start.augment import LETTING, verdict_before
 from shim.start.digest import sha256
 from shim.start.hook import Start, parse
@@ -28,7 +29,7 @@ USAGE = (
 _OPTIONS = ("--config", "--canary", "--mechanism", "--sha256", "--seconds")
 _SECONDS = 30
 _GRACE = 10
-_ENDED = (b"Z", b"X")
+_ENDED = ("Z", "X")
 
 
 class CannotTell(Exception):  # noqa: N818 - a result, not an error
@@ -99,18 +100,18 @@ class Verification(Start):
         if not denied and not named:
             return  # the profile's author wants it so, or there is none
         self._is_container(config)
-        filters = _settled(self.pid, self.seconds)
+        filters = self._settled()
         verified, facts = opinion(filters, _own_filters(), denied | named, self.expected)
         self.log(
             "verified", level="error" if verified is False else "info", verified=verified, **facts
         )
 
     def _is_container(self, config: "dict[str, Any]") -> None:
-        """See that the pid is still the container's: its process may have ended, and be another."""
+        """See that it is the container's process that is held, which may have ended before."""
         root = os.path.join(str(self.facts["bundle"]), config.get("root", {}).get("path", ""))
         try:
-            own = os.stat(f"/proc/{self.pid}/root/.")
-            older = _stat(self.pid)[1] <= _stat(os.getpid())[1]
+            own = os.stat("root/.", dir_fd=self.pinned)
+            older = _started(self.pinned) <= _started(process.pin(os.getpid()))
         except OSError:
             raise CannotTell("the container's process has ended") from None
         try:
@@ -119,6 +120,60 @@ class Verification(Start):
             raise CannotTell(f"the container's root cannot be seen: {error}") from None
         if not same or not older:
             raise CannotTell("the container's process has ended, its pid is another's")
+
+    def _settled(self) -> "list[bytes]":
+        """Wait until the filter is loaded: runc does that last of all with no_new_privileges.
+
+        A thread that does not stop, since its container is paused or since it waits for the child
+        of a vfork, may do so a moment later: it is held for a second at most, then let go and tried
+        again.
+        """
+        from shim.host.tracee import StillError
+
+        deadline = time.monotonic() + self.seconds
+        pause = 0.001
+        reason = "no filter was loaded"
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                found = self._filters(min(left, 1))
+            except StillError as still:
+                reason = str(still)
+                continue
+            except (FileNotFoundError, ProcessLookupError, ShimError):
+                break
+            if self._has_ended():
+                break
+            if found is not None:
+                return found
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+        else:
+            traced = _number(self.pinned, "TracerPid")
+            raise CannotTell(f"traced by process {traced}" if traced else reason)
+        raise CannotTell("the container's process has ended")
+
+    def _filters(self, seconds: float) -> "list[bytes] | None":
+        """Read the filters of a process that has loaded one and that nobody traces, else None."""
+        from shim.host.tracee import installed_filters
+
+        mode = _number(self.pinned, "Seccomp")
+        if mode != abi.SECCOMP_MODE_FILTER or _number(self.pinned, "TracerPid"):
+            return None
+        _hurry(True)  # it must not stand still for as long as a busy host keeps us waiting
+        try:
+            return installed_filters(
+                self.pid, _denies_restart, seconds, lambda: process.is_there(self.pinned)
+            )
+        except PermissionError as error:
+            if _number(self.pinned, "TracerPid") or self._has_ended():
+                return None
+            raise CannotTell(f"the installed filter cannot be read: {error.strerror}") from None
+        finally:
+            _hurry(False)
+
+    def _has_ended(self) -> bool:
+        state = process.status(self.pinned, ("State",)).get("State")
+        return not state or state[0] in _ENDED
 
 
 def opinion(
@@ -182,61 +237,8 @@ def _lets(programs: "list[bpf.Insns]", nr: int) -> bool:
     return bool(verdicts) and {v & abi.SECCOMP_RET_ACTION_FULL for v in verdicts} <= LETTING
 
 
-def _filters(pid: int, seconds: float) -> "list[bytes] | None":
-    """Read the filters of a process that has loaded one and that nobody traces, else None."""
-    from shim.host.tracee import installed_filters
-
-    if _status(pid, "Seccomp") != abi.SECCOMP_MODE_FILTER or _status(pid, "TracerPid"):
-        return None
-    _hurry(True)  # it must not stand still for as long as a busy host keeps us waiting
-    try:
-        return installed_filters(pid, _denies_restart, seconds)
-    except PermissionError as error:
-        if _status(pid, "TracerPid") or _stat(pid)[0] in _ENDED:
-            return None
-        raise CannotTell(f"the installed filter cannot be read: {error.strerror}") from None
-    finally:
-        _hurry(False)
-
-
 def _denies_restart(filters: "list[bytes]") -> bool:
     return not _lets([bpf.decode(program) for program in filters], abi.NR_RESTART_SYSCALL)
-
-
-def _settled(pid: int, seconds: int) -> "list[bytes]":
-    """Wait until the filter is loaded: runc does that last of all with no_new_privileges.
-
-    A thread that does not stop, since its container is paused or since it waits for the child of a
-    vfork, may do so a moment later: it is held for a second at most, then let go and tried again.
-    """
-    from shim.host.tracee import StillError
-
-    try:
-        born = _stat(pid)[1]
-    except (FileNotFoundError, ProcessLookupError):
-        raise CannotTell("the container's process has ended") from None
-    deadline = time.monotonic() + seconds
-    pause = 0.001
-    reason = "no filter was loaded"
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            found = _filters(pid, min(left, 1))
-            state, started = _stat(pid)
-            if started != born or state in _ENDED:
-                break
-        except StillError as still:
-            reason = str(still)
-            continue
-        except (FileNotFoundError, ProcessLookupError, ShimError):
-            break
-        if found is not None:
-            return found
-        time.sleep(pause)
-        pause = min(2 * pause, 0.5)
-    else:
-        traced = _status(pid, "TracerPid")
-        raise CannotTell(f"traced by process {traced}" if traced else reason)
-    raise CannotTell("the container's process has ended")
 
 
 def _hurry(yes: bool) -> None:
@@ -248,21 +250,16 @@ def _hurry(yes: bool) -> None:
 
 def _own_filters() -> int:
     """Give how many filters we run under ourselves; the runtime that called us has the same."""
-    return _status(os.getpid(), "Seccomp_filters")
+    return _number(process.pin(os.getpid()), "Seccomp_filters")
 
 
-def _status(pid: int, key: str) -> int:
-    """Give a number of /proc/PID/status, 0 where the kernel tells none."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name == key:
-                return int(value)
-    return 0
+def _number(pinned: int, key: str) -> int:
+    """Return a number of the process's status, 0 where the kernel tells none."""
+    return int(process.status(pinned, (key,)).get(key, ["0"])[0])
 
 
-def _stat(pid: int) -> "tuple[bytes, int]":
-    """Give a process's state and when it started, in clock ticks since boot (proc(5))."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    return fields[0], int(fields[19])
+def _started(pinned: int) -> int:
+    """Return when the process started, in clock ticks since boot (proc(5)); OSError: it is gone."""
+    fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=pinned)
+    with open(fd, "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])

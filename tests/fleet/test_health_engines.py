@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,22 @@ def test_a_podman_that_fails_or_hangs_says_so(tmp_path: Path) -> None:
     path.write_text("#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(TimeoutError):
         podman.version(str(path), 0.5)
+
+
+def test_what_podman_leaves_is_killed_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number whose owner has other words by now is left alone."""
+    name = f"seccomp-shim-look-{uuid.uuid4().hex}"
+    wait = "read word; exec sleep 60"
+    with (
+        subprocess.Popen(["sh", "-c", wait, name], stdin=subprocess.PIPE) as left,
+        subprocess.Popen(["sleep", "60"]) as other,
+    ):
+        monkeypatch.setattr(podman, "_CLEAN_SECONDS", 0)
+        monkeypatch.setattr(podman, "_naming", lambda _: [left.pid, other.pid])
+        podman._wait_for_all(name)
+        assert left.wait() == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
 
 
 def test_containerd_answers_on_its_socket() -> None:

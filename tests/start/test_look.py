@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.host.tracee import StillError, Tracee, installed_filters
+from shim.host.tracee import EndedError, StillError, Tracee, installed_filters
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import CANARY, Container, Lab, supported
@@ -203,6 +203,17 @@ def test_whoever_looks_lets_go_in_time() -> None:
                 installed_filters(process.pid, seconds=0.2)
             assert tracer_of(process.pid) == 0
         Tracee(process.pid).detach()
+        process.kill()
+
+
+def test_whoever_has_the_number_by_now_is_let_go() -> None:
+    """A process that is not the one that is meant has its filters kept to itself, and goes on."""
+    need.root()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        with pytest.raises(EndedError, match="has ended"):
+            installed_filters(process.pid, is_meant=lambda: False)
+        assert tracer_of(process.pid) == 0
+        assert process.poll() is None
         process.kill()
 
 

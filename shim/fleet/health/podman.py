@@ -93,20 +93,33 @@ def _wait_for_all(name: str) -> None:
     while pids := _naming(name):
         if time.monotonic() > deadline:
             for pid in pids:
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+                _kill(pid, name)
             return
         time.sleep(0.02)
 
 
+def _kill(pid: int, name: str) -> None:
+    """Kill process ``pid`` if it is still one that has ``name`` among its words."""
+    with suppress(OSError):
+        held = os.pidfd_open(pid)
+        try:
+            # Whoever has the number from now on, the descriptor is this process's.
+            if _names(pid, name):
+                signal.pidfd_send_signal(held, signal.SIGKILL)
+        finally:
+            os.close(held)
+
+
 def _naming(name: str) -> list[int]:
-    """Give the processes whose command lines have ``name`` in them."""
-    found = []
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        with suppress(OSError), open(path, "rb") as file:
-            if name.encode() in file.read():
-                found.append(int(path.split("/")[2]))
-    return found
+    """Return the processes whose command lines have ``name`` in them."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [pid for pid in pids if _names(pid, name)]
+
+
+def _names(pid: int, name: str) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return name.encode() in file.read()
+    return False
 
 
 def _left() -> set[str]:
