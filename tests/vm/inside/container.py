@@ -83,14 +83,16 @@ def probed(
     profile: dict[str, Any],
     *,
     hook: bool = False,
+    limits: dict[str, int] | None = None,
     attach: "Callable[[Cell, int, Path], Any] | None" = None,
 ) -> End:
     """Run the victim, put a uretprobe on it while it waits, let it go, and tell how it ended.
 
-    ``attach`` gets the cell, the process and the victim's path; what it gives has hits() and
-    close(). By default it is the tests' own probe.
+    ``limits`` are what its settings ask for. ``attach`` gets the cell, the process and the victim's
+    path; what it gives has hits() and close(). By default it is the tests' own probe.
     """
-    with _Running(cell, runtime, profile, ["/victim", "answer", str(ROUNDS)], hook) as container:
+    command = ["/victim", "answer", str(ROUNDS)]
+    with _Running(cell, runtime, profile, command, hook, limits) as container:
         container.wait_for("ready")
         probe = (attach or _own_probe)(cell, container.pid(), container.rootfs / "victim")
         try:
@@ -134,16 +136,24 @@ class _Running:
     serial = itertools.count(1)
 
     def __init__(
-        self, cell: Cell, runtime: str, profile: dict[str, Any], args: Sequence[str], hook: bool
+        self,
+        cell: Cell,
+        runtime: str,
+        profile: dict[str, Any],
+        args: Sequence[str],
+        hook: bool,
+        limits: dict[str, int] | None = None,
     ) -> None:
         self.cell, self.runtime = cell, runtime
         self.name = f"lab{next(_Running.serial)}"
         self.inside = f"{BUNDLES}/{self.name}"
         self.folder = cell.root / self.inside[1:]
         self.rootfs = self.folder / "rootfs"
-        self._fill(profile, args, hook)
+        self._fill(profile, args, hook, limits or {})
 
-    def _fill(self, profile: dict[str, Any], args: Sequence[str], hook: bool) -> None:
+    def _fill(
+        self, profile: dict[str, Any], args: Sequence[str], hook: bool, limits: dict[str, int]
+    ) -> None:
         for name in ("proc", "dev", "usr", "etc", "tmp", "run/lab/tree"):
             (self.rootfs / name).mkdir(parents=True)
         for name in ("bin", "lib", "lib64", "sbin"):
@@ -151,6 +161,10 @@ class _Running:
         # 9p has no uprobes: the probed file is on the stack's tmpfs.
         shutil.copy(self.cell.root / "run/lab/bin/victim", self.rootfs / "victim")
         config = _config(args, profile, self.cell.hook() if hook else "")
+        config["process"]["rlimits"] = [
+            {"type": f"RLIMIT_{kind}", "soft": limit, "hard": limit}
+            for kind, limit in limits.items()
+        ]
         (self.folder / "config.json").write_text(json.dumps(config))
 
     def __enter__(self) -> "_Running":
