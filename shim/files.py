@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Whoever makes one needs milliseconds. By its age, since its maker may be of another PID namespace.
+_DRAFT_SECONDS = 60
 _ACCESS_LIST = "system.posix_acl_access"
 
 
@@ -65,13 +67,15 @@ def replace(
     """Put ``data`` in the place of ``expected``, the content of the file at ``path``.
 
     As ``replace_in``, for who has no directory open; a symbolic link stays one: its target is
-    replaced.
+    replaced. If not ``durable``, drafts go that were left by others who were killed.
     """
     target = os.path.realpath(path) if os.path.islink(path) else path
     how = os.O_RDONLY if durable else os.O_PATH
     folder = os.open(os.path.dirname(target) or ".", how | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         name = os.path.basename(target)
+        if not durable:
+            _sweep(folder, name)
         replace_in(folder, name, path, data, expected, before_rename, durable=durable)
         if durable:
             os.fsync(folder)
@@ -196,8 +200,7 @@ def _draft(
     durable: bool = True,
 ) -> str:
     """Write ``data`` to a file beside ``name`` and give its name; ``finish`` gets its fd."""
-    short = os.fsdecode(os.fsencode(name)[:200])  # a name has 255 bytes at most
-    draft = f".{short}.{os.getpid()}-{os.urandom(4).hex()}"
+    draft = f"{_prefix(name)}{os.getpid()}-{os.urandom(4).hex()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(draft, flags, 0o600, dir_fd=folder)
@@ -214,6 +217,29 @@ def _draft(
         _discard(folder, draft)
         raise
     return draft
+
+
+def _prefix(name: str) -> str:
+    """Return what the drafts of ``name`` begin with; a name has 255 bytes at most."""
+    return f".{os.fsdecode(os.fsencode(name)[:200])}."
+
+
+def _sweep(folder: int, name: str) -> None:
+    """Remove old drafts of ``name``: their makers were killed."""
+    import time
+
+    try:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            drafts = [each for each in os.listdir(fd) if each.startswith(_prefix(name))]
+        finally:
+            os.close(fd)
+        for draft in drafts:
+            info = os.stat(draft, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode) and info.st_mtime < time.time() - _DRAFT_SECONDS:
+                _discard(folder, draft)
+    except OSError:
+        pass  # it is no part of what the caller wants
 
 
 def _open(folder: int, name: str, path: str) -> int:

@@ -1,6 +1,7 @@
 """A file replaced whole or not at all."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def test_objection(path: Path) -> None:
         files.replace(str(path), b"new", b"old", object_to_it)
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_killed_makers_draft_goes_with_a_start(path: Path) -> None:
+    """What a start that was killed has left is removed by the next one, unless it may be alive."""
+
+    def killed() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            files.replace(str(path), b"new", b"old", killed, durable=False)
+        os.waitpid(child, 0)
+    young, old = sorted(each for each in path.parent.iterdir() if each != path)
+    os.utime(old, (0, 0))
+    others = [path.with_name(name) for name in (".file", ".other.1-0", "file.1-0")]
+    for other in others:
+        other.touch()
+        os.utime(other, (0, 0))
+    files.replace(str(path), b"new", b"old", lambda: None, durable=False)
+    assert set(path.parent.iterdir()) == {path, young, *others}
 
 
 def test_access_list_is_kept(path: Path) -> None:
