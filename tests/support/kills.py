@@ -116,6 +116,14 @@ def others() -> list[Process]:
     return [Process(pid) for pid in numbers if pid != os.getpid()]
 
 
+def mounts() -> dict[str, str]:
+    """Return the lines of all mounts by their number.
+
+    Some go that are none of ours: whose directory somebody removes outside the namespace.
+    """
+    return {line.split()[0]: line for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+
 class Killer(threading.Thread):
     """Kills some of the parts of one start, as they come up."""
 
@@ -153,7 +161,7 @@ class Starts:
         hooks = None if way.endswith("wrapper") else self.lab.hooks()
         oci.bundle(self.bundle, profile(), oci.caller((CANARY,)), hooks=hooks)
         self.text = (self.bundle / "config.json").read_text()
-        self.mounts = Path("/proc/self/mountinfo").read_text()
+        self.mounts = mounts()
         self.hit: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -181,8 +189,7 @@ class Starts:
             self.wrong.append(f"rendezvous files are left: {left}")
         if more := set(os.listdir(self.bundle)) - {"rootfs", "config.json"}:
             self.wrong.append(f"{more} beside config.json")
-        if Path("/proc/self/mountinfo").read_text() != self.mounts:
-            self.wrong.append("there are other mounts than before")
+        self.wrong += [f"mounted: {line}" for at, line in mounts().items() if at not in self.mounts]
         self.cgroups()
         self.logged()
 
