@@ -15,6 +15,8 @@ from shim.profile.document import MAX_BYTES
 Use = tuple[str, str]
 # Whose home folders are people's, as adduser(8) and useradd(8) have it.
 _FIRST_USER, _NOBODY = 1000, 65534
+# No profile lies there, and to read some of what does takes it away from others (/proc/kmsg).
+_KERNELS = ("/proc", "/sys")
 
 
 class Place:
@@ -70,8 +72,8 @@ class Look:
         others = [each for each in self._all_homes() if each not in own]
         self.homes = [*own, *(others if homes else ())]
         # Folders that are passed over wherever files are looked for.
-        self.without = frozenset(() if homes else others)
-        if self.without:
+        self.without = frozenset([*_KERNELS, *(() if homes else others)])
+        if others and not homes:
             self.note("/home", f"{len(others)} home folders are not looked into: --homes does")
 
     def used(self, path: str, who: str, file: str, line: int) -> None:
@@ -117,7 +119,7 @@ class Look:
         try:
             if self.root.real(path).endswith("/dev/null"):  # how systemd masks a unit
                 return None
-            data, self._read[path] = self.root.look_at(path)
+            data, self._read[path] = self.root.word(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -165,6 +167,9 @@ class Look:
             real = self.root.real(path)
         except ShimError as error:
             self.note(path, error.message)
+            return None
+        if self.root.shown(real).startswith(tuple(f"{each}/" for each in _KERNELS)):
+            self.note(path, "is the kernel's: not looked at")
             return None
         place = self.places.get(real)
         if place is None:

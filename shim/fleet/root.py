@@ -19,6 +19,7 @@ MAX_ENTRIES = 200_000
 # Of what belongs to another user, or to several: entries looked at and bytes read, in all.
 OTHERS_ENTRIES = 20_000
 OTHERS_BYTES = 16 << 20
+_PATH_MAX = 4096  # as the kernel (include/uapi/linux/limits.h)
 
 
 class Root:
@@ -31,8 +32,16 @@ class Root:
         self._bytes: dict[int | None, int] = {}
 
     def reach(self, path: str) -> Reached:
-        """Go along a path; see ``shim.host.reach``. OSError, ShimError."""
-        return self._way.reach(path)
+        """Go along a path; see ``shim.host.reach``. OSError, ShimError.
+
+        What a user's file names may be no path at all.
+        """
+        try:
+            if len(os.fsencode(path)) < _PATH_MAX and "\0" not in path:
+                return self._way.reach(path)
+        except UnicodeEncodeError:
+            pass
+        raise ShimError("is no path", subject=path[:_PATH_MAX])
 
     def real(self, path: str) -> str:
         """Give the true path of ``path``, all links followed inside of the root.
@@ -59,9 +68,12 @@ class Root:
     def look_at(self, path: str) -> tuple[bytes, Control]:
         """Read a regular file as ``read`` does, and tell who else can change it."""
         with self.reach(path) as place:
-            size = min(place.info.st_size, MAX_BYTES) if place.info else 0
-            self._count(self._bytes, place.control, size, OTHERS_BYTES, "bytes were read")
-            return place.read(MAX_BYTES), place.control
+            return self._read(place), place.control
+
+    def word(self, path: str) -> tuple[bytes, Control]:
+        """Read a regular file as ``read`` does, and tell whose word besides root's it may be."""
+        with self.reach(path) as place:
+            return self._read(place), place.author
 
     def control(self, path: str) -> Control:
         """Tell who else can change a file. OSError, ShimError."""
@@ -139,6 +151,11 @@ class Root:
                 else:
                     below.append((path, level + 1))
             todo += below[::-1]
+
+    def _read(self, place: Reached) -> bytes:
+        size = min(place.info.st_size, MAX_BYTES) if place.info else 0
+        self._count(self._bytes, place.control, size, OTHERS_BYTES, "bytes were read")
+        return place.read(MAX_BYTES)
 
     def _count(
         self, counts: dict[int | None, int], control: Control, more: int, most: int, what: str

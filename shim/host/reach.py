@@ -91,6 +91,18 @@ class Reached:
         here = _Directory(fd, self.path, os.fstat(fd), self.control)
         return Reached(fd, name, os.path.join(self.path, name), info, _control(here, info))
 
+    @property
+    def author(self) -> Control:
+        """Tell who can change what the file says: where its place is root's he need not be root."""
+        if not self.control.trusted or self.info is None:
+            return self.control
+        if self.info.st_uid not in _trusted():
+            return Control(self.info.st_uid)
+        mode, group = self.info.st_mode, self.info.st_gid
+        if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and group not in (0, os.getegid())):
+            return Control(None, f"others can change it (mode {stat.S_IMODE(mode):o})")
+        return self.control
+
     def open(self) -> int:
         """Open the regular file for reading, with the rights that hold there. OSError, ShimError.
 

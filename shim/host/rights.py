@@ -7,6 +7,7 @@ import os
 import pwd
 from collections.abc import Callable, Iterator
 
+from shim import abi
 from shim.errors import ShimError
 from shim.host import libc
 
@@ -64,7 +65,10 @@ def as_us(step: Callable[[], None]) -> Callable[[], None]:
 def _take_on(ids: tuple[int, int], groups: tuple[int, ...]) -> bool:
     with contextlib.suppress(PermissionError):
         os.setgroups(groups)
-    return libc.set_filesystem_ids(*ids) == ids and set(os.getgroups()) == set(groups)
+    taken = libc.set_filesystem_ids(*ids) == ids and set(os.getgroups()) == set(groups)
+    # With this bit set capabilities would stay, and the user's rights be root's (capabilities(7)).
+    kept = libc.prctl(abi.PR_GET_SECUREBITS) & abi.SECBIT_NO_SETUID_FIXUP
+    return taken and not (ids[0] and kept)
 
 
 @functools.lru_cache(maxsize=256)

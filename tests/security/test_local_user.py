@@ -7,41 +7,28 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shim import audit
+from shim import abi
 from shim.cli import main
 from shim.engines import changes
 from shim.engines.registration import dockerd
 from shim.errors import ShimError
 from shim.fleet import root as limits
 from shim.fleet import runs, state, wanted
+from shim.host import libc
 from shim.host.reach import reach
 from shim.host.rights import rights
 from support import attacker
 from support.attacker import NAME, Scene
-from support.fleet import DENYING, OTHER, Host
+from support.fleet import DENYING, OTHER
 
 PATCH = ("patch", "--all", "--yes", "--when", "always")
 EXCHANGES = 1000
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """Give a host with a user's home."""
-    with attacker.homes() as folder:
-        host = Host(folder)
-        etc, home = host.root / "etc", host.root / "home/mallory"
-        etc.mkdir()
-        (etc / NAME).write_bytes(DENYING)
-        home.mkdir(parents=True)
-        attacker.give(home)
-        monkeypatch.setattr(audit, "path", lambda: host.log)
-        yield Scene(host, etc, home)
 
 
 def raced(
@@ -365,6 +352,17 @@ def test_rights_are_the_users_and_come_back(scene: Scene) -> None:
     with pytest.raises(ZeroDivisionError), rights(attacker.UID):
         raise ZeroDivisionError
     assert secret.read_text() == "no"
+
+
+def test_rights_that_would_not_be_the_users_are_not_taken_on(scene: Scene) -> None:
+    """Where the kernel is told to leave capabilities alone, nothing is done in a user's name."""
+    libc.prctl(abi.PR_SET_SECUREBITS, abi.SECBIT_NO_SETUID_FIXUP)
+    try:
+        with pytest.raises(ShimError, match="cannot be taken on here"), rights(attacker.UID):
+            (scene.etc / "new").touch()
+    finally:
+        libc.prctl(abi.PR_SET_SECUREBITS, 0)
+    assert not (scene.etc / "new").exists()
 
 
 def test_reached_once(scene: Scene) -> None:

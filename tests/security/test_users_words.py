@@ -1,0 +1,70 @@
+"""What a local user's files say: whom root believes it of, and that it stops nothing else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shim.cli import main
+from support import attacker
+from support.attacker import NAME, Scene
+from support.fleet import DENYING
+
+PATCH = ("patch", "--all", "--yes", "--when", "always")
+NAMING = "services: {a: {security_opt: ['seccomp:%s']}}\n"
+
+
+@pytest.mark.parametrize(("owner", "group", "mode"), [(1, 0, 0o644), (0, 1, 0o664), (0, 0, 0o646)])
+def test_a_users_file_in_a_directory_of_roots(
+    scene: Scene, capsys: pytest.CaptureFixture[str], owner: int, group: int, mode: int
+) -> None:
+    """A file is no word of root's because its directory is: others may have written it."""
+    strict = scene.host.write("root/own/strict.json")
+    compose = scene.host.write("srv/app/compose.yaml", NAMING % "/root/own/strict.json")
+    os.chown(compose, owner * attacker.UID, group * attacker.UID)
+    compose.chmod(mode)
+    assert main([*PATCH, *scene.options]) == 0
+    assert strict.read_bytes() == DENYING
+    assert "only /srv/app/compose.yaml names it" in capsys.readouterr().out
+    os.chown(compose, 0, 0)
+    compose.chmod(0o664)
+    assert main([*PATCH, *scene.options]) == 0
+    assert b"uretprobe" in strict.read_bytes()
+
+
+@pytest.mark.parametrize("where", ["/proc/kmsg", "/sys/kernel/tracing/trace_pipe"])
+def test_what_is_the_kernels_is_not_read(
+    scene: Scene, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    """Nobody has root read what is gone for others then, or never comes; nor does a walk."""
+    scene.host.write(where[1:])
+    (scene.home / "compose.yaml").write_text(NAMING % where)
+    attacker.give(scene.home)
+    assert main(["find", "--homes", "--root", str(scene.host.root), "/"]) == 0
+    told = capsys.readouterr()
+    assert where not in told.out
+    assert f"{where}: is the kernel's: not looked at" in told.err
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".config/docker/daemon.json", '{"seccomp-profile": "\\ud800"}'),
+        (".config/docker/daemon.json", '{"seccomp-profile": "\\u0000"}'),
+        (".config/containers/containers.conf", '[containers]\nseccomp_profile = "\\u0000"\n'),
+        (".config/containers/systemd/a.container", f"SeccompProfile={'/a' * 5000}\n"),
+        (".config/containers/systemd/a.container", "SeccompProfile=/\0\n"),
+    ],
+)
+def test_what_is_no_path_stops_nothing(
+    scene: Scene, capsys: pytest.CaptureFixture[str], file: str, text: str
+) -> None:
+    """What a user's file names need be no path; the others' profiles are patched all the same."""
+    scene.profiles(1)
+    path = scene.home / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    attacker.give(scene.home)
+    assert main([*PATCH, *scene.options, "--homes"]) == 0
+    assert b"uretprobe" in Path(scene.home / "p/d0" / NAME).read_bytes()
+    assert "is no path" in capsys.readouterr().err
