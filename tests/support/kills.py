@@ -32,7 +32,7 @@ VICTIMS = {
 }
 WAYS = {
     "runc-wrapper": tuple(VICTIMS),
-    "crun-wrapper": ("shell", "python", "runtime", "init", "look"),
+    "crun-wrapper": ("shell", "python", "hook", "runtime", "init", "look"),
     "runc-hook": ("tracer", "hook", "runtime", "init"),
     "crun-hook": ("tracer", "hook", "runtime", "init"),
 }
@@ -43,7 +43,7 @@ _PARTS = {
     "/seccomp-shim-hook": "hook",
     "/hook\0--config": "hook",
     "start.verify": "look",
-    "/seccomp-shim-verify": "look",
+    "/seccomp-shim-verify": "hook",  # a runtime fails whose hook of any stage is killed
 }
 # Without these a container starts all the same, where the admin lets it.
 _SPARED = {"python", "tracer", "look"}
