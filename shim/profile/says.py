@@ -136,7 +136,7 @@ def denies(rule: "dict[str, object]", listed: "list[str]", name: str) -> bool:
 
 def _means(word: str, name: str) -> bool:
     """Tell whether ``word`` is some spelling of the call ``name``, or its number."""
-    plain = word.strip().casefold()
+    plain = word.partition("\0")[0].strip().casefold()  # as C reads it, and so libseccomp
     for prefix in ("__x64_", "__nr_", "sys_", "x32_", "x64_"):
         plain = plain.removeprefix(prefix)
     if plain == name:

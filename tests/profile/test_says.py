@@ -52,6 +52,7 @@ VERDICTS: list[tuple[Any, str]] = [
     (ruled({"action": ALLOW, "names": ["335"]}), "denied-by-default"),
     (ruled({"action": ERRNO, "names": ["read"], "name": "uretprobe"}), "explicit-deny"),
     (ruled({"action": "SCMP_ACT_TRACE", "names": ["sys_URetProbe "]}), "supervised"),
+    (ruled({"action": ERRNO, "names": ["uretprobe\0 and more"]}), "explicit-deny"),
     (ruled(architectures=["SCMP_ARCH_X86", X86_64]), "denied-by-default"),
     (ruled(architectures=[]), "denied-by-default"),
     (ruled(architectures=None), "denied-by-default"),
