@@ -87,8 +87,9 @@ class Reached:
 
     def entry(self, name: str, info: os.stat_result | None) -> "Reached":
         """Give an entry of the directory that was reached itself."""
+        folder = os.fstat(self.folder)
         fd = os.dup(self.folder)
-        here = _Directory(fd, self.path, os.fstat(fd), self.control)
+        here = _Directory(fd, self.path, folder, self.control)
         return Reached(fd, name, os.path.join(self.path, name), info, _control(here, info))
 
     @property
@@ -115,7 +116,7 @@ class Reached:
                 fd = os.open(self.name, _TO_READ, dir_fd=self.folder)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, self.path) from None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        if not stat.S_ISREG(_info(fd).st_mode):
             os.close(fd)
             raise ShimError("is no regular file", subject=self.path)
         return fd
@@ -322,8 +323,17 @@ def _root() -> _Directory:
 
 def _entered(here: _Directory, name: str) -> _Directory:
     fd = os.open(name, _ON_THE_WAY, dir_fd=here.fd)
-    info = os.fstat(fd)
+    info = _info(fd)
     return _Directory(fd, os.path.join(here.path, name), info, _control(here, info))
+
+
+def _info(fd: int) -> os.stat_result:
+    """Return what is known of an open file. OSError: nothing, as of a user's FUSE; it is closed."""
+    try:
+        return os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
 
 
 def _control(here: _Directory, entry: os.stat_result | None) -> Control:

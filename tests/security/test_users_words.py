@@ -1,16 +1,35 @@
 """What a local user's files say: whom root believes it of, and that it stops nothing else."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import shim
 from shim.cli import main
-from support import attacker
+from support import attacker, need
 from support.attacker import NAME, Scene
 from support.fleet import DENYING
 
 PATCH = ("patch", "--all", "--yes", "--when", "always")
+# As fusermount(1) does it for a user, by whose leave alone anything is told of what is in there.
+MOUNT = """
+import ctypes, os, sys
+from shim.host.reach import Way
+mine = sys.argv[1].encode()
+fuse = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fuse},rootmode=40000,user_id=54321,group_id=54321".encode()
+assert ctypes.CDLL(None).mount(b"fuse", mine, b"fuse", 6, options) == 0
+before = os.listdir("/proc/self/fd")
+for number in range(20):
+    try:
+        Way().reach(f"{sys.argv[1]}/{number}/profile.json")
+    except PermissionError:
+        pass
+assert os.listdir("/proc/self/fd") == before
+"""
 NAMING = "services: {a: {security_opt: ['seccomp:%s']}}\n"
 
 
@@ -68,3 +87,11 @@ def test_what_is_no_path_stops_nothing(
     assert main([*PATCH, *scene.options, "--homes"]) == 0
     assert b"uretprobe" in Path(scene.home / "p/d0" / NAME).read_bytes()
     assert "is no path" in capsys.readouterr().err
+
+
+def test_what_root_may_not_see_takes_no_descriptor(scene: Scene) -> None:
+    """A user's file system in user space tells root nothing, and leaves nothing open."""
+    need.kernel(os.path.exists("/dev/fuse"), "there is no FUSE here")
+    command = [need.program("unshare"), "--mount", sys.executable, "-c", MOUNT, str(scene.home)]
+    packages = {"PYTHONPATH": str(Path(shim.__file__).parents[1])}
+    subprocess.run(command, env=os.environ | packages, check=True, timeout=60)
