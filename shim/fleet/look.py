@@ -133,6 +133,10 @@ class Look:
             return None
         return data.decode("utf-8", "replace")
 
+    def believed(self, path: str) -> bool:
+        """Tell whether a configuration file that was read is root's word, or of who runs us."""
+        return self._read[path].trusted
+
     def data(self, real: str) -> tuple[bytes, Control]:
         """Read the file with this true path, as ``Root.look_at`` does."""
         return self.root.look_at(self.root.shown(real))

@@ -95,3 +95,16 @@ def test_what_root_may_not_see_takes_no_descriptor(scene: Scene) -> None:
     command = [need.program("unshare"), "--mount", sys.executable, "-c", MOUNT, str(scene.home)]
     packages = {"PYTHONPATH": str(Path(shim.__file__).parents[1])}
     subprocess.run(command, env=os.environ | packages, check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("place", "dots"), [("home/mallory/.config", 33), ("etc", 2000)])
+def test_a_key_of_many_steps(
+    scene: Scene, capsys: pytest.CaptureFixture[str], place: str, dots: int
+) -> None:
+    """A key that takes long to read is not read for a user, and nobody's ends the run."""
+    scene.profiles(1)
+    conf = scene.host.write(f"{place}/containers/containers.conf", f"seccomp{'.a' * dots} = 1\n")
+    attacker.give(scene.home)
+    assert main([*PATCH, *scene.options, "--homes"]) == 1
+    assert b"uretprobe" in Path(scene.home / "p/d0" / NAME).read_bytes()
+    assert str(conf).removeprefix(str(scene.host.root)) in capsys.readouterr().err
