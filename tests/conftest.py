@@ -23,11 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switches for the suites that take minutes."""
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--vm", action="store_true", help="also boot the virtual machines")
+    parser.addoption("--sweep", action="store_true", help="also run the whole sweeps, by hand")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the suites out that were not asked for, and put the longest files first."""
-    left_out = [m for m in ("slow", "vm") if not config.getoption(f"--{m}")]
+    left_out = [m for m in ("slow", "vm", "sweep") if not config.getoption(f"--{m}")]
     wanted = [i for i in items if not any(i.get_closest_marker(m) for m in left_out)]
     config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
     items[:] = sorted(wanted, key=_turn)

@@ -20,7 +20,7 @@ def cells() -> list[ParameterSet]:
     found = []
     for number, kind in enumerate(EXECS):
         for at, (runtime, setting) in enumerate(AROUND):
-            marks = () if at == number * 3 % len(AROUND) else pytest.mark.slow
+            marks = () if at == number * 3 % len(AROUND) else pytest.mark.sweep
             name = f"{kind.name}-{runtime}-{setting}"
             found.append(pytest.param(kind, runtime, setting, id=name, marks=marks))
     return found

@@ -51,11 +51,11 @@ def bare(kind: Kind, lab: Lab, *, again: bool = False) -> list[dict[str, str]]:
 
 
 def cells(kinds: list[tuple[Kind, str, str]]) -> list[ParameterSet]:
-    """Return the parameters of a test; those outside of the sample are slow."""
+    """Return the parameters of a test; those outside of the sample are a sweep."""
     return [
         pytest.param(
             kind, runtime, setting, id=f"{kind.name}-{runtime}-{setting}",
-            marks=() if (kind.name, runtime, setting) in SAMPLE else pytest.mark.slow,
+            marks=() if (kind.name, runtime, setting) in SAMPLE else pytest.mark.sweep,
         )
         for kind, runtime, setting in kinds
     ]  # fmt: skip

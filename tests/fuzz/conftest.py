@@ -30,10 +30,10 @@ class Inputs:
 
 @pytest.fixture
 def inputs(request: pytest.FixtureRequest) -> Callable[..., Inputs]:
-    """Give the maker of inputs: ``few`` in the ordinary suite, ``many`` with --slow."""
+    """Give the maker of inputs: ``few`` in the ordinary suite, ``many`` with --sweep."""
 
     def make(name: str, *, few: int, many: int) -> Inputs:
-        return Inputs(name, many if request.config.getoption("--slow") else few)
+        return Inputs(name, many if request.config.getoption("--sweep") else few)
 
     return make
 

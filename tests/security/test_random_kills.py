@@ -50,7 +50,7 @@ def test_random_kills_leave_nothing_behind(tmp_path: Path, way: str) -> None:
     killed(tmp_path, way, STARTS // len(kills.WAYS))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", kills.WAYS)
 def test_two_thousand_random_kills_leave_nothing_behind(tmp_path: Path, way: str) -> None:
     """The same, so often that each moment has its turn."""

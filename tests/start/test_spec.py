@@ -173,7 +173,7 @@ def test_random_texts_are_changed_as_meant_or_left(capsys: pytest.CaptureFixture
     assert counts["left"] > 20
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_twenty_thousand_random_texts(capsys: pytest.CaptureFixture[str]) -> None:
     """The same, for longer."""
     counts = sweep(20_000, seed=4711)
