@@ -161,7 +161,12 @@ class Reached:
 
     def sync(self) -> None:
         """Put the directory's entries on the disk: without it a rename may not survive a crash."""
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            fd = os.open(".", flags, dir_fd=self.folder)
+        except PermissionError:  # its owner may write it and not read it; it is the same directory
+            with rights(None):
+                fd = os.open(".", flags, dir_fd=self.folder)
         try:
             os.fsync(fd)
         finally:

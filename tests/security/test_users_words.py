@@ -11,7 +11,7 @@ import shim
 from shim.cli import main
 from support import attacker, need
 from support.attacker import NAME, Scene
-from support.fleet import DENYING
+from support.fleet import DENYING, OTHER
 
 PATCH = ("patch", "--all", "--yes", "--when", "always")
 # As fusermount(1) does it for a user, by whose leave alone anything is told of what is in there.
@@ -108,3 +108,16 @@ def test_a_key_of_many_steps(
     assert main([*PATCH, *scene.options, "--homes"]) == 1
     assert b"uretprobe" in Path(scene.home / "p/d0" / NAME).read_bytes()
     assert str(conf).removeprefix(str(scene.host.root)) in capsys.readouterr().err
+
+
+def test_a_directory_that_its_owner_may_not_read(scene: Scene) -> None:
+    """A user's directory without the right to read it ends no run that others' files are in."""
+    [(mine, _)] = scene.profiles(1)
+    mine.chmod(0o300)
+    other = scene.host.write("etc/docker/seccomp.json", OTHER)
+    assert main([*PATCH, *scene.options, "--homes"]) == 0
+    assert main(["patch", "-i", "--when", "always", str(mine / NAME)]) == 0
+    assert b"uretprobe" in (mine / NAME).read_bytes()
+    assert b"uretprobe" in other.read_bytes()
+    assert main(["rollback", "--last", "--state", scene.host.state]) == 0
+    assert (mine / NAME).read_bytes() == DENYING
