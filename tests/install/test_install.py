@@ -63,6 +63,14 @@ def test_installs_and_changes_nothing_when_run_again(
     assert _listing(installed) == before
 
 
+def test_profiles_of_this_host_are_out_of_reach(host: Host) -> None:
+    """What `patch --all` changes in the view, whatever it is called for, vanishes with it."""
+    for folder in ("/etc", "/opt", "/srv", "/usr/share/containers"):
+        if os.path.isdir(folder):
+            inside = host.run(f"stat -c %d {folder}").stdout
+            assert int(inside) != os.stat(folder).st_dev, folder
+
+
 def test_imports_are_compiled(installed: Host) -> None:
     """No hook has to compile a module: each has its valid bytecode beside it."""
     script = f"cd {PREFIX}/current/lib/python3*/site-packages/shim && find . -name '*.py'"

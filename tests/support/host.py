@@ -11,6 +11,8 @@ from support import need
 
 _OWN_PIDS = ("--pid", "--fork", "--kill-child", "--mount-proc")
 FOLDERS = ("/etc", "/opt", "/run", "/usr/local", "/var/lib", "/var/log")
+# Where else `patch --all` finds profiles, whatever it was called for.
+PROFILES = tuple(each for each in ("/srv", "/usr/share/containers") if os.path.isdir(each))
 _OURS = (
     "/opt/seccomp-shim /usr/local/bin/seccomp-shim /etc/seccomp-shim /var/log/seccomp-shim "
     "/run/seccomp-shim /var/lib/seccomp-shim"
@@ -67,7 +69,7 @@ def throwaway(scratch: Path, base: Host | None = None, *, pids: bool = False) ->
         [
             *(base.enter if base else ()),
             *("unshare", "--mount", *(_OWN_PIDS if pids else ())),
-            *("sh", "-c", _ENTER, "sh", str(scratch), *FOLDERS),
+            *("sh", "-c", _ENTER, "sh", str(scratch), *FOLDERS, *PROFILES),
         ],
         stdout=subprocess.PIPE,
         text=True,
