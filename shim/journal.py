@@ -15,7 +15,7 @@ from shim.startjson import dumps, loads
 DEFAULT = "/var/log/seccomp-shim/audit.jsonl"
 
 
-_LOCK_SECONDS = 2
+_LOCK_SECONDS = 0.1
 
 
 def timestamp() -> str:
@@ -35,19 +35,21 @@ def append(line: bytes, path: str) -> None:
 
     The folder must be there: making it is the installation's work, and a missing one is a doubt.
     O_APPEND alone keeps writers apart, but a full disk cuts a write short: the lock lets that
-    half line be taken back before anybody writes behind it. Whoever may read the log can hold that
-    lock, and a container's init may be waiting for us: it is waited for a moment only.
+    half line be removed before anybody writes behind it. Whoever may read the log can hold that
+    lock, and a container's init may be waiting for us: it is waited for a moment only, and who
+    keeps it longer has the lines written without it. A half line then stays on a full disk.
     """
     fd = files.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
     try:
-        _lock(fd, path)
+        locked = _lock(fd)
         size = os.fstat(fd).st_size
         try:
             written = os.write(fd, line)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
         if written != len(line):
-            os.ftruncate(fd, size)
+            if locked:
+                os.ftruncate(fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(fd)
@@ -77,14 +79,14 @@ def tail(path: str, size: int = 1 << 20) -> "list[dict[str, object]]":
     return lines
 
 
-def _lock(fd: int, path: str) -> None:
+def _lock(fd: int) -> bool:
+    """Lock the log for this line; False if somebody keeps it locked."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
             if time.monotonic() > deadline:
-                reason = f"locked by another process for {_LOCK_SECONDS} seconds"
-                raise OSError(errno.EWOULDBLOCK, reason, path) from None
+                return False
             time.sleep(0.001)

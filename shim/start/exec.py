@@ -79,9 +79,9 @@ class Exec(Start):
         try:
             path, cruns = states.folder(root, container, real)
         except ShimError:
-            if sure and not _knows_container(real, root, container):
-                return  # the runtime says so itself, in its own words
-            raise
+            if (self.deny and not sure) or _knows_container(real, root, container):
+                raise
+            return  # the runtime says so itself, in its own words
         if cruns:
             self._lengthen(path, calls)
             return

@@ -88,6 +88,14 @@ def broken_interpreter(path: Path, folder: Path) -> None:
     _replace(path, os.path.realpath("/usr/bin/python3"), str(python))
 
 
+def no_loader(path: Path, folder: Path) -> None:
+    """Let the front name an interpreter that is executable and cannot be executed."""
+    python = folder / "python3"
+    python.write_text("#!/no/loader\n")
+    python.chmod(0o755)
+    _replace(path, os.path.realpath("/usr/bin/python3"), str(python))
+
+
 def no_package(path: Path, folder: Path) -> None:
     """Let the front name a version that is not there."""
     _replace(path, str(Path(hookfile.__file__).parents[2]), f"{folder}/gone")
@@ -113,7 +121,7 @@ def _replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-GONE = [no_interpreter, broken_interpreter, no_package, half_a_package]
+GONE = [no_interpreter, broken_interpreter, no_loader, no_package, half_a_package]
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
@@ -175,6 +183,26 @@ def test_a_wrapper_whose_other_half_is_gone(
     else:
         assert (done.returncode == 0, done.stdout) == (False, "")
     assert "run its install.sh again" in done.stderr
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("gone", [no_interpreter, no_loader, no_package, half_a_package])
+def test_an_exec_whose_other_half_is_gone(
+    runc: WrappedLab, gone: Callable[[Path, Path], None], on_error: str
+) -> None:
+    """The runtime itself is executed, with its own status, or the exec is refused."""
+    runc.configure(on_error)
+    gone(runc.wrapper, runc.folder)
+    words = ["exec", "no-such-container", "true"]
+    bare, done = (
+        subprocess.run([each, *words], capture_output=True, text=True, check=False)
+        for each in (runc.real, runc.runtime)
+    )
+    if on_error == "allow":
+        assert done.returncode == bare.returncode
+        assert "does not exist" in done.stderr
+    else:
+        assert (done.returncode, "does not exist" in done.stderr) == (1, False)
 
 
 @pytest.mark.parametrize("gone", GONE)

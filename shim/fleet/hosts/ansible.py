@@ -27,6 +27,8 @@ _PROMPTS = {
     "--ask-pass": r"SSH password:\s*$",
     "--ask-become-pass": r"BECOME password.*:\s*$",
 }
+# Some ten thousand profiles with their diffs.
+_ANSWER_BYTES = 64 << 20
 _WHAT = {
     "runner_on_ok": "ok",
     "runner_on_failed": "failed",
@@ -166,6 +168,8 @@ def _event(event: dict[str, Any], watch: Watch) -> bool:
         result = about.get("res") or {}
         what = _WHAT[event["event"]]
         reason = "" if what == "ok" else one_line(str(result.get("msg") or "it does not say why"))
+        if what == "ok" and not result:
+            what, reason = "failed", f"its answer has more than {_ANSWER_BYTES >> 20} MiB"
         watch.answered(Answer(host, what, reason, result))
     return False
 
@@ -197,6 +201,8 @@ def _environment() -> dict[str, str]:
     told = {
         # A fleet of which half is missing unseen is worse than none.
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        # ansible-runner puts an empty result in the place of one that is longer.
+        "MAX_EVENT_RES": str(_ANSWER_BYTES),
         "ANSIBLE_COLLECTIONS_PATH": ":".join(paths),
         "ANSIBLE_HOST_KEY_CHECKING": str(manager.get_config_value("HOST_KEY_CHECKING")),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
