@@ -37,7 +37,7 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
         for number, (name, hooks) in enumerate(kinds.items())
     ]
     timed = where_the_runtime_runs(lab.runtime, lambda: interleaved(cases, rounds, lab.folder))
-    lines = [line for line in lab.log()[already:] if line.get("state") == "canary"]
+    lines = [line for line in lab.log()[already:] if f"canary-{CANARY}" in line.get("state", {})]
     done = [line for line in lines if line["event"] == "adjusted" and line["verified"]]
     if len(done) != rounds + 1:
         raise ShimError(f"only {len(done)} of {rounds + 1} starts were adjusted", subject="bench")

@@ -98,15 +98,22 @@ def test_create_does_the_same(shim: Shimmed, verb: list[str]) -> None:
         ["--privileged"],
         ["--security-opt", "seccomp=unconfined"],
         ["--security-opt", "seccomp:unconfined"],
-        ["--runtime", "capture"],
         [f"--runtime={RUNTIME}"],
     ],
 )
 def test_what_needs_nothing_is_left_alone_in_silence(shim: Shimmed, words: list[str]) -> None:
-    """No filter will be there, or the user named the runtime."""
+    """No filter will be there, or the user named our runtime."""
     done = shim("--dry-run", "run", *words, image.NAME)
     line = ["/usr/bin/docker", "run", *words, image.NAME]
     assert (done.stdout, done.stderr) == (f"{' '.join(line)}\n", "")
+
+
+def test_a_runtime_that_is_not_ours_is_told(shim: Shimmed) -> None:
+    """The user's choice stays, and one line says that nothing is adjusted by it."""
+    done = shim("--dry-run", "run", "--runtime", "capture", image.NAME)
+    assert done.stdout == f"/usr/bin/docker run --runtime capture {image.NAME}\n"
+    assert "capture was asked for by name, which is not ours" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_last_profile_counts(shim: Shimmed, profile: Path) -> None:

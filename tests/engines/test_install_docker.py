@@ -233,7 +233,7 @@ def test_who_is_not_root_is_told(host: Host) -> None:
     write(host, FILE, b"{}")
     before = state(host)
     command = f"setpriv --reuid 65534 --clear-groups {sys.executable} -P -m shim install docker"
-    line = f"mkdir -p -m 777 /run/home; cd / && HOME=/run/home {command}"
+    line = f"mkdir -p -m 700 /run/home; chown 65534 /run/home; cd / && HOME=/run/home {command}"
     done = host.run(line, code=2, env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/sbin:/usr/bin"})
     assert "sudo seccomp-shim install docker" in done.stderr
     assert state(host) == before
