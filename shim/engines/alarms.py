@@ -64,8 +64,9 @@ def _backwards(log: str) -> Iterator[bytes]:
                 first, *lines = (file.read(size) + rest).split(b"\n")
                 yield from reversed(lines)
                 rest = first
-                if len(rest) > _LIMIT:
-                    return  # no line of ours is as long
+                if len(rest) > _LIMIT:  # no line of ours is as long
+                    yield rest
+                    return
             yield rest
 
 
