@@ -5,8 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from support.checkout import CHECKOUT
 
 
@@ -22,5 +20,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @cache
 def _validator() -> Any:
+    import jsonschema  # not in the user lands whose own interpreters run parts of the tests
+
     schema = json.loads((CHECKOUT / "docs/audit-line.schema.json").read_text())
     return jsonschema.Draft202012Validator(schema)
