@@ -31,6 +31,7 @@ What it puts where:
   /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
   /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
   /var/lib/seccomp-shim/         what was there before: engines' files, patched profiles
+  /run/seccomp-shim/             what was found out about the kernel since it booted
 System packages, only where missing: Python >= 3.11 with venv, libseccomp, and runc if the host
 has neither runc nor crun. No container engine's configuration is changed: seccomp-shim install ENGINE
 does that.

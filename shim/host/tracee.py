@@ -216,7 +216,7 @@ def wait_for(pid: int, until: float = 0.0) -> "tuple[int, int]":
 
     TimeoutError: not before ``until``, if that is given, on the clock of ``time.monotonic``.
     Looking a few hundred times before sleeping makes a stop about five times cheaper: what
-    costs is to wake a processor that went idle (docs/injection.md has the figures).
+    costs is to wake a processor that went idle (docs/benchmarks.md has the figure).
     """
     wait = os.waitpid
     for _ in range(_SPINS):

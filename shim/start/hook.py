@@ -225,7 +225,14 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
         held = process.held_by_us(start.pinned)
         answer("held" if held else f"cannot trace the container's init: {error}")
         return 1 - held
-    _signal.signal(_signal.SIGALRM, _too_late)
+
+    def too_late(_number: int, _frame: object) -> None:
+        end = "and is killed" if start.deny else "and is let go as it is"
+        raise ShimError(
+            f"the container's init loaded no filter within {_FOLLOW_SECONDS} seconds, {end}"
+        )
+
+    _signal.signal(_signal.SIGALRM, too_late)
     _signal.alarm(_FOLLOW_SECONDS)
     try:
         answer("seized")
@@ -258,10 +265,6 @@ def _let_go(tracee: "Tracee") -> None:
         tracee.detach()
     except OSError:
         pass  # running, or gone: nothing holds it
-
-
-def _too_late(_number: int, _frame: object) -> None:
-    raise ShimError(f"the container's init loaded no filter within {_FOLLOW_SECONDS} seconds")
 
 
 def _runtime(parent: int) -> str:

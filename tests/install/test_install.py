@@ -300,6 +300,15 @@ def test_needs_root(host: Host) -> None:
     assert "--uninstall" in host.run(f"{user} {INSTALL} --help").stdout
 
 
+def test_the_help_names_every_directory() -> None:
+    """Whatever directory of the system's the installer makes or removes is told before."""
+    text = Path(INSTALL).read_text()
+    told, done = text.split("\nEOF\n", 1)
+    places = set(re.findall(r"/(?:etc|run|var/\w+)/seccomp-shim\b", done))
+    assert len(places) == 4
+    assert all(f"\n  {place}/" in told for place in places)
+
+
 def test_foreign_command_of_the_same_name_is_not_replaced(host: Host) -> None:
     """A seccomp-shim on PATH that this installer did not put there is left alone."""
     host.run("mkdir -p /usr/local/bin; echo mine >/usr/local/bin/seccomp-shim")

@@ -163,6 +163,29 @@ def test_deny_ends_what_would_run_without_the_adjustment(
     assert several.run(loads(["seccomp"], *programs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("on_error", "expected", "event", "end"),
+    [
+        ("allow", (0, EPERM), "failed", "and is let go as it is"),
+        ("deny", (KILLED, 0), "refused", "and is killed"),
+    ],
+)
+def test_an_init_that_loads_none_in_time(
+    tmp_path: Path, on_error: str, expected: tuple[int, int], event: str, end: str
+) -> None:
+    """It goes on as it would without us or, with ``on_error: deny``, is killed: the log says so."""
+    several = Several(tmp_path, wrapped=False, on_error=on_error)
+    hook = several.lab.hook.read_text()
+    soon = "    from shim.start import hook\n    hook._FOLLOW_SECONDS = 1\n"
+    line = "    from shim.start.hook import main\n"
+    assert line in hook
+    several.lab.hook.write_text(hook.replace(line, soon + line))
+    assert several.run([("pause", 3), ("seccomp", DENIES)]) == expected
+    told = several.told("failed", "refused")
+    assert told["event"] == event
+    assert told["reason"].endswith(f"loaded no filter within 1 seconds, {end}")
+
+
 def test_filters_are_told_the_newest_first() -> None:
     """Whichever way the kernel counts them."""
     need.root()
