@@ -71,7 +71,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Print what is found."""
     from shim.catalog import kernel_injected
-    from shim.cli.table import table
+    from shim.cli.output import table
     from shim.fleet.find import document, survey
     from shim.fleet.judge import Options
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
     """Say what could not be looked at; 2 if the user has named such a file, else 1, or 0."""
-    from shim.cli.table import counted
+    from shim.cli.output import counted
 
     for path, why in survey.notes:
         print(f"seccomp-shim {verb}: {printable(f'{path}: {why}')}", file=sys.stderr)

@@ -1,18 +1,20 @@
 """The verb patch: let profiles allow calls that are newer than they are."""
 
 import argparse
-import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from shim.cli.patched import Patch, report, show
+from shim.cli.output import write_diff
 from shim.cli.runtime import line
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
+    from shim.profile.contents import Contents
+    from shim.profile.patched import Changed, Patched
 
 DESCRIPTION = """\
 Add to seccomp profiles what a newer kernel makes processes call by itself
@@ -43,9 +45,19 @@ exit codes: 0 done or nothing to do, 1 --check found a profile that would
 change (with --all also: the answer was no, a file is invalid or could not be
 read, or one was skipped because somebody else has changed or locked it: run it
 again), 2 error (with several files: the others are still done).
-Changes made by --in-place and --all are logged first; what cannot be logged is
-not made. A file with several hard links gets a new inode: the other names keep
-the old content."""
+Changes made by --in-place and --all are one run: logged first (what cannot be
+logged is not made), and rolled back by rollback FILE or rollback --last. A file
+with several hard links gets a new inode: the other names keep the old content."""
+
+
+class Patch(NamedTuple):
+    """One file read and planned, with its bytes before and after."""
+
+    file: str
+    contents: "Contents"
+    patched: "Patched"
+    before: bytes
+    after: bytes
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -77,7 +89,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--homes", action="store_true", help="with --all: also in the home folders of users"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="with --all: do not ask")
-    parser.add_argument("--state", metavar="DIR", help="with --all: where backups and journals go")
+    parser.add_argument(
+        "--state", metavar="DIR", help="with --all or --in-place: where backups and journals go"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-i", "--in-place", action="store_true", help="replace the files atomically")
     what.add_argument("--diff", action="store_true", help="show a unified diff, write nothing")
@@ -128,8 +142,10 @@ def run(args: argparse.Namespace) -> int:
         args.root = args.root or "/"
         states = {} if args.when == "always" else cache.states()
         return patchall.run(args, _calls(args.add), states)
-    if args.root or args.yes or args.state or args.homes:
-        raise ShimError("--root, --homes, --yes and --state are for --all")
+    if args.root or args.yes or args.homes:
+        raise ShimError("--root, --homes and --yes are for --all")
+    if args.state and not args.in_place:
+        raise ShimError("--state is for --all and --in-place")
     if not args.files:
         raise ShimError("no file was named", hint="--all takes every profile of this host")
     written = not (args.diff or args.check or args.json)
@@ -144,28 +160,42 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("standard input can be read once only", subject="-")
     calls = _calls(args.add)
     states = {} if args.when == "always" else cache.states()
-    code = 0
-    reports: list[dict[str, object]] = []
+    return _files(args, calls, states)
+
+
+def _files(args: argparse.Namespace, calls: "list[Syscall]", states: Mapping[str, str]) -> int:
+    """Patch the files that were named; one's failure stops no other."""
+    errors: dict[str, str] = {}
+    patches: dict[str, Patch] = {}
     for file in args.files:
         try:
-            patch = _plan(file, calls, states, args)
-            if args.in_place and patch.patched.changed:
-                _write(patch)
+            patches[file] = _planned(file, calls, states, args)
         except (ShimError, OSError) as error:
-            line = _explain(error, file)
-            print(f"seccomp-shim patch: {line}", file=sys.stderr)
-            reports.append({"file": file, "error": line})
-            code = 2
+            errors[file] = _explain(error, file)
+            print(f"seccomp-shim patch: {errors[file]}", file=sys.stderr)
+    made = ""
+    if args.in_place:
+        made, failed = _write(args, patches)
+        errors |= failed
+    changed = False
+    reports: list[dict[str, object]] = []
+    for file in args.files:
+        if file in errors:
+            reports.append({"file": file, "error": errors[file]})
             continue
-        if args.check and patch.patched.changed:
-            code = max(code, 1)
+        changed = changed or patches[file].patched.changed
         if args.json:
-            reports.append(report(patch))
+            reports.append(_report(patches[file]))
         else:
-            show(patch, args)
+            _show(patches[file], args)
     if args.json:
-        print(json.dumps({"when": args.when, "kernel": states, "files": reports}, indent=2))
-    return code
+        run_id = {"run": made} if made else {}
+        document = {"when": args.when, "kernel": states, **run_id, "files": reports}
+        print(json.dumps(document, indent=2))
+    elif made:
+        line = f"run {made}: seccomp-shim rollback --id {int(made.partition('-')[0])} undoes it"
+        print(line, file=sys.stderr)
+    return 2 if errors else int(args.check and changed)
 
 
 def _calls(names: list[str]) -> "list[Syscall]":
@@ -191,7 +221,7 @@ def _calls(names: list[str]) -> "list[Syscall]":
     return [*injected.values(), *(known[name] for name in dict.fromkeys(names))]
 
 
-def _plan(
+def _planned(
     file: str, calls: "list[Syscall]", states: Mapping[str, str], args: argparse.Namespace
 ) -> Patch:
     from shim import files
@@ -209,48 +239,86 @@ def _plan(
     return Patch(file, contents, patched, before, patched.text.encode())
 
 
-def _write(patch: Patch) -> None:
-    """Replace the file, logged before it is done; ShimError: not logged, not done."""
-    from shim.audit import record
-    from shim.host.reach import reach
+def _write(args: argparse.Namespace, patches: Mapping[str, Patch]) -> tuple[str, dict[str, str]]:
+    """Replace the files in one run; return its id, and why files were not, by the given name.
 
-    sums = {
-        "sha256_before": hashlib.sha256(patch.before).hexdigest(),
-        "sha256_after": hashlib.sha256(patch.after).hexdigest(),
-    }
-    common: dict[str, Any] = {
-        "mechanism": "profile",
-        **sums,
-    }
-    logged = False
+    ShimError: nothing could be logged, and nothing was done.
+    """
+    from shim.cli.transaction import settled
+    from shim.fleet import change, state
+    from shim.fleet.root import Root
 
-    def log() -> None:
-        nonlocal logged
-        for finding in patch.patched.findings:
-            if finding.changed:
-                record(
-                    "patch",
-                    syscall=finding.syscall,
-                    before=finding.verdict,
-                    after="allowed",
-                    reason=finding.reason,
-                    **common,
-                )
-        logged = True
-
-    try:
-        with reach(patch.file) as place:
-            common["profile"] = place.path
-            place.refuse()
-            place.replace(patch.after, patch.before, log)
-    except (ShimError, OSError) as error:
-        if logged:  # a line must not stay uncontradicted that tells of what never happened
-            reason = error.strerror if isinstance(error, OSError) else error.message
-            record("patch-failed", level="error", reason=reason or str(error), **common)
-        raise
+    plan = change.empty("patch")
+    names: dict[str, str] = {}
+    errors: dict[str, str] = {}
+    for file, patch in patches.items():
+        try:
+            real = Root().real(os.path.abspath(file))
+        except ShimError as error:
+            errors[file] = str(error)
+            continue
+        if patch.patched.changed and real not in names:
+            names[real] = file
+            before = state.checksum(patch.before)
+            change.add(plan, real, before, patch.after, patch.patched.findings)
+    made = ""
+    if plan.changes:
+        with state.opened(args.state or state.folder(), state.PATIENCE) as opened:
+            settled(opened, "patch")
+            outcome = change.run(plan, opened, lambda _: None)
+        made = outcome.run if outcome.count("done") else ""
+        for each in outcome.results:
+            if each.what != "done":
+                file = names[each.change.path]
+                errors[file] = printable(f"{file}: {each.reason}")
+    for reason in errors.values():
+        print(f"seccomp-shim patch: {reason}", file=sys.stderr)
+    return made, errors
 
 
 def _explain(error: ShimError | OSError, file: str) -> str:
     if isinstance(error, ShimError):
         return str(error)
     return printable(f"{error.filename or file}: {error.strerror or error}")
+
+
+def _show(patch: Patch, args: argparse.Namespace) -> None:
+    """Print what was asked for, and the reasons for a human."""
+    from shim.profile.diff import unified
+
+    if args.diff:
+        diff = unified(patch.contents.text, patch.patched.text, printable(patch.file))
+        write_diff(diff)
+    elif not (args.in_place or args.check):
+        sys.stdout.buffer.write(patch.after)
+    sys.stdout.flush()
+    done = "would be allowed, is" if args.diff or args.check else "is now allowed, was"
+    for profile in patch.patched.profiles:
+        where = printable(profile.part.document.where)
+        for finding in profile.findings:
+            became = done if finding.changed else "is left alone:"
+            print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
+
+
+def _report(patch: Patch) -> dict[str, object]:
+    """Describe a file; if it is one profile, without a level for that."""
+    document = {"file": patch.file, "changed": patch.patched.changed}
+    profiles = [_report_of(profile) for profile in patch.patched.profiles]
+    if not patch.patched.profiles[0].part.name:
+        return {**document, **profiles[0]}
+    return {**document, "profiles": profiles}
+
+
+def _report_of(profile: "Changed") -> dict[str, object]:
+    edits = []
+    for edit in profile.edits:
+        value = {} if edit.op == "remove" else {"value": edit.value}
+        what: dict[str, object] = {"op": edit.op, "path": edit.pointer, **value}
+        edits.append({**what, "syscalls": edit.syscalls, "reason": edit.reason})
+    name = {"profile": profile.part.name} if profile.part.name else {}
+    return {
+        **name,
+        "format": profile.part.document.format.name,
+        "edits": edits,
+        "calls": [finding._asdict() for finding in profile.findings],
+    }

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
-    from shim.cli.apply import apply, settled
     from shim.cli.find import problems, root
+    from shim.cli.output import agreed
     from shim.cli.runtime import line
-    from shim.cli.table import agreed
+    from shim.cli.transaction import carry_out, settled
     from shim.fleet import state
     from shim.fleet.change import patching
     from shim.fleet.find import survey
@@ -40,13 +40,13 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return 1
     with state.opened(args.state or state.folder()) as opened:
         settled(opened, "patch")
-        return max(bad, apply(plan, opened, "patch"))
+        return max(bad, carry_out(plan, opened, "patch"))
 
 
 def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
     """Show what would become of every file; with --diff the changes themselves."""
     from shim.cli.find import row
-    from shim.cli.table import table
+    from shim.cli.output import table
 
     planned = {change.path for change in plan.changes}
     shown = {file.shown for file in found.files if file.real in planned}
@@ -80,7 +80,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
 
 
 def _diff(found: "Survey", planned: set[str]) -> None:
-    from shim.cli.table import write_diff
+    from shim.cli.output import write_diff
     from shim.fleet.root import Root
     from shim.profile.diff import unified
 

@@ -1,4 +1,4 @@
-"""The verb rollback: take back what patch --all did."""
+"""The verb rollback: undo what patch did."""
 
 import argparse
 import json
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from shim.fleet.state import State
 
 DESCRIPTION = """\
-Take back a run of patch --all, or what the last run did to certain files: their
-content becomes byte for byte what it was. Owner, mode and attributes stay as
-they are. A rollback is a run of its own and can be taken back as well."""
+Roll back a run of patch --all or patch --in-place, or what the last run did to
+certain files: their content becomes byte for byte what it was. Owner, mode and
+attributes stay as they are. A rollback is a run of its own and can be rolled
+back as well."""
 
 EPILOG = """\
 A file that somebody has changed since the run is left alone unless --force is
@@ -40,16 +41,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb to the command line."""
     parser = verbs.add_parser(
         "rollback",
-        help="take back what patch --all did",
+        help="undo what patch --all or --in-place did",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="take back only these files")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="roll back only these files")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--last", action="store_true", help="take back the last run")
+    which.add_argument("--last", action="store_true", help="roll back the last run")
     which.add_argument(
-        "--id", default="", metavar="ID", help="take back this run: its id, or its number"
+        "--id", default="", metavar="ID", help="roll back this run: its id, or its number"
     )
     which.add_argument("--list", action="store_true", help="list the runs, change nothing")
     parser.add_argument(
@@ -62,8 +63,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Take back, or list."""
-    from shim.cli.apply import apply, settled
+    """Roll back, or list."""
+    from shim.cli.transaction import carry_out, settled
     from shim.fleet import state
 
     if not (args.files or args.last or args.id or args.list):
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             _show(plan)
             return 1 if plan.refused else 0
-        code = apply(plan, opened, "rollback") if plan.changes else 0
+        code = carry_out(plan, opened, "rollback") if plan.changes else 0
         if not plan.changes:
             print("nothing to do")
         return max(code, 1 if plan.refused else 0)
@@ -98,7 +99,7 @@ def _show(plan: "Plan") -> None:
 
 
 def _list(opened: "State", *, as_json: bool) -> None:
-    from shim.cli.table import table
+    from shim.cli.output import table
     from shim.fleet.runs import listed
 
     runs = listed(opened)

@@ -50,7 +50,6 @@ def empty(kind: str, of: str = "") -> Plan:
 def patching(survey: Survey) -> Plan:
     """Plan to patch all files of a survey that may be changed."""
     plan = empty("patch")
-    names: dict[str, str] = {}
     for file in survey.files:
         after = file.verdict.after
         if after is None:
@@ -58,13 +57,18 @@ def patching(survey: Survey) -> Plan:
         if file.kept:
             plan.refused.append((file.shown, file.kept))
             continue
-        if file.before not in names:
-            names[file.before] = checksum(after)
-            plan.contents[names[file.before]] = after
-            changed = (each for one in file.verdict.profiles for each in one.findings)
-            plan.findings[file.before] = [each for each in changed if each.changed]
-        plan.changes.append(Change(file.real, file.before, names[file.before]))
+        findings = [each for one in file.verdict.profiles for each in one.findings]
+        add(plan, file.real, file.before, after, findings)
     return plan
+
+
+def add(plan: Plan, real: str, before: str, after: bytes, findings: Iterable[Finding]) -> None:
+    """Plan to make ``after`` the content of a file, which has the checksum ``before`` now."""
+    if before not in plan.findings:
+        plan.findings[before] = [each for each in findings if each.changed]
+    name = checksum(after)
+    plan.contents.setdefault(name, after)
+    plan.changes.append(Change(real, before, name))
 
 
 def taking_back(

@@ -10,6 +10,8 @@ from shim.fleet.lock import held
 from shim.host.reach import secure
 
 ROOT = "/var/lib/seccomp-shim"
+# How long a run of few files waits for another one to end.
+PATIENCE = 60.0
 
 
 def folder() -> str:
@@ -21,17 +23,17 @@ def folder() -> str:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator["State"]:
+def opened(path: str, seconds: float = 0) -> Iterator["State"]:
     """Give the state in folder ``path`` to this process alone.
 
-    ShimError: another has it, or others can change it.
+    ShimError: another still has it after ``seconds``, or others can change it.
     """
     state = State(path)
     secure(path)
     for each in (state.backups, state.runs):
         secure(each, 0o700)
-    busy = ShimError("another patch --all or rollback is at work", subject=path, hint="try again")
-    with held(os.path.join(path, "fleet.lock"), busy):
+    busy = ShimError("another patch or rollback is at work", subject=path, hint="try again")
+    with held(os.path.join(path, "fleet.lock"), busy, seconds):
         state.sweep()
         yield state
 

@@ -9,7 +9,6 @@ host is looked at before the change and after it: ``health``, as ``shim.fleet.he
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +27,6 @@ from shim.fleet.state import State, checksum
 from shim.host import cache
 from shim.host.reach import secure
 from shim.profile.diff import unified
-
-_LOCK_SECONDS = 60
 
 
 def patched(
@@ -96,7 +93,7 @@ def rolled_back(
     if not os.path.isdir(folder):
         with _watched(answer, empty("rollback"), verify):
             return answer
-    with _opened(folder) as opened:
+    with state.opened(folder, state.PATIENCE) as opened:
         _settle(answer, opened)
         named = _real(answer, paths)
         if expected is not None:
@@ -247,7 +244,7 @@ def _carry_out(
     if (have := opened()) is not None:
         _make(answer, plan, have, done)
         return
-    with _opened(state.folder()) as have:
+    with state.opened(state.folder(), state.PATIENCE) as have:
         _settle(answer, have)
         _make(answer, plan, have, done)
 
@@ -285,25 +282,6 @@ def _make_log_folder() -> None:
     folder = os.path.dirname(audit.path())
     if not os.path.isdir(folder):
         secure(folder, 0o750)
-
-
-@contextmanager
-def _opened(folder: str) -> Iterator[State]:
-    """Open the state as soon as nobody else has it."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            opening = state.opened(folder)
-            opened = opening.__enter__()
-            break
-        except ShimError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-    try:
-        yield opened
-    finally:
-        opening.__exit__(None, None, None)
 
 
 def _settle(answer: dict[str, Any], opened: State) -> None:

@@ -138,7 +138,7 @@ def test_all_and_back(shim: Run, host: Host) -> None:
     assert host.contents() == patched
     done = shim("rollback", "--id", run, state)
     assert done.returncode == 0
-    assert done.stdout.startswith("2 files taken back; run ")
+    assert done.stdout.startswith("2 files rolled back; run ")
     assert host.contents() == before
     assert shim("rollback", str(host.root / "etc/kubernetes/p.yaml"), state).returncode == 0
     assert host.contents()["etc/kubernetes/p.yaml"] == patched["etc/kubernetes/p.yaml"]
@@ -254,5 +254,7 @@ def test_one_file_of_yaml(shim: Run, tmp_path: Path) -> None:
         "SeccompProfile mine",
         "ConfigMap profiles data/docker.json",
     ]
-    assert shim("patch", "--in-place", "--when=always", str(path)).returncode == 0
+    assert (
+        shim("patch", "-i", "--when=always", f"--state={tmp_path}/state", str(path)).returncode == 0
+    )
     assert path.read_text().count("uretprobe") == 2

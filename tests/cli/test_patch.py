@@ -39,6 +39,8 @@ def shim(tmp_path: Path, log: Path) -> Run:
         *args: str | Path, stdin: bytes = b"", prepare: str = "true"
     ) -> "subprocess.CompletedProcess[bytes]":
         command = [sys.executable, "-m", "shim", "patch", *map(str, args)]
+        if {"-i", "--in-place"} & set(args):
+            command += ["--state", str(log / "state")]
         environment = {**os.environ, "XDG_STATE_HOME": str(log), "COLUMNS": "100"}
         if os.geteuid() == 0:
             # root's settings and log are the machine's: let the program see others in their place
@@ -162,6 +164,29 @@ def test_in_place(shim: Run, tmp_path: Path, log: Path, name: str) -> None:
         assert (line["before"], line["after"]) == ("denied-by-default", "allowed")
         assert line["sha256_before"] == hashlib.sha256(before).hexdigest()
         assert line["sha256_after"] == hashlib.sha256(expected).hexdigest()
+
+
+def test_in_place_is_a_run_that_rollback_undoes(
+    shim: Run, profile: Path, tmp_path: Path, log: Path
+) -> None:
+    """Several files are one run; each of them, or all, become byte for byte what they were."""
+    second = tmp_path / "second.json"
+    shutil.copy(profile, second)
+    done = shim(*ALWAYS, "-i", "p.json", "second.json", "./p.json")
+    assert b"seccomp-shim rollback --id 1 " in done.stderr
+    [run] = {line["run"] for line in logged(log)}
+    patched = profile.read_text()
+    for words in ("p.json",), ("--id", "1"):
+        command = [sys.executable, "-m", "shim", "rollback", "--state", str(log / "state"), *words]
+        settings = f'mount --bind "{log}" /var/log/seccomp-shim && exec "$@"'
+        if os.geteuid() == 0:
+            settings = f"mount -t tmpfs none /var/log && mkdir /var/log/seccomp-shim && {settings}"
+            command = ["unshare", "-m", "sh", "-c", settings, "sh", *command]
+        environment = {**os.environ, "XDG_STATE_HOME": str(log)}
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+        assert profile.read_text() == BEFORE
+        assert second.read_text() == (patched if words == ("p.json",) else BEFORE)
+    assert [line["of"] for line in logged(log) if line["event"] == "rollback"] == [run, run]
 
 
 def test_in_place_twice(shim: Run, profile: Path, log: Path) -> None:

@@ -28,6 +28,7 @@ from support.attacker import NAME, Scene
 from support.fleet import DENYING, OTHER
 
 PATCH = ("patch", "--all", "--yes", "--when", "always")
+IN_PLACE = ("patch", "-i", "--when", "always", "--state")
 EXCHANGES = 1000
 
 
@@ -292,10 +293,10 @@ def test_patch_in_place_of_a_users_file(scene: Scene) -> None:
     """A single file that root names is changed with its owner's rights, too, links not followed."""
     [(mine, link)] = scene.profiles(1)
     before = scene.etc_now()
-    assert main(["patch", "-i", "--when", "always", str(mine / NAME)]) == 0
+    assert main([*IN_PLACE, scene.host.state, str(mine / NAME)]) == 0
     assert b"uretprobe" in (mine / NAME).read_bytes()
     assert (mine / NAME).stat().st_uid == attacker.UID
-    assert main(["patch", "-i", "--when", "always", str(link / NAME)]) == 2
+    assert main([*IN_PLACE, scene.host.state, str(link / NAME)]) == 2
     assert scene.etc_now() == before
 
 

@@ -14,6 +14,7 @@ from support.attacker import NAME, Scene
 from support.fleet import DENYING, OTHER
 
 PATCH = ("patch", "--all", "--yes", "--when", "always")
+IN_PLACE = ("patch", "-i", "--when", "always", "--state")
 # As fusermount(1) does it for a user, by whose leave alone anything is told of what is in there.
 MOUNT = """
 import ctypes, os, sys
@@ -116,7 +117,7 @@ def test_a_directory_that_its_owner_may_not_read(scene: Scene) -> None:
     mine.chmod(0o300)
     other = scene.host.write("etc/docker/seccomp.json", OTHER)
     assert main([*PATCH, *scene.options, "--homes"]) == 0
-    assert main(["patch", "-i", "--when", "always", str(mine / NAME)]) == 0
+    assert main([*IN_PLACE, scene.host.state, str(mine / NAME)]) == 0
     assert b"uretprobe" in (mine / NAME).read_bytes()
     assert b"uretprobe" in other.read_bytes()
     assert main(["rollback", "--last", "--state", scene.host.state]) == 0

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from shim.cli.table import counted, table
+    from shim.cli.output import counted, table
 
     urgency = list(document["verdicts"])
     hosts = sorted(document["hosts"], key=lambda each: urgency.index(each["verdict"]))

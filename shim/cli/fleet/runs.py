@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from shim.cli.table import agreed, counted
+from shim.cli.output import agreed, counted
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:

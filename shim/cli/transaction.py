@@ -1,4 +1,4 @@
-"""Make a plan's changes and tell what came of it: for patch --all and rollback."""
+"""Carry out a plan's changes and say what came of it: for patch and rollback."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from shim.fleet.change import Plan
     from shim.fleet.state import State
 
-_PAST = {"patch": "changed", "rollback": "taken back"}
+_PAST = {"patch": "changed", "rollback": "rolled back"}
 
 
 def settled(state: "State", verb: str) -> None:
@@ -25,9 +25,9 @@ def settled(state: "State", verb: str) -> None:
         print(f"seccomp-shim {verb}: {line}", file=sys.stderr)
 
 
-def apply(plan: "Plan", state: "State", verb: str) -> int:
-    """Make the changes; gives 0, 1 if files were skipped, 2 if some failed."""
-    from shim.cli.table import bar, counted
+def carry_out(plan: "Plan", state: "State", verb: str) -> int:
+    """Make the changes; return 0, 1 if files were skipped, 2 if some failed."""
+    from shim.cli.output import bar, counted
     from shim.fleet.change import run
 
     outcome = run(plan, state, bar(len(plan.changes)))
