@@ -42,3 +42,11 @@ def load() -> dict[str, Syscall]:
 def kernel_injected() -> dict[str, Syscall]:
     """Give the calls that a kernel makes a process issue without the program's doing."""
     return {name: call for name, call in load().items() if call.kind == "kernel-injected"}
+
+
+def known_names() -> frozenset[str]:
+    """Return the names of all calls that kernels have, whatever their architecture."""
+    from shim.catalog.later import LATER
+    from shim.catalog.numbers import ELSEWHERE, I386, X32, X86_64
+
+    return frozenset((*X86_64, *I386, *X32, *LATER, *load(), *ELSEWHERE)) - {""}

@@ -143,7 +143,7 @@ I386 = (
     "sched_rr_get_interval_time64",
 )  # fmt: skip
 
-# Calls of other machines alone.
+# Calls of other architectures alone: the other names of src/syscalls.csv in libseccomp 2.6.1.
 ELSEWHERE = (
     "arm_fadvise64_64", "arm_sync_file_range", "atomic_barrier", "atomic_cmpxchg_32",
     "breakpoint", "cachectl", "cacheflush", "get_tls", "getpagesize", "multiplexer",

@@ -23,9 +23,10 @@ and are only listed. Nothing is changed."""
 EPILOG = """\
 states:
   allows             the kernel's own calls (uretprobe, uprobe) pass
-  denies by default  the profile has never heard of them: patch helps
+  denies by default  the profile has never heard of them: patch helps (a default
+                     of SCMP_ACT_TRACE denies, too, where nobody traces)
   explicit deny      it denies them by name, somebody wanted that
-  supervised         a listener or tracer decides
+  supervised         a listener decides, or a tracer that the profile names for them
   filters nothing    it has neither rules nor a default action
   invalid            no engine could use it; WHY tells what is wrong
   not judged         systemd's own filter
@@ -112,6 +113,9 @@ def root(folder: str) -> "Root":
 
 def row(found: "Found") -> tuple[str, ...]:
     """Give the cells of the table."""
+    from shim.host.libseccomp import about_unknown
+
     name = f"{found.file} ({found.profile})" if found.profile else found.file
     users = ", ".join(f"{who} ({where.removeprefix(found.file)})" for who, where in found.uses)
-    return name, found.format or "-", found.state, users or "-", found.reason
+    why = "; ".join(filter(None, (found.reason, about_unknown(found.unknown))))
+    return name, found.format or "-", found.state, users or "-", why

@@ -284,6 +284,7 @@ def _explain(error: ShimError | OSError, file: str) -> str:
 
 def _show(patch: Patch, args: argparse.Namespace) -> None:
     """Print what was asked for, and the reasons for a human."""
+    from shim.host.libseccomp import about_unknown
     from shim.profile.diff import unified
 
     if args.diff:
@@ -298,6 +299,8 @@ def _show(patch: Patch, args: argparse.Namespace) -> None:
         for finding in profile.findings:
             became = done if finding.changed else "is left alone:"
             print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
+        if told := about_unknown(_unknown(profile)):
+            print(f"{where}: {told}", file=sys.stderr)
 
 
 def _report(patch: Patch) -> dict[str, object]:
@@ -307,6 +310,13 @@ def _report(patch: Patch) -> dict[str, object]:
     if not patch.patched.profiles[0].part.name:
         return {**document, **profiles[0]}
     return {**document, "profiles": profiles}
+
+
+def _unknown(profile: "Changed") -> tuple[str, ...]:
+    from shim.host.libseccomp import unknown
+    from shim.profile.document import names
+
+    return unknown(names(profile.part.document))
 
 
 def _report_of(profile: "Changed") -> dict[str, object]:
@@ -321,4 +331,5 @@ def _report_of(profile: "Changed") -> dict[str, object]:
         "format": profile.part.document.format.name,
         "edits": edits,
         "calls": [finding._asdict() for finding in profile.findings],
+        "unknown_names": _unknown(profile),
     }

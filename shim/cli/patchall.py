@@ -47,6 +47,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
     """Show what would become of every file; with --diff the changes themselves."""
     from shim.cli.find import row
     from shim.cli.output import table
+    from shim.host.libseccomp import about_unknown
 
     planned = {change.path for change in plan.changes}
     shown = {file.shown for file in found.files if file.real in planned}
@@ -54,7 +55,8 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
         for each in found.found:
             names = [one.syscall for one in each.findings if one.changed and each.file in shown]
             document = {"file": each.file, "profile": each.profile or None, "state": each.state}
-            print(json.dumps({**document, "adds": names, "reason": each.reason}))
+            more = {"reason": each.reason, "unknown_names": each.unknown}
+            print(json.dumps({**document, "adds": names, **more}))
         return
     if args.diff:
         _diff(found, planned)
@@ -67,12 +69,13 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
     for each in found.found:
         if each.format == "systemd":
             continue
-        name, form, state, _, reason = row(each)
+        name, form, state, *_ = row(each)
         names = [one.syscall for one in each.findings if one.changed]
         changes = each.file in shown and names
         will = f"add {', '.join(names)}" if changes else "leave alone"
-        why = next((one.reason for one in each.findings if not one.changed), reason)
-        rows.append((name, form, state, will, "" if changes else why))
+        why = next((one.reason for one in each.findings if not one.changed), each.reason)
+        notes = ["" if changes else why, about_unknown(each.unknown)]
+        rows.append((name, form, state, will, "; ".join(filter(None, notes))))
     if rows:
         print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
     print(f"{len(plan.changes)} of {len(found.files)} files would change")

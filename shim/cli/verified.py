@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Outcome(NamedTuple):
     """Two profiles compared under each of ``loaders``: by program, what differs and the opinion.
 
-    ``unseen``: nothing does, but would if libseccomp knew all names.
+    ``unseen``: nothing does, but would if libseccomp knew all names. ``unknown`` are names that no
+    kernel has a call for.
     """
 
     args: argparse.Namespace
@@ -23,6 +24,7 @@ class Outcome(NamedTuple):
     found: "dict[str, Difference]"
     judged: "dict[str, list[Judged]]"
     unseen: bool
+    unknown: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -52,6 +54,7 @@ class Outcome(NamedTuple):
 def show(outcome: Outcome) -> None:
     """Print every change, and what is proven."""
     from shim.filter.bpf import action_name
+    from shim.host.libseccomp import about_unknown
 
     rows = [("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE")]
     for each, programs in outcome.changes():
@@ -66,6 +69,8 @@ def show(outcome: Outcome) -> None:
     for row in rows if len(rows) > 1 else ():
         cells = [cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True)]
         print(printable("  ".join([*cells, row[6]])))
+    if told := about_unknown(outcome.unknown):
+        print(told)
     if outcome.incomplete:
         print(f"incomplete: {outcome.incomplete}")
     print(_conclusion(outcome))
@@ -136,5 +141,6 @@ def report(outcome: Outcome) -> dict[str, object]:
         "reason": outcome.incomplete,
         "verdict": outcome.verdict,
         "differ_as_written": outcome.unseen or bool(changes),
+        "unknown_names": outcome.unknown,
         "changes": changes,
     }

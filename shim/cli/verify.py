@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         if any(loader.libseccomp for loader in loaders) and all(e.equal for e in found.values()):
             written = [loader._replace(libseccomp="") for loader in loaders]
             unseen = not all(e.equal for e in _found(before, after, args, written).values())
-        outcome = Outcome(args, loaders, found, judged, unseen)
+        outcome = Outcome(args, loaders, found, judged, unseen, _unknown(before, after))
         good = good and outcome.verdict in ("none", "catalogue")
         if args.json:
             title = {"profile": name} if len(pairs) > 1 else {}
@@ -154,6 +154,13 @@ def _found(
         else:
             found[loader.program] = difference(whole(old), whole(new))
     return found
+
+
+def _unknown(*sources: "Source") -> tuple[str, ...]:
+    from shim.host.libseccomp import unknown
+    from shim.profile.document import names
+
+    return unknown(name for each in sources if not isinstance(each, bytes) for name in names(each))
 
 
 def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":

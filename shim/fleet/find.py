@@ -21,7 +21,8 @@ _MANY = 64
 class Found(NamedTuple):
     """One profile. ``profile`` names it in a file of several; ``uses`` are who and where.
 
-    ``kept`` says why the file is not to be changed by us, empty if it may be.
+    ``kept`` says why the file is not to be changed by us, empty if it may be. ``unknown`` are names
+    in it that are no call of any kernel.
     """
 
     file: str
@@ -32,6 +33,7 @@ class Found(NamedTuple):
     uses: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
     kept: str
+    unknown: tuple[str, ...] = ()
 
 
 class File(NamedTuple):
@@ -124,6 +126,7 @@ def document(found: Found) -> dict[str, object]:
             for each in found.findings
         },
         "left_alone": found.kept or None,
+        "unknown_names": found.unknown,
     }
 
 
@@ -190,8 +193,8 @@ def _judge(work: tuple[bytes, str, Options]) -> Verdict:
 
 def _found(where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str) -> Found:
     reason = f"{judged.reason}; {kept}" if kept else judged.reason
-    profile, form, state, _, findings = judged
-    return Found(where, profile, form, state, reason, uses, findings, kept)
+    profile, form, state, _, findings, unknown = judged
+    return Found(where, profile, form, state, reason, uses, findings, kept, unknown)
 
 
 def _like_profile(data: bytes) -> bool:

@@ -6,7 +6,9 @@ from typing import NamedTuple
 from shim.catalog import Syscall
 from shim.errors import ShimError
 from shim.fleet.remote import one_line
+from shim.host.libseccomp import unknown
 from shim.profile.contents import read
+from shim.profile.document import names
 from shim.profile.edit import Finding
 from shim.profile.line import LISTED
 from shim.profile.patched import Changed, patch, planned
@@ -39,13 +41,14 @@ class Options(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """One profile of a file, and what was found of each call."""
+    """One profile of a file, what was found of each call, and its names that no kernel has."""
 
     profile: str
     format: str
     state: str
     reason: str
     findings: tuple[Finding, ...]
+    unknown: tuple[str, ...]
 
 
 class Verdict(NamedTuple):
@@ -87,4 +90,5 @@ def _judged(changed: Changed) -> Judged:
     if len(named) < len(findings):
         reason = f"{', '.join(finding.syscall for finding in named)}: {reason}"
     form = part.document.format.name
-    return Judged(part.name, form, STATES[worst], reason, tuple(findings))
+    strange = unknown(names(part.document))
+    return Judged(part.name, form, STATES[worst], reason, tuple(findings), strange)

@@ -122,6 +122,14 @@ def detect(tree: dict[str, object]) -> Format:
     return OCI
 
 
+def names(document: Document) -> list[str]:
+    """Return the names of all rules of a document that was read, each once."""
+    found: dict[str, None] = {}
+    for index, rule in enumerate(core.rules(document.seccomp or {})):
+        found |= dict.fromkeys(document.format.names_of(rule, f"/syscalls/{index}"))
+    return list(found)
+
+
 def seccomp_of(tree: dict[str, object], form: Format) -> dict[str, object] | None:
     """Give the profile inside the tree; None: there is none."""
     value: object = tree

@@ -47,7 +47,7 @@ def says(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
 
     Returns the verdict and a one-line reason. Verdicts: ``unconfined``, ``no-x86-64``, ``allows``,
     ``conditional`` (allowed with certain arguments only), ``explicit-deny``, ``supervised`` (a
-    listener or tracer decides), ``default-allows``, ``denied-by-default``.
+    listener decides, or by name a tracer), ``default-allows``, ``denied-by-default``.
     ShimError: wrong types or an unknown action; its subject is the JSON pointer of the place.
     """
     if seccomp is None:
@@ -109,17 +109,21 @@ def verdict(
             rank, reason = this
     if rank > _CONDITIONAL:
         return _VERDICTS[rank], reason
-    if architectures and X86_64 not in architectures and not rank and default in DENYING:
+    # SECCOMP_RET_TRACE is ENOSYS where nobody traces (kernel/seccomp.c), and no runtime does.
+    traced = default == "SCMP_ACT_TRACE"
+    lacking = traced or default in DENYING
+    how = f"denied by the default action {default}"
+    if traced:
+        how = f"left to the default action {default}, which gives ENOSYS without a tracer"
+    if architectures and X86_64 not in architectures and not rank and lacking:
         # libseccomp filters the native architecture listed or not (measured with runc 1.1.5 to
         # 1.3.6 and crun 1.8.1 to 1.28): such a container lacks the call like any other.
-        return "no-x86-64", f"denied by the default action {default}, though {X86_64} is not listed"
+        return "no-x86-64", f"{how}, though {X86_64} is not listed"
     if default in ALLOWING:
         return "default-allows", f"the default action {default} allows it"
-    if default == "SCMP_ACT_TRACE":
-        return "supervised", f"left to {default}: to a tracer, and without one it gives ENOSYS"
-    if default in SUPERVISED:
+    if default == "SCMP_ACT_NOTIFY":
         return "supervised", f"left to the default action {default}, a supervisor's"
-    return _VERDICTS[rank], reason or f"denied by the default action {default} only"
+    return _VERDICTS[rank], reason or f"{how}{'' if traced else ' only'}"
 
 
 def denies(rule: "dict[str, object]", listed: "list[str]", name: str) -> bool:

@@ -8,7 +8,6 @@ from shim.start.decide import LeftAlone
 from shim.start.digest import sha256
 
 LETTING = frozenset((abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG))
-_SUPERVISED = frozenset((abi.SECCOMP_RET_TRACE, abi.SECCOMP_RET_USER_NOTIF))
 # Numbers that no profile can name show what the filter does with calls it does not know. They have
 # neighbours that it may know on both sides: a range around the one would not hold the other.
 _WITNESSES = (abi.CANARIES[0], abi.CANARIES[-1])
@@ -71,13 +70,17 @@ def verdict_before(insns: "bpf.Insns", nr: int) -> "tuple[str, str]":
         return here, "what the filter does with it is too much to be decided"
     if actions <= LETTING:
         return here, LETS
-    if actions & _SUPERVISED:
-        return here, f"the filter leaves it to a supervisor ({here})"
+    supervised = here, f"the filter leaves it to a supervisor ({here})"
+    traced = abi.SECCOMP_RET_TRACE in actions
+    if abi.SECCOMP_RET_USER_NOTIF in actions or (traced and len(verdicts) > 1):
+        return supervised
     if len(verdicts) > 1:
         return here, f"the filter decides on it by its arguments ({here})"
     # A verdict of one witness is enough to leave it alone: the other need not be looked at.
     for witness in _WITNESSES:
         default = outcomes(insns, witness if witness != nr else _neighbour(nr))
+        if default != verdicts and traced:
+            return supervised
         if default != verdicts:
             return here, (
                 f"the filter denies it by name ({here}; unknown calls get {names(default)})"

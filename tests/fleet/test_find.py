@@ -202,6 +202,7 @@ def test_named_by_the_user(host: Host) -> None:
         (text(syscalls=[{"names": ["uretprobe", "uprobe"], "action": ERRNO}]), "explicit deny"),
         (text(syscalls=[{"names": ["uretprobe", "uprobe"], "action": ALLOW}]), "allows"),
         (text(defaultAction="SCMP_ACT_NOTIFY"), "supervised"),
+        (text(defaultAction="SCMP_ACT_TRACE"), "denies by default"),
         (text(architectures=["SCMP_ARCH_AARCH64"]), "denies by default"),
         ("{}", "filters nothing"),
         (text(defaultAction="SCMP_ACT_MAYBE"), "invalid"),
@@ -209,7 +210,7 @@ def test_named_by_the_user(host: Host) -> None:
         ("\0binary", "invalid"),
         (text(x="y" * (3 << 20)), "invalid"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_state(host: Host, profile: str, state: str) -> None:
     """What a profile in use does to the kernel's calls is told in one word, and why."""

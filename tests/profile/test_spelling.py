@@ -69,14 +69,16 @@ def test_a_helm_template_is_called_that() -> None:
 
 
 def test_a_default_tracer_may_be_none() -> None:
-    """TRACE is left alone, and it is told what happens without a tracer."""
-    _, findings = plan(
+    """A default of TRACE denies as others do, and it is told what happens without a tracer."""
+    edits, findings = plan(
         _read({"defaultAction": "SCMP_ACT_TRACE", "syscalls": []}),
         kernel_injected().values(),
         {},
         "always",
     )
-    assert "without one it gives ENOSYS" in findings[0].reason
+    assert "gives ENOSYS without a tracer" in findings[0].reason
+    assert [finding.changed for finding in findings] == [True, True]
+    assert len(edits) == 1
 
 
 @pytest.mark.parametrize("architecture", ["SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"])

@@ -1,5 +1,9 @@
 """The decision on a filter as the kernel is about to see it."""
 
+import ctypes
+import errno
+import os
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 from shim import abi
 from shim.filter import bpf, emulate
 from shim.filter.prove import difference
+from shim.host import libc
 from shim.start.augment import augment
 from shim.start.decide import LeftAlone
 from shim.start.digest import sha256
@@ -16,6 +21,7 @@ LD_NR = (0x20, 0, 0, 0)
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 KILL, TRAP, TRACE, NOTIFY, LOG = 0x80000000, 0x00030000, 0x7FF00000, 0x7FC00000, 0x7FFC0000
 CALLS = {"uretprobe": 335}
+GETPGRP = 111
 
 
 def filter_of(verdicts: dict[int, int], default: int) -> bytes:
@@ -28,7 +34,7 @@ def filter_of(verdicts: dict[int, int], default: int) -> bytes:
 
 @given(
     st.dictionaries(st.integers(0, 500), st.sampled_from([ALLOW, LOG, EPERM]), max_size=40),
-    st.sampled_from([EPERM, ENOSYS, KILL, TRAP]),
+    st.sampled_from([EPERM, ENOSYS, KILL, TRAP, TRACE]),
 )
 def test_a_default_denial_becomes_exactly_one_permission(
     verdicts: dict[int, int], default: int
@@ -62,6 +68,7 @@ def test_two_calls_are_both_let_through() -> None:
         (EPERM, ENOSYS, "denies it by name (ERRNO(1); unknown calls get ERRNO(38))"),
         (KILL, EPERM, "denies it by name (KILL_PROCESS; unknown calls get ERRNO(1))"),
         (TRACE, EPERM, "leaves it to a supervisor"),
+        (TRACE | 7, TRACE, "leaves it to a supervisor"),
         (NOTIFY, NOTIFY, "leaves it to a supervisor"),
     ],
 )
@@ -93,6 +100,21 @@ def test_a_default_that_is_none_is_left_alone(insns: bpf.Insns, reason: str) -> 
     with pytest.raises(LeftAlone) as left:
         augment(bpf.encode(insns), CALLS)
     assert reason in str(left.value)
+
+
+def test_the_kernel_answers_enosys_where_nobody_traces() -> None:
+    """So a default of TRACE is a denial: what a filter leaves to a tracer fails without one."""
+    program = bpf.encode([LD_NR, (0x15, 0, 1, GETPGRP), (6, 0, 0, TRACE | 7), (6, 0, 0, ALLOW)])
+    child = os.fork()
+    if child == 0:
+        try:
+            libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
+            libc.set_filter(program, 0)
+            call = ctypes.CDLL(None, use_errno=True).syscall
+            os._exit(ctypes.get_errno() if call(GETPGRP) == -1 else 0)
+        finally:
+            os._exit(255)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.ENOSYS
 
 
 @pytest.mark.parametrize("program", [b"", b"\0" * 7, b"\0" * 8, b"\xff" * 80])

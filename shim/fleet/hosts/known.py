@@ -8,7 +8,7 @@ from shim.fleet.hosts.store import WANTING, Run, Store
 from shim.profile.edit import WORTHWHILE
 
 # What of a profile patching is about; override_deny adds the last.
-_TO_PATCH = {"denied-by-default", "conditional"}
+_TO_PATCH = {"denied-by-default", "conditional", "no-x86-64"}
 _DENIED = "explicit-deny"
 _UNCONCERNED = {
     "needed": "its kernel lets no profile deny the calls",

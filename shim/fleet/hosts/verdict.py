@@ -23,7 +23,7 @@ VERDICTS = {
 }
 
 # Verdicts of shim.profile.says under which a call does not reach the kernel.
-_DENYING = ("denied-by-default", "conditional", "explicit-deny", "supervised")
+_DENYING = ("denied-by-default", "conditional", "no-x86-64", "explicit-deny", "supervised")
 
 
 def verdict(
