@@ -62,7 +62,7 @@ def record(
         raise ShimError(
             f"cannot log: {error.strerror}",
             subject=target,
-            hint="nothing was changed; make the folder or free the disk",
+            hint="what is not logged is not done; make the directory or free the disk",
         ) from None
     if show and sys.stderr.isatty():
         getattr(_console(sys.stderr), level)(event, **fields)

@@ -98,6 +98,7 @@ class Report:
             "files": [str(each.path) for each in edits],
             "diff": shown,
             "notes": notes,
+            "done": [],
         }
         self._say(notes)
         if not self.json:

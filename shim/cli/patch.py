@@ -213,7 +213,7 @@ def _calls(names: list[str]) -> "list[Syscall]":
             raise ShimError(
                 "--add is for calls that programs make, not the kernel",
                 subject=name,
-                hint="this one is added anyway, --when tells on which kernels",
+                hint="this one needs no --add: --when says on which kernels it is added",
             )
         if name not in known:
             listed = ", ".join(sorted(known))

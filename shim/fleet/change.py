@@ -136,7 +136,7 @@ def run(plan: Plan, state: State, progress: Progress, log: str | None = None) ->
             raise ShimError(
                 f"cannot log: {error.strerror}",
                 subject=where,
-                hint="what is not logged is not done; make the folder or free the disk",
+                hint="what is not logged is not done; make the directory or free the disk",
             ) from None
 
     def failed(change: Change, reason: str) -> None:

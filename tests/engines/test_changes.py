@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import stat
 import subprocess
 import tempfile
@@ -211,6 +212,27 @@ def test_what_cannot_be_logged_is_not_done(place: Place) -> None:
     with pytest.raises(ShimError, match="cannot log"):
         place.install(edit(place.file, OURS))
     assert place.file.read_bytes() == b"a"
+
+
+def test_a_log_that_is_full_half_way_is_told_without_a_contradiction(place: Place) -> None:
+    """What could not be put back was changed: the same error does not say that nothing was."""
+    files = [place.etc / name for name in ("a", "b")]
+    for each in files:
+        each.write_bytes(b"old\n")
+    place.install(edit(files[0], OURS))
+    line = place.log.stat().st_size
+    place.uninstall()
+    place.log.write_bytes(b" " * 100_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000 + line * 3 // 2, before[1]))
+    try:
+        with pytest.raises(ShimError, match="cannot log") as error:
+            place.install(*(edit(each, OURS) for each in files))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [each.read_bytes() for each in files] == [OURS, b"old\n"]
+    assert f"could not be put back: {files[0]}" in str(error.value)
+    assert "nothing was changed" not in str(error.value)
 
 
 def test_every_change_is_logged(place: Place) -> None:
