@@ -32,14 +32,8 @@ options:
     description: With O(state=absent), remove the log and edited settings, too.
     type: bool
     default: false
-  payload:
-    description: Set by the action plugin.
-    type: str
-  payload_file:
-    description: Set by the action plugin.
-    type: path
-requirements:
-  - Python 3.11 or newer on the host (another one than Ansible's own is looked for in /usr/bin)
+extends_documentation_fragment:
+  - seccomp_shim.host.on_host
 author:
   - The seccomp-shim authors
 """
