@@ -5,6 +5,7 @@ from shim.filter.bpf import LD_ABS, LD_IMM, RET_K, BpfError, decode, encode
 
 _JEQ = abi.BPF_JMP | abi.BPF_JEQ | abi.BPF_K
 _CLASS = 0x07
+LENGTH = 5  # of a prefix before a program that loads A first, as all of libseccomp's do
 CODES = frozenset((LD_ABS, LD_IMM, _JEQ, RET_K))  # all that a prefix is made of
 
 

@@ -22,6 +22,16 @@ class AlreadyLet(LeftAlone):
     """The filter lets all of the calls through as it is."""
 
 
+def augmented(program: bytes, calls: "dict[str, int]") -> "dict[str, object]":
+    """Return what the audit log says of a program that ``augment`` has made; nothing of others."""
+    rest = program[len(calls) * 8 * prefix.LENGTH :]
+    try:
+        made, facts = augment(rest, calls)
+    except (LeftAlone, ShimError):
+        return {}
+    return facts if made == program else {}
+
+
 def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, object]]":
     """Put an allow in front of filter ``old`` for each of ``calls`` that only its default denies.
 

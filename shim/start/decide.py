@@ -46,6 +46,16 @@ def denied_by_default(
     return denied, named, "; ".join(reasons)
 
 
+def takes_program(config: "dict[str, object]", runtime: str) -> bool:
+    """Tell whether ``runtime`` loads a program that the annotation of ``config`` has."""
+    annotations = config.get("annotations") or {}
+    return RAW_BPF in annotations and _may_take(runtime)  # type: ignore[operator]  # looked at
+
+
+def _may_take(runtime: str) -> bool:
+    return not os.path.basename(runtime).startswith("runc")
+
+
 def needing(
     config: "dict[str, object]", calls: "dict[str, int]", runtime: str
 ) -> "tuple[dict[str, int], str]":
@@ -54,8 +64,7 @@ def needing(
     ``runtime`` makes it: a path, or a name to be looked for. The reason tells of the other calls.
     ShimError: the profile cannot be understood.
     """
-    raw_bpf = not os.path.basename(runtime).startswith("runc")
-    denied, named, reason = denied_by_default(config, calls, raw_bpf=raw_bpf)
+    denied, named, reason = denied_by_default(config, calls, raw_bpf=_may_take(runtime))
     for name, nr in named.items():
         if _knows(runtime, name):
             reason += f"; {name}: allowed by name, which {runtime} knows"

@@ -10,7 +10,7 @@ from shim import abi
 from shim.errors import ShimError
 from shim.filter import bpf
 from shim.host.tracee import EndedError, Tracee
-from shim.start.augment import LETS, AlreadyLet, augment, verdict_before
+from shim.start.augment import LETS, AlreadyLet, augment, augmented, verdict_before
 from shim.start.rewrite import Memory, Swap
 
 TYPE_CHECKING = False
@@ -26,13 +26,14 @@ _EXEC_SECONDS = 5
 _BY_DEFAULT = "another filter in force denies it by its default"
 
 
-def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
+def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool = False) -> None:
     """Run ``tracee`` to the call that loads its filter and let ``calls`` through there.
 
     ``log(event, **fields)`` writes one audit line or raises OSError; nothing is changed before it
-    has. The thread is left stopped, for the caller to detach, or has ended. ShimError: it could not
-    be done, and the filter is as it was; or some filter in force denies ``calls`` after all.
-    LeftAlone: there was nothing to do.
+    has. With ``raw_bpf`` a program that has our allow in front already is logged as an adjustment:
+    whoever has put it there could not know that it would be loaded. The thread is left stopped, for
+    the caller to detach, or has ended. ShimError: it could not be done, and the filter is as it
+    was; or some filter in force denies ``calls`` after all. LeftAlone: there was nothing to do.
     """
     started = time.monotonic_ns()
     while True:
@@ -45,7 +46,12 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log") -> None:
         except AlreadyLet as reason:
             tracee.result()
             verified, why = _look(tracee, old, calls)
-            raise ShimError(why) if verified is False else reason from None
+            if verified is False:
+                raise ShimError(why) from None
+            if raw_bpf and (facts := augmented(old, calls)):
+                log("adjusted", mechanism="raw-bpf", **facts, verified=verified, reason=why)
+                return
+            raise reason from None
         log("adjusting", **facts)
         swap = Swap(memory, fprog, new, tracee.stack_pointer())
         result = tracee.result()

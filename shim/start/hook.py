@@ -113,20 +113,17 @@ class Start:
             return self._leave(reason)
         # Its imports are half of what an injection adds: it begins with them while we decide.
         tracer = Tracer(self)
-        denied, reason = self._denied(needed, runtime)
-        if not denied:
-            return self._leave(reason)
-        tracer.seize({"calls": denied, "runtime": self.facts["runtime"]})
-        return 0
-
-    def _denied(self, needed: "dict[str, int]", parent: int) -> "tuple[dict[str, int], str]":
-        """Give those of ``needed`` that the container's filter denies by default, or why none."""
-        from shim.start.decide import needing
+        from shim.start.decide import needing, takes_program
         from shim.start.spec import read_config
 
         config = read_config(str(self.facts["bundle"]))
-        self.facts["runtime"] = runtime = _runtime(parent)
-        return needing(config, needed, runtime)
+        self.facts["runtime"] = caller = _runtime(runtime)
+        denied, reason = needing(config, needed, caller)
+        if not denied:
+            return self._leave(reason)
+        raw_bpf = takes_program(config, caller)
+        tracer.seize({"calls": denied, "runtime": caller, "raw_bpf": raw_bpf})
+        return 0
 
     def _leave(self, reason: str) -> int:
         self.log("left-alone", reason=reason)
@@ -202,12 +199,19 @@ def _trace(start: Start, order: int, answer: int) -> int:
         os.write(answer, message.encode())
         os.close(answer)
 
-    return trace(start, document["calls"], tell_hook)
+    return trace(start, document["calls"], tell_hook, raw_bpf=document["raw_bpf"])
 
 
-def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]") -> int:
+def trace(
+    start: Start,
+    calls: "dict[str, int]",
+    answer: "Callable[[str], None]",
+    *,
+    raw_bpf: bool = False,
+) -> int:
     """Follow the init until its filter is loaded and ``calls`` are let through; give an exit code.
 
+    With ``raw_bpf`` that may be a program of the annotation, with our allow in front.
     ``answer`` is called once: with ``seized`` as soon as the init is held, with ``held`` where
     another tracer of ours holds it, as at the second of two stages, or with why it is not held.
     """
@@ -243,7 +247,7 @@ def trace(start: Start, calls: "dict[str, int]", answer: "Callable[[str], None]"
     from shim.start.follow import follow
 
     try:
-        follow(tracee, calls, start.log)
+        follow(tracee, calls, start.log, raw_bpf=raw_bpf)
     except (EndedError, ProcessLookupError):
         # A start that fails by itself (no such program, another hook) is no error of ours. ESRCH is
         # what a request gets whose stopped thread was killed (ptrace(2)).

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 USAGE = "usage: seccomp-shim-precreate [--config FILE] [--canary NR] [--runtime NAME|PATH]"
 _RUNTIMES = ("crun", "runc")
+_ID, _HEX = 64, "0123456789abcdef"
 
 
 def main(argv: "list[str]", data: bytes) -> bytes:
@@ -52,7 +53,7 @@ def _changed(
 ) -> bytes:
     """Change the config.json if it comes out the same for all of ``runtimes``."""
     from shim.start.bundle import change
-    from shim.start.spec import LIMIT
+    from shim.start.spec import LIMIT, parse_config
 
     if len(data) > LIMIT:
         raise ShimError(f"a config.json of more than {LIMIT >> 20} MiB")
@@ -63,8 +64,22 @@ def _changed(
         return data
     start.facts |= {"mechanism": made[0].mechanism, **made[0].facts}
     start.facts["runtime"] = ",".join(runtime.path for runtime in runtimes)
-    start.log("adjusted")
+    if container := _container(parse_config(text, "config.json")):
+        start.facts["container"] = container
+    # Not "adjusted": it may be another runtime that Podman calls, which takes no notice.
+    start.log("requested")
     return made[0].text.encode()
+
+
+def _container(config: "dict[str, Any]") -> str:
+    """Return the container's id, which only the paths that Podman makes have; empty: none has."""
+    linux, mounts = config.get("linux"), config.get("mounts")
+    group = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    found = [str(group).rpartition("libpod")[2].lstrip("-:")]  # libpod/container_internal_linux.go
+    for mount in mounts if isinstance(mounts, list) else ():
+        if isinstance(mount, dict) and mount.get("destination") == "/run/.containerenv":
+            found.append(str(mount.get("source")).rpartition("/userdata/")[0].rpartition("/")[2])
+    return next((each for each in found if len(each) == _ID and not each.strip(_HEX)), "")
 
 
 def _runtimes(wanted: str, settings: "dict[str, Any]") -> "list[Runtime]":

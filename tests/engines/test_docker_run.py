@@ -78,8 +78,13 @@ def test_run_names_the_registered_runtime(shim: Shimmed) -> None:
     done = shim(*RUN, image.NAME, *CALL)
     assert image.outcomes(done.stdout) == {CANARY: ENOSYS}
     assert said(done) == f"{BY_RUNTIME}for canary-{CANARY}"
-    ours = [line for line in shim.log() if line["mechanism"] == RUNTIME]
-    assert [(line["event"], line["syscall"]) for line in ours] == [("adjusted", f"canary-{CANARY}")]
+    lines = shim.log()
+    ours = [line for line in lines if line["mechanism"] == "runtime"]
+    assert [(line["event"], line["syscall"]) for line in ours] == [
+        ("requested", f"canary-{CANARY}")
+    ]
+    [adjusted] = [line for line in lines if line["event"] == "adjusted"]
+    assert (adjusted["mechanism"], len(adjusted["container"])) == ("filter-injection", 64)
 
 
 @pytest.mark.parametrize("verb", [["create"], ["container", "create"]])
@@ -141,7 +146,7 @@ def test_where_none_is_registered_the_profile_is_augmented(without: Shimmed) -> 
     before, after = (taken["linux"]["seccomp"] for taken in shim.capture.taken())
     assert by_name(after) - by_name(before) == {("uretprobe", '{"action": "SCMP_ACT_ALLOW"}')}
     assert by_name(before) <= by_name(after)
-    assert [(line["event"], line["mechanism"]) for line in shim.log()] == [("adjusted", "name")]
+    assert [(line["event"], line["mechanism"]) for line in shim.log()] == [("requested", "name")]
 
 
 def test_the_users_profile_is_augmented(without: Shimmed, profile: Path) -> None:
@@ -329,4 +334,4 @@ def test_a_user_has_a_log_and_a_cache_of_his_own(without: Shimmed) -> None:
     [kept] = (home / ".cache/seccomp-shim/docker").iterdir()
     assert said(done).startswith(f"docker run --security-opt seccomp={kept}: ")
     [line] = (home / ".local/state/seccomp-shim/audit.jsonl").read_text().splitlines()
-    assert json.loads(line)["event"] == "adjusted"
+    assert json.loads(line)["event"] == "requested"

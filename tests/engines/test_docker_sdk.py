@@ -26,7 +26,7 @@ from shim.engines.docker.sdk import Client, Refused
 from shim.filter import emulate
 from shim.filter.bpf import decode
 from shim.host.tracee import installed_filters
-from support import engines, image
+from support import auditlog, engines, image
 from support.capture import Capture
 from support.containers import CANARY, ENOSYS, EPERM
 from vm import stacks
@@ -112,9 +112,20 @@ def test_run_lets_the_call_through(lab: Lab, canary: Client) -> None:
     [decision] = canary.adjustments
     assert decision.choice.action == "runtime"
     assert decision.choice.calls == (f"canary-{CANARY}",)
-    [line] = [entry for entry in lab.log() if entry["event"] == "adjusted"]
-    assert (line["mechanism"], line["syscall"]) == (RUNTIME, f"canary-{CANARY}")
-    assert line["image"] == image.NAME
+    asked, created = lab.log()
+    assert (asked["event"], asked["mechanism"]) == ("requested", "runtime")
+    assert (asked["syscall"], asked["image"]) == (f"canary-{CANARY}", image.NAME)
+    assert created["event"] == "created"
+
+
+def test_one_line_tells_of_an_adjustment(lab: Lab, canary: Client) -> None:
+    """The wrapper's, with what it did: the SDK has only asked for the wrapper. Both name the id."""
+    canary.containers.run(image.NAME, CALL, remove=True)
+    lines = auditlog.lines(lab.log_path)
+    [adjusted] = [line for line in lines if line["event"] == "adjusted"]
+    [created] = [line for line in lines if line["event"] == "created"]
+    assert adjusted["mechanism"] == "filter-injection"
+    assert adjusted["container"] == created["container"] == canary.decisions[-1].container
 
 
 def test_create_lets_the_call_through(lab: Lab, canary: Client) -> None:
@@ -127,8 +138,8 @@ def test_create_lets_the_call_through(lab: Lab, canary: Client) -> None:
     assert decision == canary.decision(str(container.id))
     assert canary.decision("nonesuch") is None
     assert _outcome_of(container) == ERRNO_OF_ADJUSTED
-    adjusted, created = lab.log()
-    assert (adjusted["event"], adjusted["container"]) == ("adjusted", "created-here")
+    asked, created = lab.log()
+    assert (asked["event"], asked["container"]) == ("requested", "created-here")
     assert (created["event"], created["container"]) == ("created", container.id)
 
 
@@ -235,8 +246,10 @@ def test_the_profile_gets_the_name(lab: Lab) -> None:
     assert _names(after["syscalls"][1:]) == _names(before["syscalls"])
     [decision] = client.adjustments
     assert (decision.choice.action, decision.choice.calls) == ("profile", ("uretprobe",))
-    [line] = [entry for entry in lab.log() if entry["event"] == "adjusted"]
-    assert (line["mechanism"], line["syscall"]) == ("name", "uretprobe")
+    asked, adjusted = lab.log()
+    assert (asked["event"], adjusted["event"]) == ("requested", "adjusted")
+    assert (adjusted["mechanism"], adjusted["syscall"]) == ("name", "uretprobe")
+    assert adjusted["container"] == decision.container
 
 
 def test_inspect_shows_the_profile_that_was_added(lab: Lab) -> None:
@@ -383,7 +396,7 @@ def test_a_user_without_roots_rights_has_a_log_of_its_own(lab: Lab) -> None:
     )
     assert done.stdout == f"['seccomp-shim: for canary-{CANARY}, uretprobe, uprobe']\n", done.stderr
     log = (folder / "home/.local/state/seccomp-shim/audit.jsonl").read_text()
-    assert [json.loads(line)["event"] for line in log.splitlines()] == ["adjusted", "created"]
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["requested", "created"]
 
 
 def test_from_env_takes_what_dockers_takes(

@@ -278,8 +278,25 @@ def test_the_hooks_in_a_real_podman(runtime: str, rootless: bool) -> None:
         run = podman.run_args("run", "--rm", image.NAME, image.CALLER, "400", "401")
         _verb(podman, "install", "podman", "--way", "hooks")
         assert podman.calls(*run) == {400: ENOSYS, 401: EPERM}
+        home = f"{podman.folder}/home/.local/state" if rootless else "/var/log"
+        lines = _audit(podman, f"{home}/seccomp-shim/audit.jsonl")
+        [line] = [line for line in lines if line["event"] == "adjusted"]
+        assert line["mechanism"] == ("raw-bpf" if runtime == "crun" else "filter-injection")
+        assert {each["container"] for each in lines if "container" in each} == {line["container"]}
+        assert [each["event"] for each in lines].count("requested") == 1
         _verb(podman, "uninstall", "podman")
         assert podman.calls(*run) == {400: EPERM, 401: EPERM}
+
+
+def test_exec_by_hooks_is_covered_with_crun_only() -> None:
+    """What precreate has given crun is kept for exec; runc compiles the profile anew."""
+    for runtime, outcome in ("crun", ENOSYS), ("runc", EPERM):
+        with _podman(runtime, rootless=False) as podman:
+            _verb(podman, "install", "podman", "--way", "hooks")
+            words = ("run", "--detach", "--name", "x", image.NAME, image.CALLER, "400", "stay")
+            podman(*podman.run_args(*words))
+            assert podman.calls("exec", "x", image.CALLER, "400") == {400: outcome}
+            podman("rm", "--force", "--time", "0", "x")
 
 
 def test_injection_in_a_rootless_podman() -> None:

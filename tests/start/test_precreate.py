@@ -3,14 +3,17 @@
 import json
 import os
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shim.engines import oci
+from shim.filter.bpf import LD_ABS, encode
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.filters import ALLOW
 from support.wrapped import WrappedLab, script
 
 RAW_BPF = "run.oci.seccomp_bpf_data"
@@ -49,7 +52,62 @@ def test_a_container_for_crun_gets_its_program(lab: WrappedLab) -> None:
         oci.wait_ready(process, folder)
         assert oci.outcomes(process) == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
     (line,) = lab.log()
-    assert (line["event"], line["mechanism"]) == ("adjusted", "raw-bpf")
+    assert (line["event"], line["mechanism"]) == ("requested", "raw-bpf")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "mechanism"), [("crun", "raw-bpf"), ("runc", "filter-injection")]
+)
+def test_one_line_tells_what_was_done(lab: WrappedLab, runtime: str, mechanism: str) -> None:
+    """Whichever runtime reads the program, the hook that sees it says what has had an effect."""
+    real = need.program(runtime)
+    folder, data = config(lab, hooks=lab.hooks(stage="createRuntime"))
+    new = passed(lab, data, "--canary", str(CANARY), "--runtime", "crun")
+    (folder / "config.json").write_bytes(new)
+    with oci.started(real, folder, name := f"shim-precreate-{os.getpid()}") as process:
+        oci.wait_ready(process, folder)
+        assert oci.outcomes(process) == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+    (line,) = lab.events("adjusted")
+    assert (line["mechanism"], line["container"], line["verified"]) == (mechanism, name, True)
+    assert (line["before"], line["after"]) == ("ERRNO(1)", "ALLOW")
+    assert not lab.events("left-alone")
+
+
+def test_a_program_of_others_is_no_adjustment(lab: WrappedLab) -> None:
+    """One that lets the call through by itself, as its author wanted, is left alone."""
+    folder, data = config(lab, hooks=lab.hooks(stage="createRuntime"))
+    document = json.loads(data)
+    lets = encode([(LD_ABS, 0, 0, 0), ALLOW])
+    document["annotations"] = {RAW_BPF: b64encode(lets).decode()}
+    (folder / "config.json").write_text(json.dumps(document))
+    with oci.started(lab.real, folder, f"shim-precreate-{os.getpid()}") as process:
+        oci.wait_ready(process, folder)
+    assert not lab.events("adjusted")
+    assert lab.events("left-alone")
+
+
+ID = "5a" * 32
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"linux": {"cgroupsPath": f"machine.slice:libpod:{ID}"}}, ID),
+        ({"linux": {"cgroupsPath": f"/libpod_parent/libpod-{ID}"}}, ID),
+        ({"mounts": [{"destination": "/run/.containerenv", "source": f"/a/{ID}/userdata/x"}]}, ID),
+        ({"linux": {"cgroupsPath": "/mine"}, "mounts": [7, {"destination": 1}]}, None),
+        ({"linux": {"cgroupsPath": 7}, "mounts": {}}, None),
+    ],
+)
+def test_the_container_is_named(lab: WrappedLab, more: dict[str, Any], told: str | None) -> None:
+    """Podman gives no state at this stage; its own paths have the id."""
+    _, data = config(lab)
+    document = json.loads(data)
+    document["linux"] |= more.pop("linux", {})
+    document |= more
+    passed(lab, json.dumps(document).encode(), "--canary", str(CANARY), "--runtime", "crun")
+    (line,) = lab.events("requested")
+    assert line.get("container") == told
 
 
 def test_where_the_runtime_cannot_be_told_nothing_is_changed(lab: WrappedLab) -> None:
@@ -123,4 +181,4 @@ def test_a_wrong_option_changes_nothing(lab: WrappedLab, args: list[str]) -> Non
     _, data = config(lab)
     options = args if args[0] != "--runtime" else [*args, "--canary", str(CANARY)]
     assert passed(lab, data, *options) == data
-    assert not lab.events("adjusted")
+    assert not lab.events("requested")

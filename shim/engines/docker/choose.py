@@ -79,6 +79,11 @@ class Choice(NamedTuple):
     calls: tuple[str, ...] = ()
     uncovered: bool = False
 
+    def logged(self) -> dict[str, object]:
+        """Return what the audit log says of what is asked of the daemon."""
+        mechanism = "name" if self.action == "profile" else "runtime"
+        return {"mechanism": mechanism, "syscall": ",".join(self.calls)}
+
 
 def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
     """Decide for one container. ``when`` is that of ``seccomp-shim patch``."""

@@ -75,13 +75,10 @@ def prepare(planned: Plan) -> None:
     for path, text in planned.files.items():
         kept.keep(path, text)
     for what, choice in planned.choices.items():
-        fields: dict[str, object] = {
-            "mechanism": "name" if choice.action == "profile" else choice.value,
-            "syscall": ", ".join(choice.calls),
-            "reason": f"{what}: {choice.reason}",
-        }
+        fields = {**choice.logged(), "reason": f"{what}: {choice.reason}"}
+        # Not "adjusted": docker may refuse it yet, and the runtime logs what it does itself.
         # Not by structlog: its import alone takes longer than all else here.
-        journal.append(journal.render("info", "adjusted", fields), audit.path())
+        journal.append(journal.render("info", "requested", fields), audit.path())
 
 
 def requested(options: Sequence[str], privileged: bool, runtime: str, folder: str = "") -> Request:

@@ -71,9 +71,12 @@ class API(APIClient):
             warnings = answer.get("Warnings") or []
             answer["Warnings"] = [*warnings, f"seccomp-shim: {choice.reason}"]
         if choice.action != "nothing":
-            # The adjustment was logged before it was made; only now has the container an id.
+            # What was asked for was logged before; only now has the container an id. The runtime
+            # adjusts it when it starts, and logs that itself.
+            event = "created" if choice.action == "runtime" else "adjusted"
+            made = {**facts, "container": answer["Id"], **choice.logged()}
             with suppress(ShimError, OSError):
-                audit.record("created", show=False, **{**facts, "container": answer["Id"]})
+                audit.record(event, show=False, **made)
         return answer
 
     def _choice(self, asked: Mapping[str, Any], canary: int) -> tuple[Choice, str]:
@@ -151,9 +154,8 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
     fields: dict[str, Any] = {**facts, "reason": choice.reason}
     event = "failed" if level == "error" else "left-alone"
     if choice.action != "nothing":
-        event = "adjusted"
-        fields["mechanism"] = "name" if choice.action == "profile" else choice.value
-        fields["syscall"] = ", ".join(choice.calls)
+        event = "requested"
+        fields |= choice.logged()
     try:
         audit.record(event, level=level, show=False, **fields)
     except (ShimError, OSError) as error:
