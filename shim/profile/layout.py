@@ -30,19 +30,27 @@ def insert(text: str, place: Place, item: str) -> str:
     """Put ``item`` first in an array or object that has items, parted as they are."""
     first = place.items[0]
     before = text[place.start + 1 : first.start]
+    line = re.search(r"\r?\n[ \t]*$", before)
     between = f",{before}"
-    if len(place.items) > 1:
+    if line:
+        # The line that was the first stays as it is, however those after it are indented.
+        between = f",{line[0]}"
+    elif len(place.items) > 1:
         between = text[first.end : place.items[1].start]
     return text[: first.start] + item + between + text[first.start :]
 
 
-def cuts(place: Place, gone: set[int]) -> list[tuple[int, int]]:
-    """Give the stretches of text to take out: an element and what parts it from its neighbour."""
+def cuts(text: str, place: Place, gone: set[int]) -> list[tuple[int, int]]:
+    """Return the stretches of text to take out: an element and what parts it from its neighbour."""
     items = place.items
     first = next((index for index in range(len(items)) if index not in gone), None)
     if first is None:
         return [(place.start + 1, place.end - 1)]
-    leading = [(items[0].start, items[first].start)]
+    lead, end = items[0].start, items[first].start
+    if first and _leads(text, lead) and _leads(text, end):
+        # Whole lines: the one that is first now keeps its indentation.
+        lead, end = (text.rfind("\n", 0, at) + 1 for at in (lead, end))
+    leading = [(lead, end)]
     return leading + [(items[i - 1].end, items[i].end) for i in gone if i > first]
 
 
@@ -90,6 +98,12 @@ def _colon(text: str, item: Item) -> str:
     """Give the colon of a member with the spaces around it."""
     found = re.search(r"[ \t]*:[ \t]*$", text[item.start : item.value])
     return found[0] if found else ": "
+
+
+def _leads(text: str, at: int) -> bool:
+    """Tell whether only indentation is before ``at`` in its line, and another line before that."""
+    start = text.rfind("\n", 0, at) + 1
+    return start > 0 and not text[start:at].strip(" \t")
 
 
 def _indentation(text: str, offset: int) -> str:

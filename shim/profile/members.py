@@ -42,7 +42,7 @@ def drop(text: str, keys: Sequence[str]) -> str:
     if index is None:
         return text
     kept, end = [], 0
-    for cut in sorted(cuts(place, {index})):
+    for cut in sorted(cuts(text, place, {index})):
         kept.append(text[end : cut[0]])
         end = cut[1]
     return "".join([*kept, text[end:]])

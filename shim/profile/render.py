@@ -33,7 +33,7 @@ def _without(text: str, pointers: list[str]) -> str:
         gone.setdefault(array, set()).add(int(index))
     places: list[tuple[int, int]] = []
     for array, place in locate(text, gone).items():
-        places += cuts(place, gone[array])
+        places += cuts(text, place, gone[array])
     kept, end = [], 0
     for cut in sorted(places):
         kept.append(text[end : cut[0]])

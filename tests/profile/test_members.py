@@ -71,3 +71,32 @@ def test_put_and_drop_are_undone_by_each_other(
         assert json.loads(drop(there, [key])) == {k: v for k, v in tree.items() if k != key}
     else:
         assert drop(there, [key]) == text
+
+
+_LINES = st.lists(
+    st.tuples(st.sampled_from(["", " ", "  ", "    ", "\t", " \t"]), st.text("ab", max_size=2)),
+    min_size=1,
+    unique_by=lambda line: line[1],
+)
+
+
+@given(
+    lines=_LINES, newline=st.sampled_from(["\n", "\r\n", "\n\n"]), end=st.sampled_from(["", "\t"])
+)
+def test_lines_of_any_indentation_stay_as_they_are(
+    lines: list[tuple[str, str]], newline: str, end: str
+) -> None:
+    """What is put in is lines of its own, however the others are indented; so is what is taken."""
+    members = f",{newline}".join(f"{indent}{json.dumps(key)}: [1]" for indent, key in lines)
+    text = f"{{{newline}{members}{newline}{end}}}{newline}"
+    head = text.index(newline) + len(newline)
+    for value in (True, {"path": "/x"}):
+        after = put(text, ["new"], value)
+        assert json.loads(after) == json.loads(text) | {"new": value}
+        assert after.startswith(text[:head])
+        assert after.endswith("\n" + text[head:])
+        assert drop(after, ["new"]) == text
+    if len(lines) > 1:
+        (indent, key), *_ = lines
+        gone = f"{indent}{json.dumps(key)}: [1],{newline}"
+        assert drop(text, [key]) == text[:head] + text[head + len(gone) :]
