@@ -24,8 +24,9 @@ Run docker. To run, create, compose up, run, create, scale and watch, what keeps
 their containers alive is added: the runtime seccomp-shim where the daemon has it
 registered, else the profile the container would have had anyway, augmented. One
 line on standard error says what was added, or what should have been but could
-not. Everything else goes to docker as it is, and where it cannot be told what
-docker would do, that goes as it is, too.
+not. Nothing can be added to a build or a service of a swarm: of these it is said
+where their containers lack something. Everything else goes to docker as it is, and
+where it cannot be told what docker would do, that goes as it is, too.
 
   alias docker='seccomp-shim docker'   in ~/.bashrc, to use it all day
 
@@ -115,9 +116,10 @@ def _run(real: str, words: list[str], ours: _Ours) -> int:
 
 def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) -> "Plan":
     """Plan what was found, and have what it names in place. No fault stands in docker's way."""
-    from shim.engines.docker import compose, rewrite
+    from shim.engines.docker import compose, indirect, rewrite
 
-    plan = compose.plan if found.command == "compose" else rewrite.plan
+    plans = {"run": rewrite.plan, "create": rewrite.plan, "compose": compose.plan}
+    plan = plans.get(found.command, indirect.plan)
     try:
         planned = plan(real, words, found, ours.when)
         if not ours.dry_run:

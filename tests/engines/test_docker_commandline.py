@@ -108,6 +108,15 @@ def asked(line: str) -> Asked:
         ("--tls --tlscacert ca compose up", "compose", 3),
         ("compose -f a --profile up create", "compose", 0),
         ("compose -pname --ansi never run x up --help", "compose", 0),
+        ("build .", "build", 0),
+        ("-D image build -t x .", "build", 1),
+        ("builder build -", "build", 0),
+        ("buildx build .", "buildx", 0),
+        ("buildx -D --builder b bake", "buildx", 0),
+        ("compose -f a build web", "compose build", 0),
+        ("service create --name x bb", "service", 0),
+        ("service update --force x", "service", 0),
+        ("stack deploy -c a s", "service", 0),
     ],
 )
 def test_what_starts_containers_is_found(line: str, command: str, verb: int) -> None:
@@ -124,6 +133,8 @@ def test_what_starts_containers_is_found(line: str, command: str, verb: int) -> 
         *("--version run", "--help run", "-H run ps", "-- run", "--context run create-x"),
         *("compose ps", "compose -f up ps", "compose exec run up", "compose --help up", "compose"),
         *("compose up --help", "compose --unheard ps", "-v run", "buildx create"),
+        *("build --help", "buildx ls", "buildx", "buildx --unheard build", "builder prune"),
+        *("image ls build", "compose build --help", "service ls", "stack ps build", "stack"),
     ],
 )
 def test_what_starts_none_is_left_alone(line: str) -> None:

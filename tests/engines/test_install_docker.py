@@ -15,6 +15,7 @@ from support.host import Host, throwaway
 from support.verbs import (
     BIN,
     CANARY,
+    DAEMONS,
     ENOSYS,
     EPERM,
     FILE,
@@ -28,13 +29,6 @@ from support.verbs import (
     state,
     write,
 )
-
-# Newer ones than the installed: the virtual machines' user lands, where these have been made.
-STACKS = Path("/var/cache/seccomp-shim/stacks")
-DAEMONS = {"installed": engines.DOCKERD} | {
-    path.parts[len(STACKS.parts)].partition("-")[0]: str(path)
-    for path in sorted(STACKS.glob("[!.]*/root/usr/sbin/dockerd"))
-}
 
 LAYOUTS = {
     "absent": None,

@@ -40,15 +40,19 @@ class Shimmed:
         self, *, wrapper: bool = True, default: str = "runc", canary: bool = True, **more: str
     ) -> None:
         """Set what the daemon knows, and the settings: a canary or none, and ``more``."""
-        document = {"log": str(self.log_path), **({"canary": CANARY} if canary else {}), **more}
-        text = json.dumps(document)
-        self.docker.host.run(f"mkdir -p /etc/seccomp-shim; echo '{text}' >{SETTINGS}")
-        self.log_path.unlink(missing_ok=True)
+        self.write_settings(canary=canary, **more)
         runtimes: dict[str, Any] = {"capture": {"path": str(self.capture.program)}}
         if wrapper:
             runtimes[RUNTIME] = {"path": f"{self.docker.folder}/bin/seccomp-shim-runtime"}
         self.docker.configure({"runtimes": runtimes, "default-runtime": default})
         self.docker.reload()
+
+    def write_settings(self, *, canary: bool = True, **more: str) -> None:
+        """Write the settings, and begin a new log."""
+        document = {"log": str(self.log_path), **({"canary": CANARY} if canary else {}), **more}
+        text = json.dumps(document)
+        self.docker.host.run(f"mkdir -p /etc/seccomp-shim; echo '{text}' >{SETTINGS}")
+        self.log_path.unlink(missing_ok=True)
 
     def command(self, *words: str, folder: str | Path = "/", **environment: str) -> list[str]:
         """Give the command line of the verb, run in ``folder``."""

@@ -20,10 +20,10 @@ _UNIX = "unix://"
 _DEFAULT = f"{_UNIX}/var/run/docker.sock"
 
 
-def ask(real: str, options: Sequence[str]) -> Daemon:
-    """Give what is known of the daemon for the client ``real`` with its global ``options``.
+def ask(real: str, options: Sequence[str], of: str = "") -> Daemon:
+    """Return what is known of the daemon for the client ``real`` with its global ``options``.
 
-    ShimError: it does not answer, or is no Docker daemon.
+    ``of`` is that of ``gather``. ShimError: it does not answer, or is no Docker daemon.
     """
     address = socket_address(commandline.scan(options, 0, commandline.GLOBAL)[0], os.environ)
     try:
@@ -31,8 +31,8 @@ def ask(real: str, options: Sequence[str]) -> Daemon:
     except (OSError, ValueError):
         info = None  # the client has better words for what is wrong
     if info is None:
-        return describe([real, *options])
-    return gather(info, address, config.load()[0]["canary"])
+        return describe([real, *options], of)
+    return gather(info, address, config.load()[0]["canary"], of=of)
 
 
 def socket_address(options: Sequence["commandline.Option"], environment: Mapping[str, str]) -> str:

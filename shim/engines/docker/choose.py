@@ -32,7 +32,7 @@ class Daemon:
     uses, None if that cannot be told from here. ``builtin`` is the profile that this version has
     built in, ``configured`` what its setting ``seccomp-profile`` names; both None where unknown,
     and then the reasons say why. ``ours`` are the runtimes that are the wrapper. ``confines`` is
-    false where containers get no filter by default.
+    false where containers get no filter by default. ``local``: it sees the files that we see.
     """
 
     version: str
@@ -48,6 +48,7 @@ class Daemon:
     builtin_reason: str = ""
     configured: str = ""
     configured_profile: Document | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from shim.errors import ShimError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     Option = tuple[str, str | None]  # its long name and value; a switch may have none
 
@@ -63,13 +63,25 @@ COMPOSE = Options(
 # The commands of compose that make containers.
 COMPOSE_STARTS = ("up", "run", "create", "scale", "watch")
 
+# docker/buildx commands/root.go
+BUILDX = Options(valued="builder", switches="debug help", short="D=debug h=help")
+# The commands that have containers started by no runtime that they could name: a builder's steps
+# and a swarm's tasks.
+_BUILDS = (("build",), ("image", "build"), ("builder", "build"))
+_BUILDX = ("build", "b", "bake", "f")
+_SERVICES = (
+    *(("service", each) for each in ("create", "update", "scale", "rollback")),
+    *(("stack", each) for each in ("deploy", "up")),
+)
+
 
 class Found:
     """A docker command that starts containers.
 
-    ``command`` is ``run``, ``create`` or ``compose``; docker's global options are ``words[:verb]``,
-    the command's own begin at ``words[begin]``. Of compose, ``options`` are its own, and
-    ``words[start]`` is the one of ``COMPOSE_STARTS``.
+    ``command`` is ``run``, ``create``, ``compose``, or, of those that cannot name a runtime,
+    ``build``, ``buildx``, ``compose build`` or ``service``; docker's global options are
+    ``words[:verb]``, the command's own begin at ``words[begin]``. Of compose, ``options`` are its
+    own, and ``words[start]`` is the one of ``COMPOSE_STARTS``.
     """
 
     __slots__ = ("begin", "command", "options", "start", "verb")
@@ -110,7 +122,16 @@ def find(words: "Sequence[str]") -> Found | None:
             return _find_compose(words, verb)
         case ["container", ("run" | "create") as command]:
             return Found(command, verb, verb + 2)
-    return None
+    return _find_indirect(words, verb)
+
+
+def builder_of(environment: "Mapping[str, str]") -> bool | None:
+    """Tell whether DOCKER_BUILDKIT asks for BuildKit; None: it says nothing.
+
+    ShimError: docker would refuse it.
+    """
+    value = environment.get("DOCKER_BUILDKIT")
+    return truth("DOCKER_BUILDKIT", value) if value else None
 
 
 def read(words: "Sequence[str]", begin: int, options: Options = RUN) -> Asked | None:
@@ -184,13 +205,36 @@ def with_help(options: Options, text: str) -> Options:
 
 def _find_compose(words: "Sequence[str]", verb: int) -> Found | None:
     found = Found("compose", verb, verb + 1)
-    if set(COMPOSE_STARTS).isdisjoint(words[found.begin :]):
+    if {*COMPOSE_STARTS, "build"}.isdisjoint(words[found.begin :]):
         return None
     found.options, found.start = scan(words, found.begin, COMPOSE)
     given = dict(found.options)
-    if "help" in given or "version" in given or words[found.start] not in COMPOSE_STARTS:
+    start = words[found.start] if found.start < len(words) else ""
+    if "help" in given or "version" in given or start not in (*COMPOSE_STARTS, "build"):
         return None
-    return None if list(words[found.start + 1 : found.start + 2]) in (["--help"], ["-h"]) else found
+    if list(words[found.start + 1 : found.start + 2]) in (["--help"], ["-h"]):
+        return None
+    if start == "build":
+        found.command, found.begin = "compose build", found.start + 1
+    return found
+
+
+def _find_indirect(words: "Sequence[str]", verb: int) -> Found | None:
+    """Find what has containers started by others; None: nothing does, or only help is asked for."""
+    here = tuple(words[verb : verb + 2])
+    found = None
+    if here[:1] == ("buildx",):
+        try:
+            _, at = scan(words, verb + 1, BUILDX)
+        except ShimError:
+            return None  # nothing would be added to it anyway
+        if at < len(words) and words[at] in _BUILDX:
+            found = Found("buildx", verb, at + 1)
+    elif here[:1] in _BUILDS or here in _BUILDS:
+        found = Found("build", verb, verb + (1 if here[:1] in _BUILDS else 2))
+    elif here in _SERVICES:
+        found = Found("service", verb, verb + 2)
+    return None if found and {"--help", "-h"} & set(words[found.begin :]) else found
 
 
 def _long(word: str, options: Options) -> "list[Option]":

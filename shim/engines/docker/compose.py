@@ -5,6 +5,7 @@ naming one means naming all. Compose itself then tells what the project is witho
 it: where anything differs but what was to be added, the command is left as it was.
 """
 
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from shim.engines.docker import commandline, kept
 from shim.engines.docker.ask import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose
+from shim.engines.docker.indirect import of_buildkit
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
@@ -55,6 +57,9 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     choices, additions = _choose(real, daemon, project, folder, when)
     command = f"docker compose {words[found.start]}"
     left = [f"{name} goes as it is: {c.reason}" for name, c in choices.items() if c.uncovered]
+    built = _builds([real, *words[: found.verb]], words[found.start :], project)
+    if built and (reason := of_buildkit(real, words[: found.verb], when)):
+        left.append(f"{', '.join(built)} built as it is: {reason}")
     if not additions:
         line = f"{command}: {'; '.join(left)}" if left else ""
         return Plan(words, line, uncovered=bool(left))
@@ -74,6 +79,37 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
         changed,
         bool(left),
     )
+
+
+def _builds(docker: Sequence[str], words: Sequence[str], project: dict[str, Any]) -> list[str]:
+    """Give the services whose images ``words`` (from up, run, ... on) will have built."""
+    services = {name: each for name, each in project["services"].items() if each.get("build")}
+    options = list(words[1:])
+    if words[0] == "run":  # what follows the service is the container's
+        options = list(itertools.takewhile(lambda word: word.startswith("-"), options))
+    if "--no-build" in options:
+        return []
+    if "--build" in options or words[0] == "watch":
+        return list(services)
+    names = {
+        name: each.get("image") or f"{project['name']}-{name}" for name, each in services.items()
+    }
+    return [
+        name
+        for name, image in names.items()
+        if services[name].get("pull_policy") == "build" or not _has_image(docker, image)
+    ]
+
+
+def _has_image(docker: Sequence[str], image: str) -> bool:
+    command = [*docker, "image", "inspect", "--format", "{{.Id}}", image]
+    return not subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=_CONFIG_SECONDS,
+    ).returncode
 
 
 def files(

@@ -31,11 +31,11 @@ print(dumps([cache.facts()["syscalls"], runtime.libseccomp_version(sys.argv[2])]
 """
 
 
-def describe(command: Sequence[str]) -> Daemon:
+def describe(command: Sequence[str], of: str = "") -> Daemon:
     """Ask the daemon that a docker client talks to, given the client with its global options.
 
-    The admin's canary, where one is set, is one call more. ShimError: the daemon does not answer,
-    or is no Docker daemon.
+    The admin's canary, where one is set, is one call more; ``of`` is that of ``gather``.
+    ShimError: the daemon does not answer, or is no Docker daemon.
     """
     questions = (
         ["info", "--format", "{{json .}}"],
@@ -59,23 +59,29 @@ def describe(command: Sequence[str]) -> Daemon:
         for client in asked:
             client.kill()
             client.communicate()
-    return gather(_answer(*info), address[0].strip(), config.load()[0]["canary"])
+    return gather(_answer(*info), address[0].strip(), config.load()[0]["canary"], of=of)
 
 
 def gather(
-    info: Mapping[str, Any], address: str, canary: int = 0, *, apart: bool = False
+    info: Mapping[str, Any],
+    address: str,
+    canary: int = 0,
+    *,
+    of: str = "",
+    apart: bool = False,
 ) -> Daemon:
     """Give what is known of the daemon that answered ``info`` (GET /info) at ``address``.
 
     ``canary`` is a number to be let through as well, on whatever kernel. ``apart`` looks at this
-    host from a child process: a program with threads must not fork as our probe does.
+    host from a child process: a program with threads must not fork as our probe does. ``of`` is
+    the runtime whose libseccomp is wanted, where that is not the default one.
     ShimError: it is no Docker daemon's answer.
     """
     version, runtimes = info.get("ServerVersion"), info.get("Runtimes")
     if not isinstance(version, str) or not version or not isinstance(runtimes, dict):
         raise ShimError("what answers is no Docker daemon")
     default = str(info.get("DefaultRuntime", ""))
-    entry = runtimes.get(default) or {}
+    entry = runtimes.get(of or default) or {}
     kernel, files = _here(info, address)
     states, libseccomp = _look(str(entry.get("path") or "") if files else "", apart=apart)
     if not kernel:
@@ -100,6 +106,7 @@ def gather(
         builtin_reason=reason,
         configured=own,
         configured_profile=_read(own) if own and files else None,
+        local=files,
     )
 
 

@@ -1,0 +1,104 @@
+"""Commands whose containers others start: builds and services. Nothing can be added to them.
+
+No daemon on Linux takes security options for a build, and neither a build nor a service names a
+runtime. What their containers would need and do not get is said.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shim.engines.docker import commandline
+from shim.engines.docker.ask import ask
+from shim.engines.docker.choose import Daemon, Request, When, choose
+from shim.engines.docker.rewrite import Plan
+
+_BUILTIN = Request(("seccomp=builtin",), profile_name="the daemon's own profile")
+_HELP_SECONDS = 10
+
+
+def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
+    """Plan a build or a service: its words stay as they are. ShimError: it cannot be told."""
+    options = words[: found.verb]
+    if found.command == "service":
+        reason = of_default(ask(real, options), "its tasks run", "each node", when)
+    elif found.command == "build" and not _by_buildkit(real, words[: found.begin]):
+        reason = of_default(ask(real, options), "its RUN steps run", "its host", when)
+    else:
+        reason = of_buildkit(real, options, when)
+    if not reason:
+        return Plan(words)
+    what = f"docker {' '.join(words[found.verb : found.begin])}"
+    return Plan(words, f"{what} goes as it is: {reason}", uncovered=True)
+
+
+def of_default(daemon: Daemon, what: str, host: str, when: When) -> str:
+    """Say what containers lack that are given the default runtime; empty: nothing."""
+    calls = _lacking(daemon, Request(), when)
+    if not calls:
+        return ""
+    covers = f"`seccomp-shim install docker --default` on {host} covers them"
+    return f"{what} by the default runtime {daemon.default_runtime}, without {calls}; {covers}"
+
+
+def of_buildkit(real: str, options: Sequence[str], when: When) -> str:
+    """Say what the steps of BuildKit lack in the daemon that ``options`` lead to; empty: nothing.
+
+    It starts them by the runc on the daemon's PATH, whatever runtimes are registered, with the
+    profile built into that release (moby builder/builder-next/executor_linux.go, buildkit
+    executor/oci/spec_linux.go).
+    """
+    if commandline.builder_of(os.environ) is False:
+        return of_default(ask(real, options), "its RUN steps run", "its host", when)
+    daemon = ask(real, options, "runc")
+    calls = _lacking(replace(daemon, default_runtime="runc", ours=frozenset()), _BUILTIN, when)
+    if not calls or (daemon.local and _fronted()):
+        return ""
+    covers = "a link to the wrapper as the first runc there covers them (docs/docker.md)"
+    return f"BuildKit runs its steps by the runc on dockerd's PATH, without {calls}; {covers}"
+
+
+def _lacking(daemon: Daemon, request: Request, when: When) -> str:
+    """Give the calls that a container would need and that only an option could give it."""
+    choice = choose(replace(daemon, runtimes=frozenset()), request, when)
+    return ", ".join(choice.calls) if choice.uncovered or choice.action != "nothing" else ""
+
+
+def _by_buildkit(real: str, command: Sequence[str]) -> bool:
+    """Tell which builder a ``docker build`` will be: the help of BuildKit's has a progress bar."""
+    asked = commandline.builder_of(os.environ)
+    if asked is not None:
+        return asked
+    done = subprocess.run(
+        [real, *command, "--help"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_HELP_SECONDS,
+    )
+    return "--progress" in done.stdout
+
+
+def _fronted() -> bool:
+    """Tell whether the wrapper is the first runc on the PATH of every dockerd of this host."""
+    from shim.engines.registration import dockerd
+
+    try:
+        paths = [_path(each.pid) for each in dockerd.processes() if dockerd.own_view(each)]
+    except OSError:  # not for us to see
+        return False
+    return bool(paths) and all(_is_ours(shutil.which("runc", path=path)) for path in paths)
+
+
+def _path(pid: int) -> str:
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        variables = file.read().split(b"\0")
+    found = [each[5:] for each in variables if each.startswith(b"PATH=")]
+    return os.fsdecode(found[0]) if found else ""
+
+
+def _is_ours(program: str | None) -> bool:
+    return os.path.basename(os.path.realpath(program or "")) == "seccomp-shim-runtime"
