@@ -273,7 +273,7 @@ install_all() {
 
     # What engines call stays in its place when versions change, and goes on without one.
     "$version/bin/python" -I -c 'import sys; from pathlib import Path
-from shim.engines.hookfile import render_all
+from shim.engines.registration.hookfile import render_all
 render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables in $prefix/bin"
     ln -sfn "${version#"$prefix/"}" "$prefix/current.new"
     mv -fT -- "$prefix/current.new" "$prefix/current"

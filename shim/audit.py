@@ -1,4 +1,4 @@
-"""One schema for every adjustment, rendered by structlog; the start path's twin is shim.journal.
+"""One schema for every adjustment, rendered by structlog; the start path's twin is shim.log.
 
 A line has ``time``, ``level`` and ``event`` first, then what the event has of: ``mechanism``,
 ``process`` (``exec`` for one that joined a container), ``engine`` and ``file`` (whose
@@ -13,7 +13,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shim import config, journal
+from shim import config
+from shim import log as journal
 from shim.errors import ShimError
 from shim.startjson import dumps
 
@@ -69,7 +70,7 @@ def record(
 
 
 def logger(sink: Any) -> Any:
-    """Give a structlog logger whose lines are those of ``shim.journal.render``."""
+    """Give a structlog logger whose lines are those of ``shim.log.render``."""
     import structlog  # a tenth of a second, which who asks for the path alone need not wait
 
     return structlog.wrap_logger(

@@ -21,3 +21,25 @@ class ShimError(Exception):
 def printable(text: str) -> str:
     """Show ``text`` on one line, control characters (a terminal escape) as backslash escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    if isinstance(error, ShimError):
+        line = str(error)
+    elif isinstance(error, OSError):
+        line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
+        # A defect of ours; on a thousand hosts one line of it is of more use than its traceback.
+        line = f"{type(error).__name__}: {error} ({_place(error)})"
+    return printable(line)
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost place in the source that an error comes from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown place"
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"

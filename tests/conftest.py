@@ -16,7 +16,7 @@ hypothesis.settings.load_profile("shim")
 
 # Whole hosts, nodes, daemons: minutes a file. They come first, so that at the end no worker is left
 # alone with one of them.
-ROOMS = ("fleet", "ansible", "kubernetes", "install", "engines")
+ROOMS = ("fleet", "transaction", "health", "ansible", "node", "install", "engines")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

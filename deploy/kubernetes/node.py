@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 _HOME = Path(__file__).resolve().parents[2]
-_STATE = Path("/tmp/state")  # noqa: S108 - shim.fleet.node.STATE
+_STATE = Path("/tmp/state")  # noqa: S108 - shim.node.STATE
 
 
 def _ready() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     # Both work out of the wheel, whatever Python it was made for.
     wheels = (min(_HOME.glob(f"wheels/{name}-*.whl")) for name in ("structlog", "pyyaml"))
     sys.path[:0] = map(str, (_HOME, *wheels))
-    from shim.fleet.node import main
+    from shim.node import main
 
     return main.main(sys.argv[1:], str(_HOME))
 

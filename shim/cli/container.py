@@ -28,7 +28,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
 
 def container(args: argparse.Namespace) -> dict[str, Any]:
     """Give the container that the options describe, as ``resolve.flat`` takes it."""
-    from shim.filter.resolve import DEFAULT_CAPABILITIES
+    from shim.profile.resolve import DEFAULT_CAPABILITIES
 
     here = os.uname()
     names = {name.upper() for name in args.cap}

@@ -8,7 +8,7 @@ import sys
 
 from shim.engines.docker import commandline, passthrough
 from shim.errors import ShimError, printable
-from shim.start.become import become
+from shim.start.wrapper.exec_runtime import become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from shim.cli.container import add_container_options, container
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.filter.compile import Built
+    from shim.profile.compile import Built
     from shim.profile.document import Document
     from shim.profile.edit import Finding
 
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     """Become the program; returns only by an exception."""
     from shim import files
     from shim.catalog import kernel_injected
-    from shim.filter import compile as compiler
-    from shim.filter.resolve import flat
     from shim.host import cache
+    from shim.profile import compile as compiler
     from shim.profile.document import MAX_BYTES, read
     from shim.profile.edit import amended, plan
+    from shim.profile.resolve import flat
 
     path = _program(args.command[0])
     document = read(files.read(args.profile, MAX_BYTES), args.profile)
@@ -107,9 +107,9 @@ def _prove_and_log(
 
     from shim import catalog
     from shim.audit import record
-    from shim.filter.compile import name_of
-    from shim.filter.judge import judge
-    from shim.filter.prove import difference
+    from shim.bpf.equivalence import difference
+    from shim.profile.compile import name_of
+    from shim.profile.loosening import judge
 
     found = difference(before, after)
     judged = judge(found, catalog.load(), name_of, by_name=True)

@@ -11,8 +11,8 @@ from shim.errors import ShimError, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shim.fleet.find import Found, Survey
-    from shim.fleet.root import Root
+    from shim.discovery.find import Found, Survey
+    from shim.discovery.root import Root
 
 DESCRIPTION = """\
 List every seccomp profile that is in use or lies where engines look: Docker,
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     """Print what is found."""
     from shim.catalog import kernel_injected
     from shim.cli.output import table
-    from shim.fleet.find import document, survey
-    from shim.fleet.judge import Options
+    from shim.discovery.find import document, survey
+    from shim.discovery.state import Options
 
     options = Options(list(kernel_injected().values()), {}, "always")
     found = survey(root(args.root), args.paths, options, homes=args.homes)
@@ -104,7 +104,7 @@ def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
 
 def root(folder: str) -> "Root":
     """Open the folder that is the root. ShimError: it is no folder."""
-    from shim.fleet.root import Root
+    from shim.discovery.root import Root
 
     if not os.path.isdir(folder):
         raise ShimError("is no folder", subject=folder)

@@ -9,8 +9,8 @@ from shim.cli import engineoptions
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.changes import Edit
     from shim.engines.registration import Engine, Host
+    from shim.engines.registration.changes import Edit
 
 DESCRIPTION = """\
 Change an engine's configuration so that its containers are kept alive: every
@@ -51,8 +51,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, apply, and tell the running engine."""
-    from shim.engines import changes
-    from shim.engines.registration import load, test_is_on, this_host
+    from shim.engines.registration import changes, load, test_is_on, this_host
 
     host, engine = this_host(), load(args.engine)
     try:
@@ -84,7 +83,7 @@ class Report:
     """
 
     def __init__(self, args: argparse.Namespace, edits: "list[Edit]", notes: list[str]) -> None:
-        from shim.engines.changes import diff
+        from shim.engines.registration.changes import diff
 
         shown = diff(edits)
         self.code = 0

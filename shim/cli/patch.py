@@ -14,7 +14,7 @@ from shim.errors import ShimError, printable
 if TYPE_CHECKING:
     from shim.catalog import Syscall
     from shim.profile.contents import Contents
-    from shim.profile.patched import Changed, Patched
+    from shim.profile.edit_contents import Changed, Patched
 
 DESCRIPTION = """\
 Add to seccomp profiles what a newer kernel makes processes call by itself
@@ -227,7 +227,7 @@ def _planned(
     from shim import files
     from shim.profile.contents import read
     from shim.profile.document import MAX_BYTES
-    from shim.profile.patched import patch, planned
+    from shim.profile.edit_contents import patch, planned
 
     if file == "-":
         before, where = sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"
@@ -245,8 +245,9 @@ def _write(args: argparse.Namespace, patches: Mapping[str, Patch]) -> tuple[str,
     ShimError: nothing could be logged, and nothing was done.
     """
     from shim.cli.transaction import settled
-    from shim.fleet import change, state
-    from shim.fleet.root import Root
+    from shim.discovery.root import Root
+    from shim.transaction import plan as change
+    from shim.transaction import store
 
     plan = change.empty("patch")
     names: dict[str, str] = {}
@@ -259,11 +260,11 @@ def _write(args: argparse.Namespace, patches: Mapping[str, Patch]) -> tuple[str,
             continue
         if patch.patched.changed and real not in names:
             names[real] = file
-            before = state.checksum(patch.before)
+            before = store.checksum(patch.before)
             change.add(plan, real, before, patch.after, patch.patched.findings)
     made = ""
     if plan.changes:
-        with state.opened(args.state or state.folder(), state.PATIENCE) as opened:
+        with store.opened(args.state or store.folder(), store.PATIENCE) as opened:
             settled(opened, "patch")
             outcome = change.run(plan, opened, lambda _: None)
         made = outcome.run if outcome.count("done") else ""

@@ -10,8 +10,8 @@ from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
-    from shim.fleet.change import Plan
-    from shim.fleet.find import Survey
+    from shim.discovery.find import Survey
+    from shim.transaction.plan import Plan
 
 
 def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
@@ -20,10 +20,10 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     from shim.cli.output import agreed
     from shim.cli.runtime import line
     from shim.cli.transaction import carry_out, settled
-    from shim.fleet import state
-    from shim.fleet.change import patching
-    from shim.fleet.find import survey
-    from shim.fleet.judge import Options
+    from shim.discovery.find import survey
+    from shim.discovery.state import Options
+    from shim.transaction import store as state
+    from shim.transaction.plan import patching
 
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
@@ -84,7 +84,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
 
 def _diff(found: "Survey", planned: set[str]) -> None:
     from shim.cli.output import write_diff
-    from shim.fleet.root import Root
+    from shim.discovery.root import Root
     from shim.profile.diff import unified
 
     for file in found.files:

@@ -102,7 +102,7 @@ def _host(*, fresh: bool) -> dict[str, Any]:
     from shim.catalog import load
     from shim.host.cache import facts
     from shim.host.libseccomp import system_libseccomp
-    from shim.host.runtime import find, libseccomp_version
+    from shim.host.runtimes import find, libseccomp_version
 
     library: dict[str, Any]
     try:

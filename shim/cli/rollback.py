@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.fleet.change import Plan
-    from shim.fleet.runs import Run
-    from shim.fleet.state import State
+    from shim.transaction.plan import Plan
+    from shim.transaction.runs import Run
+    from shim.transaction.store import State
 
 DESCRIPTION = """\
 Roll back a run of patch --all or patch --in-place, or what the last run did to
@@ -65,7 +65,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Roll back, or list."""
     from shim.cli.transaction import carry_out, settled
-    from shim.fleet import state
+    from shim.transaction import store as state
 
     if not (args.files or args.last or args.id or args.list):
         raise ShimError("nothing was named", hint="--last, --id ID or FILE; --list shows the runs")
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         if args.list:
             _list(opened, as_json=args.json)
             return 0
-        from shim.fleet.change import taking_back
-        from shim.fleet.root import Root
+        from shim.discovery.root import Root
+        from shim.transaction.plan import taking_back
 
         paths = [Root().real(os.path.abspath(path)) for path in args.files]
         plan = taking_back(opened, args.id, paths, force=args.force)
@@ -100,7 +100,7 @@ def _show(plan: "Plan") -> None:
 
 def _list(opened: "State", *, as_json: bool) -> None:
     from shim.cli.output import table
-    from shim.fleet.runs import listed
+    from shim.transaction.runs import listed
 
     runs = listed(opened)
     if as_json:

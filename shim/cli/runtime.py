@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
-    from shim.filter.model import Loader
-    from shim.host.runtime import Runtime
+    from shim.host.runtimes import Runtime
+    from shim.profile.model import Loader
 
 
 def loader(name: str, release: str = "") -> "Loader":
@@ -14,9 +14,9 @@ def loader(name: str, release: str = "") -> "Loader":
 
     ShimError: it is neither runc nor crun, or does not tell its libseccomp.
     """
-    from shim.filter.model import Loader
-    from shim.filter.names import HERE
     from shim.host.libseccomp import system_libseccomp
+    from shim.profile.libseccomp import HERE
+    from shim.profile.model import Loader
 
     runtime = _found(name)
     program, _, version = runtime.program.partition(" ")
@@ -34,8 +34,8 @@ def line(name: str) -> str:
 
     runc comes first where both are here, as Docker has it; it is supposed where none is.
     """
-    from shim.host.runtime import about, find
-    from shim.profile.line import IMPLIED, LISTED, NOBODY
+    from shim.host.runtimes import about, find
+    from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY
 
     if name in ("runc", "crun") and not find(name):
         return IMPLIED if name == "runc" else NOBODY
@@ -52,7 +52,7 @@ def line(name: str) -> str:
 
 
 def _found(name: str) -> "Runtime":
-    from shim.host.runtime import about, find
+    from shim.host.runtimes import about, find
 
     path = name if "/" in name else find(name)
     if not path:

@@ -10,7 +10,7 @@ from shim.cli import engineoptions
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.alarms import Recent
+    from shim.engines.recent_errors import Recent
     from shim.engines.registration import Host
 
 DESCRIPTION = """\
@@ -121,7 +121,7 @@ def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[
 
 def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
     """Say what is no longer as it was installed: somebody else has changed it since."""
-    from shim.engines.changes import recorded
+    from shim.engines.registration.changes import recorded
 
     record = recorded(name, host.state)
     again = f"seccomp-shim install {name}"
@@ -138,7 +138,7 @@ def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
 
 def _alarms(log: str) -> "tuple[Recent, str]":
     """Give what went wrong lately, and why that could not be read."""
-    from shim.engines.alarms import Recent, recent
+    from shim.engines.recent_errors import Recent, recent
 
     try:
         return recent(log, _SECONDS), ""

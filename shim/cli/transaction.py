@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 from shim.errors import printable
 
 if TYPE_CHECKING:
-    from shim.fleet.change import Plan
-    from shim.fleet.state import State
+    from shim.transaction.plan import Plan
+    from shim.transaction.store import State
 
 _PAST = {"patch": "changed", "rollback": "rolled back"}
 
 
 def settled(state: "State", verb: str) -> None:
     """Find out what killed runs left half done, and say so."""
-    from shim.fleet.runs import recover
+    from shim.transaction.runs import recover
 
     for run in recover(state):
         states = [entry.state for entry in run.entries.values()]
@@ -28,7 +28,7 @@ def settled(state: "State", verb: str) -> None:
 def carry_out(plan: "Plan", state: "State", verb: str) -> int:
     """Make the changes; return 0, 1 if files were skipped, 2 if some failed."""
     from shim.cli.output import bar, counted
-    from shim.fleet.change import run
+    from shim.transaction.plan import run
 
     outcome = run(plan, state, bar(len(plan.changes)))
     for each in outcome.results:

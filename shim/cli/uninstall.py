@@ -8,8 +8,8 @@ from shim.cli import engineoptions
 from shim.cli.install import Report, common_options, needs_root
 
 if TYPE_CHECKING:
-    from shim.engines.changes import Edit
     from shim.engines.registration import Host
+    from shim.engines.registration.changes import Edit
 
 DESCRIPTION = """\
 Undo what install has changed in an engine's configuration. A file that nobody
@@ -43,8 +43,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, take back, and tell the running engine."""
-    from shim.engines import changes
-    from shim.engines.registration import load, this_host
+    from shim.engines.registration import changes, load, this_host
 
     host, engine = this_host(), load(args.engine)
     try:
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _kept(engine: str, host: "Host", edits: "list[Edit]") -> list[str]:
     """Name the files that we made and somebody else has edited: they are left."""
-    from shim.engines.changes import content, recorded
+    from shim.engines.registration.changes import content, recorded
 
     changed = {str(each.path) for each in edits}
     return [

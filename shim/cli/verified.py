@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from shim.errors import printable
 
 if TYPE_CHECKING:
-    from shim.filter.judge import Judged
-    from shim.filter.model import Loader
-    from shim.filter.prove import Difference
+    from shim.bpf.equivalence import Difference
+    from shim.profile.loosening import Judged
+    from shim.profile.model import Loader
 
 
 class Outcome(NamedTuple):
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 
 def show(outcome: Outcome) -> None:
     """Print every change, and what is proven."""
-    from shim.filter.bpf import action_name
+    from shim.bpf.program import action_name
     from shim.host.libseccomp import about_unknown
 
     rows = [("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE")]
@@ -110,7 +110,7 @@ def _what(outcome: Outcome) -> str:
 
 def report(outcome: Outcome) -> dict[str, object]:
     """Give the JSON document of a comparison."""
-    from shim.filter.bpf import action_name
+    from shim.bpf.program import action_name
 
     changes = []
     for each, programs in outcome.changes():

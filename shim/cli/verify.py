@@ -10,9 +10,9 @@ from shim.cli.verified import Outcome, report, show
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.filter.model import Loaded, Loader
-    from shim.filter.prove import Difference
+    from shim.bpf.equivalence import Difference
     from shim.profile.document import Document
+    from shim.profile.model import Loaded, Loader
 
     Source = Document | bytes
 
@@ -87,8 +87,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; 0 if only calls of the catalogue, or nothing, became allowed."""
     from shim import catalog
-    from shim.filter.compile import name_of
-    from shim.filter.judge import judge
+    from shim.profile.compile import name_of
+    from shim.profile.loosening import judge
 
     if args.before == args.after == "-":
         raise ShimError("standard input can be read once only", subject="-")
@@ -131,7 +131,7 @@ def _loaders(args: argparse.Namespace, *, by_name: bool) -> "list[Loader]":
     nothing to the other side.
     """
     from shim.cli.runtime import loader
-    from shim.filter.model import NEWEST
+    from shim.profile.model import NEWEST
 
     if args.runtime:
         return [loader(args.runtime, args.for_libseccomp)]
@@ -143,8 +143,8 @@ def _found(
     before: "Source", after: "Source", args: argparse.Namespace, loaders: "list[Loader]"
 ) -> "dict[str, Difference]":
     """Compare under each of ``loaders``, once where their own parts are the same on both sides."""
-    from shim.filter.model import whole
-    from shim.filter.prove import difference
+    from shim.bpf.equivalence import difference
+    from shim.profile.model import whole
 
     found: dict[str, Difference] = {}
     for loader in reversed(loaders):
@@ -180,7 +180,7 @@ def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":
 def read(file: str) -> "list[tuple[str, Source]]":
     """Read profiles with their names, or a BPF program: only that has zero bytes in front."""
     from shim import files
-    from shim.filter.bpf import BpfError, check, decode
+    from shim.bpf.program import BpfError, check, decode
     from shim.profile import contents, document
 
     limit = document.MAX_BYTES
@@ -198,8 +198,8 @@ def read(file: str) -> "list[tuple[str, Source]]":
 
 
 def _loaded(source: "Source", args: argparse.Namespace, loader: "Loader") -> "Loaded":
-    from shim.filter.model import Loaded, loaded
-    from shim.filter.resolve import flat
+    from shim.profile.model import Loaded, loaded
+    from shim.profile.resolve import flat
 
     if isinstance(source, bytes):
         return Loaded(source, 0, (), {})

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from shim import abi, config, data
+from shim.bpf import equivalence
+from shim.bpf import program as bpf
+from shim.bpf.outcomes import names, outcomes
 from shim.catalog import kernel_injected
-from shim.engines import hookfile, oci
+from shim.engines import oci
+from shim.engines.registration import hookfile
 from shim.errors import ShimError
-from shim.filter import bpf, prove, resolve
-from shim.filter.outcomes import names, outcomes
 from shim.host.cache import facts
-from shim.host.tracee import installed_filters
+from shim.host.ptrace import installed_filters
+from shim.profile import resolve
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def demonstrate(runtime: str, subject: Subject) -> Shown:
         hooks = _hooks(folder, log, subject)
         after, seen_after = _observe(runtime, folder / "with", profile, subject, hooks)
         entry = _last_line(log)
-    difference = prove.difference(before, after)
+    difference = equivalence.difference(before, after)
     rows = [
         ("", "without the hook", "with the hook"),
         ("filter in the process", _length(before), _length(after)),

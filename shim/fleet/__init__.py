@@ -1,1 +1,1 @@
-"""Many profiles: found, planned, changed in groups, taken back, and a journal of all that."""
+"""Many hosts: asked, planned for, changed in batches, taken back, reported on; by Ansible."""

@@ -12,14 +12,15 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
-from shim.profile import document, render
+from shim.profile import document
 from shim.profile.document import OPERATOR, SECCOMP_PROFILE, Document, decode, place
 from shim.profile.edit import Edit, amended
+from shim.profile.jsontext import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from shim.profile.nodes import Node
-    from shim.profile.yamledit import Splice
+    from shim.profile.yamltext.edit import Splice
+    from shim.profile.yamltext.nodes import Node
 
 Path = tuple[str | int, ...]
 
@@ -87,8 +88,8 @@ def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
         first = [each[:1] if _takes_one(part) else each for part, each in pairs]
         rest = [each[1:] if _takes_one(part) else () for part, each in pairs]
         return apply(apply(contents, first), rest)
-    from shim.profile.nodes import dashes
-    from shim.profile.yamledit import spliced
+    from shim.profile.yamltext.edit import spliced
+    from shim.profile.yamltext.nodes import dashes
 
     roots, _ = _stream(contents.text, contents.where)
     marks = dashes(contents.text)
@@ -120,8 +121,8 @@ def _edited(
 
     ``marks`` are the offsets of the dashes in the text.
     """
-    from shim.profile.embedded import changed
-    from shim.profile.yamledit import add_rule
+    from shim.profile.yamltext.edit import add_rule
+    from shim.profile.yamltext.embedded import changed
 
     where = part.document.where
     node = root.at(part.path[1:])
@@ -145,7 +146,7 @@ def _edited(
 
 
 def _stream(text: str, where: str) -> "tuple[list[Node], list[object]]":
-    from shim.profile import nodes
+    from shim.profile.yamltext import nodes
 
     try:
         roots = nodes.parse(text)
@@ -157,7 +158,7 @@ def _stream(text: str, where: str) -> "tuple[list[Node], list[object]]":
 
 def _is_flow(text: str) -> bool:
     """Tell a YAML document in braces from JSON with a mistake in it."""
-    from shim.profile import nodes
+    from shim.profile.yamltext import nodes
 
     try:
         trees = [nodes.tree(root) for root in nodes.parse(text)]

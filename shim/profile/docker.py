@@ -5,13 +5,13 @@ decide which rules hold; here they are read for every container on x86-64 at onc
 """
 
 from shim.errors import ShimError
-from shim.profile import says as core
+from shim.profile import evaluate as core
 
 ARCHITECTURE = "amd64"
 
 
 def says(profile: dict[str, object], name: str) -> tuple[str, str]:
-    """Tell what a Docker profile says about ``name``: verdict and reason as ``shim.profile.says``.
+    """Tell a Docker profile's verdict on ``name``, and its reason, as ``shim.profile.evaluate``.
 
     ``conditional`` also stands for a rule that asks for capabilities or a kernel version:
     containers without them still lack the call. ``explicit-deny`` stands for a denial under any

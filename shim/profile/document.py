@@ -19,8 +19,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.profile import check, docker, scan
-from shim.profile import says as core
+from shim.profile import docker
+from shim.profile import evaluate as core
+from shim.profile import validate as check
+from shim.profile.jsontext import scanner
 from shim.profile.spelling import spelled
 
 # The largest known profile is under 100 kB, a config.json with a long environment a few hundred.
@@ -71,8 +73,8 @@ def read(data: bytes, where: str) -> Document:
     """Read a JSON profile strictly; ShimError with file, line and column says what is wrong."""
     text = decode(data, where)
     try:
-        tree = scan.parse(text)
-    except scan.NotJSON as error:
+        tree = scanner.parse(text)
+    except scanner.NotJSON as error:
         raise ShimError(
             f"not valid JSON: {error}",
             subject=place(where, text, error.offset),
@@ -164,7 +166,7 @@ def place(where: str, text: str, offset: int) -> str:
 
 
 def _offset(text: str, pointer: str) -> int | None:
-    places = scan.locate(text, [pointer])
+    places = scanner.locate(text, [pointer])
     return places[pointer].start if places else None
 
 

@@ -5,10 +5,10 @@ from copy import copy
 from typing import NamedTuple
 
 from shim.catalog import Syscall
-from shim.profile import says as core
+from shim.profile import evaluate as core
 from shim.profile.docker import ARCHITECTURE
 from shim.profile.document import DOCKER, Document, Format, seccomp_of
-from shim.profile.line import ENOSYS, NOBODY, Kept, kept
+from shim.profile.enosys_line import ENOSYS, NOBODY, Kept, kept
 
 # The kernel's states in which a call is worth allowing, for --when.
 WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
@@ -56,7 +56,7 @@ def plan(
 ) -> tuple[list[Edit], list[Finding]]:
     """Give the edits that allow ``calls``, and for every call what was found.
 
-    With ``line`` (``shim.profile.line``) they also keep what runc answers to other calls.
+    With ``line`` (``shim.profile.enosys_line``) they also keep what runc answers to other calls.
 
     ``states`` are the kernel's by name (absent, filtered, exempt, unknown); they decide over calls
     of the class kernel-injected unless ``when`` is ``always``. Programs' calls are added

@@ -3,7 +3,7 @@
 import os
 
 from shim.errors import ShimError
-from shim.profile.says import says
+from shim.profile.evaluate import says
 
 # crun takes a raw program from this annotation instead of linux.seccomp (crun.1, 0.18). Engines
 # pass users' annotations on: then only the program itself can tell what it denies.
@@ -75,7 +75,7 @@ def needing(
 
 def _knows(runtime: str, name: str) -> bool:
     from shim.catalog import load
-    from shim.host.runtime import knows, libseccomp_version
+    from shim.host.runtimes import knows, libseccomp_version
 
     call = load().get(name)
     return call is not None and knows(libseccomp_version(runtime), call.libseccomp)

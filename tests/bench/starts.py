@@ -12,8 +12,8 @@ from bench.timing import Case, Timed, interleaved
 from shim.engines import oci
 from shim.engines.demonstration import docker_default
 from shim.errors import ShimError
-from shim.filter.resolve import DEFAULT_CAPABILITIES
 from shim.host import libc
+from shim.profile.resolve import DEFAULT_CAPABILITIES
 from support.containers import CANARY, Lab
 
 _NR_UNSHARE = 272  # x86-64

@@ -6,8 +6,8 @@ import statistics
 import time
 from unittest import mock
 
-from shim.host import tracee
-from shim.host.tracee import Tracee
+from shim.host import ptrace
+from shim.host.ptrace import Tracee
 
 _NR_GETPPID = 110  # x86-64
 
@@ -22,7 +22,7 @@ def measure(rounds: int, calls: int = 2000) -> dict[str, float]:
     for _ in range(rounds):
         plain = _loop(calls, traced=False)
         taken["looking"].append((_loop(calls, traced=True) - plain) / (2 * calls))
-        with mock.patch.object(tracee, "_SPINS", 0):
+        with mock.patch.object(ptrace, "_SPINS", 0):
             taken["sleeping"].append((_loop(calls, traced=True) - plain) / (2 * calls))
     return {f"{name}_us": round(statistics.median(times) / 1e3, 2) for name, times in taken.items()}
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench import dockers, stops, timing
 from shim.errors import ShimError
-from shim.host import tracee
+from shim.host import ptrace
 from support import need
 from support.containers import supported
 
@@ -88,7 +88,7 @@ def test_rounds_must_be_a_positive_number() -> None:
 
 def test_a_stop_costs_something() -> None:
     """Both ways of waiting give a figure, and the knob that tells them apart is put back."""
-    before = tracee._SPINS
+    before = ptrace._SPINS
     figures = stops.measure(1, calls=50)
     assert set(figures) == {"looking_us", "sleeping_us"}
-    assert before == tracee._SPINS
+    assert before == ptrace._SPINS

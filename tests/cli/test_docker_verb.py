@@ -269,5 +269,6 @@ def test_what_passes_through_waits_for_few_imports(place: Path) -> None:
     assert extra == {
         *("shim", "shim.cli", "shim.cli.docker", "shim.errors"),
         *("shim.engines", "shim.engines.docker", "shim.engines.docker.commandline"),
-        *("shim.engines.docker.passthrough", "shim.start", "shim.start.become"),
+        *("shim.engines.docker.passthrough", "shim.start"),
+        *("shim.start.wrapper", "shim.start.wrapper.exec_runtime"),
     }

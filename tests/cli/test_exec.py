@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from shim import abi, cli
-from shim.filter import bpf
-from shim.filter.emulate import verdict
-from shim.host.tracee import Tracee
+from shim.bpf import program
+from shim.bpf.emulator import verdict
+from shim.host.ptrace import Tracee
 from support import need
 from support.filters import X86_64, shipped
 
@@ -105,9 +105,9 @@ def test_the_loaded_filter_allows_the_kernel_injected_calls(lab: Lab) -> None:
         tracee.detach()
         running.communicate("")
     assert len(loaded) == 1
-    insns = bpf.decode(loaded[0])
+    insns = program.decode(loaded[0])
     numbers = [335, 336, 337, 335 | abi.X32_SYSCALL_BIT]
-    names = [bpf.action_name(verdict(insns, number, X86_64)) for number in numbers]
+    names = [program.action_name(verdict(insns, number, X86_64)) for number in numbers]
     assert names == ["ALLOW", "ALLOW", "ERRNO(1)", "ERRNO(1)"]
     sums = {line["sha256_after"] for line in lab.lines()}
     assert sums == {hashlib.sha256(loaded[0]).hexdigest()}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shim import abi, cli
-from shim.filter import bpf, prefix
-from shim.filter.bpf import LD_ABS, RET_K
+from shim.bpf import prefix
+from shim.bpf import program as bpf
+from shim.bpf.program import LD_ABS, RET_K
 from support.filters import ALLOW, X86_64, denying, shipped
 
 ERRNO = "SCMP_ACT_ERRNO"
@@ -183,7 +184,7 @@ def test_what_cannot_be_decided_is_incomplete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proof that was given up is exit code 1, in words and in JSON."""
-    monkeypatch.setattr("shim.filter.prove.difference.__defaults__", (10_000,))
+    monkeypatch.setattr("shim.bpf.equivalence.difference.__defaults__", (10_000,))
     multiply = abi.BPF_ALU | abi.BPF_MUL | abi.BPF_X
     program = bpf.encode(
         [

@@ -42,7 +42,7 @@ def node() -> Iterator[engines.Engine]:
             "umask 022; echo canary: 400 >/etc/seccomp-shim/config.yaml\n"
             f"cd {CHECKOUT}; {sys.executable} -c '\n"
             "from pathlib import Path\n"
-            "from shim.engines.hookfile import render_all\n"
+            "from shim.engines.registration.hookfile import render_all\n"
             'render_all(Path("/opt/seccomp-shim/bin"))\'\n'
         )
         yield engine

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from shim.engines import toml
-from shim.engines.registration import Host, containerddump, front
+from shim.engines.containerd import config_dump
+from shim.engines.registration import Host, executable
 from shim.errors import ShimError
 from support import need, registration
 from support.registration import BIN, install, uninstall
@@ -73,7 +74,7 @@ def said(host: Host) -> dict[str, Any]:
     """Give what the real containerd makes of its files."""
     program, path = host.program("containerd"), host.path("/etc/containerd/config.toml")
     command = [str(program), "--config", str(path), "config", "dump"]
-    return containerddump.cri(tomllib.loads(subprocess.check_output(command).decode()))
+    return config_dump.cri(tomllib.loads(subprocess.check_output(command).decode()))
 
 
 def program(host: Host, name: str) -> str:
@@ -92,7 +93,7 @@ def test_the_former_default_is_what_is_called(each_host: Host, times: int) -> No
     assert program(host, "seccomp-shim") == SCRIPT
     assert toml.look_up(said(host), ("runtimes", "seccomp-shim", "options", "SystemdCgroup"))
     assert program(host, "nvidia") == NVIDIA
-    assert front.real_of(host.path(SCRIPT)) == NVIDIA
+    assert executable.real_of(host.path(SCRIPT)) == NVIDIA
     uninstall("containerd", host)
     assert registration.files(host.root / "etc") == before
     assert not host.path(SCRIPT).exists()
@@ -140,7 +141,7 @@ def test_in_front_of_one_runtime_and_as_the_default(host: Host) -> None:
     install("containerd", host, "--default")
     assert said(host)["default_runtime_name"] == "seccomp-shim"
     assert program(host, "nvidia") == program(host, "seccomp-shim") == SCRIPT
-    assert front.real_of(host.path(SCRIPT)) == NVIDIA
+    assert executable.real_of(host.path(SCRIPT)) == NVIDIA
     uninstall("containerd", host)
     assert registration.files(host.root / "etc") == before
 

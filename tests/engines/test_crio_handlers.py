@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from shim.engines.registration import Host, crio, front
+from shim.engines.crio import registration as crio
+from shim.engines.registration import Host, executable
 from shim.errors import ShimError
 from support import registration
 from support.registration import BIN, install, uninstall
@@ -92,7 +93,7 @@ def test_a_handler_that_is_built_in_is_copied_with_all_it_has(host: Host) -> Non
         "runtime_path": SCRIPT,
         "runtime_type": "oci",
     }
-    assert front.real_of(host.path(SCRIPT)) == CRUN
+    assert executable.real_of(host.path(SCRIPT)) == CRUN
 
 
 def test_without_a_crio_to_ask_the_documented_values_hold(host: Host) -> None:
@@ -107,7 +108,7 @@ def test_nothing_leads_past_us(host: Host) -> None:
     host.path("/etc/crio/crio.conf").write_text(PLATFORMS)
     install("crio", host, "--default")
     assert written(host) == {"runtime_path": SCRIPT, "runtime_type": "oci"}
-    assert front.real_of(host.path(SCRIPT)) == CRUN
+    assert executable.real_of(host.path(SCRIPT)) == CRUN
 
 
 def test_in_front_of_one_handler(host: Host) -> None:
@@ -121,7 +122,7 @@ def test_in_front_of_one_handler(host: Host) -> None:
         "runtime_path": script,
         "runtime_type": "oci",
     }
-    assert front.real_of(host.path(script)) == CRUN
+    assert executable.real_of(host.path(script)) == CRUN
     assert registration.status("crio", host)["problems"] == []
     install("crio", host, "--default")
     assert written(host, "fast")["runtime_path"] == script

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.engines.docker import ask
+from shim.engines.docker import api
 from shim.engines.docker.commandline import GLOBAL, scan
 from shim.engines.docker.daemon import describe, gather
 from support import engines
@@ -45,21 +45,21 @@ def test_only_a_socket_that_is_surely_dockers_is_asked(
         (tmp_path / "config.json").write_text(json.dumps({"currentContext": current}))
     found, _ = scan(options.split(), 0, GLOBAL)
     environment = {"DOCKER_CONFIG": str(tmp_path), **environment}
-    assert ask.socket_address(found, environment) == address
+    assert api.socket_address(found, environment) == address
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_settings_that_are_not_understood_are_dockers(tmp_path: Path, text: str) -> None:
     """Nothing is guessed of them; --config names another folder than the environment."""
     (tmp_path / "config.json").write_text(text)
-    assert ask.socket_address([("config", str(tmp_path))], {"DOCKER_CONFIG": "/nonexistent"}) == ""
+    assert api.socket_address([("config", str(tmp_path))], {"DOCKER_CONFIG": "/nonexistent"}) == ""
 
 
 def test_the_socket_and_the_client_tell_the_same() -> None:
     """The short way leads to what the long way leads to."""
     with engines.dockerd() as docker:
         address = f"unix://{docker.socket}"
-        direct = gather(ask.get_info(str(docker.socket)), address)
+        direct = gather(api.get_info(str(docker.socket)), address)
         assert direct.version
         assert direct == describe(docker.client)
 
@@ -82,11 +82,11 @@ def test_what_answers_otherwise_is_left_to_the_client(tmp_path: Path, answer: by
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ValueError, match=r"^"):
-            ask.get_info(path)
+            api.get_info(path)
         thread.join()
 
 
 def test_what_does_not_answer_is_left_to_the_client(tmp_path: Path) -> None:
     """No socket is an error to be caught, too."""
     with pytest.raises(OSError, match="No such file"):
-        ask.get_info(str(tmp_path / "none"))
+        api.get_info(str(tmp_path / "none"))

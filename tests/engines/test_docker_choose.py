@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shim.bpf.equivalence import difference
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import (
     RUNTIME,
@@ -17,10 +18,9 @@ from shim.engines.docker.choose import (
     choose,
     seccomp_option,
 )
-from shim.filter.compile import program
-from shim.filter.prove import difference
-from shim.filter.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.compile import program
 from shim.profile.document import Document, read
+from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
 from support.profiles import ALLOW, CONFIG, DOCKER, ruled, texts
 
 FILTERED = {"uretprobe": "filtered", "uprobe": "absent"}

@@ -8,7 +8,8 @@ import pytest
 
 from shim.engines.docker.daemon import describe, gather
 from shim.errors import ShimError
-from shim.host import cache, runtime
+from shim.host import cache
+from shim.host import runtimes as runtime
 from support import engines
 from support.profiles import DOCKER
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from shim.bpf.equivalence import difference
 from shim.engines.docker import builtin
-from shim.filter.compile import program
-from shim.filter.prove import difference
-from shim.filter.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.compile import program
+from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
 from support import engines, image
 from support.capture import Capture
 from vm import stacks

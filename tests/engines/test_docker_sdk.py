@@ -18,17 +18,17 @@ from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 
 from shim import abi
+from shim.bpf import emulator
+from shim.bpf.program import decode
 from shim.catalog import kernel_injected
-from shim.engines import hookfile
 from shim.engines.docker import builtin, from_env, shim_client
 from shim.engines.docker.choose import RUNTIME, When
 from shim.engines.docker.sdk import Client, Refused
-from shim.filter import emulate
-from shim.filter.bpf import decode
-from shim.host.tracee import installed_filters
+from shim.engines.registration import hookfile
 from support import auditlog, engines, image
 from support.capture import Capture
 from support.containers import CANARY, ENOSYS, EPERM
+from support.filters import filters_of
 from vm import stacks
 
 ROOT = Path(__file__).parents[2]
@@ -368,8 +368,8 @@ def test_by_name_with_a_runtime_that_knows_it(name: str, call: str) -> None:
         [decision] = client.decisions
         assert (decision.choice.action, decision.choice.calls) == ("profile", (call,))
         verdicts = {
-            emulate.verdict(decode(program), nr, abi.AUDIT_ARCH_X86_64)
-            for program in installed_filters(_pid_of(word))
+            emulator.verdict(decode(program), nr, abi.AUDIT_ARCH_X86_64)
+            for program in filters_of(_pid_of(word))
             for nr in (335, kernel_injected()[call].numbers["x86_64"])
         }
         assert verdicts == {abi.SECCOMP_RET_ALLOW}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.engines import toml
-from shim.engines.registration import containerdfile, front
+from shim.engines.containerd import config_file
+from shim.engines.registration import executable
 from shim.errors import ShimError
 from support import need, registration
 from support.registration import BIN, install, uninstall
@@ -193,18 +194,16 @@ def test_any_text_is_what_it_was_after_both(text: str, default: bool, named: boo
     except tomllib.TOMLDecodeError:
         return  # both name the same table
     path = Path("config.toml")
-    file = containerdfile.File(path, text.encode(), text, document, 2)
+    file = config_file.File(path, text.encode(), text, document, 2)
     try:
-        edit = containerdfile.main_edit(
-            file, containerdfile.Wanted({"seccomp-shim": OURS}, default)
-        )
+        edit = config_file.main_edit(file, config_file.Wanted({"seccomp-shim": OURS}, default))
     except ShimError:
         assert not isinstance(document.get("plugins", {}), dict) or "{" in text
         return
     assert edit.after is not None
     after = tomllib.loads(edit.after.decode())
     assert toml.look_up(after, (*RUNTIMES, "seccomp-shim")) == OURS
-    left = containerdfile.without(path, edit.after, text.encode())
+    left = config_file.without(path, edit.after, text.encode())
     assert left is not None
     assert tomllib.loads(left.decode()) in (document, _with_table(document))
     if named or not default:
@@ -241,7 +240,7 @@ def test_the_handler_is_like_the_default_one(tmp_path: Path) -> None:
     ours = toml.look_up(_config(tmp_path), (*RUNTIMES, "seccomp-shim"))
     script = f"{BIN}/seccomp-shim-containerd-runc"
     assert ours["options"] == {"BinaryName": script}
-    assert front.real_of(Path(f"{tmp_path}{script}")) == "/usr/local/bin/crun"
+    assert executable.real_of(Path(f"{tmp_path}{script}")) == "/usr/local/bin/crun"
 
 
 INLINE = f'version = 2\nplugins = {{ "{CRI}" = {{ containerd = {{ runtimes = {{}} }} }} }}\n'
@@ -321,7 +320,7 @@ def test_the_runtime_class_asks_for_our_handler() -> None:
     manifest = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
     document = yaml.safe_load(manifest.read_text())
     assert (document["apiVersion"], document["kind"]) == ("node.k8s.io/v1", "RuntimeClass")
-    assert document["handler"] == containerdfile.NAME
+    assert document["handler"] == config_file.NAME
 
 
 def test_status_tells_of_a_program_that_is_gone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shim.engines.registration import Host, front
+from shim.engines.registration import Host, executable
 from shim.errors import ShimError
 from support import registration
 from support.registration import BIN, install, uninstall
@@ -131,7 +131,7 @@ def test_the_handler_is_like_the_default_one(
         assert path == f"{BIN}/seccomp-shim-{program}"
     else:  # not on PATH: the path that CRI-O itself has is called
         assert path == f"{BIN}/seccomp-shim-crio-{program}"
-        assert front.real_of(Path(f"{root}{path}")) == f"/usr/libexec/crio/{program}"
+        assert executable.real_of(Path(f"{root}{path}")) == f"/usr/libexec/crio/{program}"
 
 
 def test_it_is_said_where_the_engine_is_not_installed(tmp_path: Path) -> None:

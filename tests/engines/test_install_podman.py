@@ -227,7 +227,7 @@ def _podman(runtime: str, *, rootless: bool) -> Iterator[engines.Podman]:
             "umask 022; chmod 644 /etc/containers/containers.conf /etc/seccomp-shim/config.yaml\n"
             f"cd {CHECKOUT}; {sys.executable} -c '\n"
             "from pathlib import Path\n"
-            "from shim.engines.hookfile import render_all\n"
+            "from shim.engines.registration.hookfile import render_all\n"
             'render_all(Path("/opt/seccomp-shim/bin"))\'\n'
         )
         podman.client.remove(f"CONTAINERS_CONF={podman.conf}")

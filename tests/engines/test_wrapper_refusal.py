@@ -18,9 +18,9 @@ def test_docker_shows_why_a_start_was_refused(tmp_path: Path, on_error: str) -> 
     options = ["--config", f"{tmp_path}/config.yaml", "--canary", str(CANARY)]
     # Everything that reads the bundle fails: it is taken for a profile that nobody understands.
     template = lab.wrapper.read_text()
-    line = "    from shim.start.runtime import main\n"
+    line = "    from shim.start.wrapper.main import main\n"
     assert line in template
-    fault = "    import shim.start.bundle\n    del shim.start.bundle.change\n"
+    fault = "    import shim.start.wrapper.bundle\n    del shim.start.wrapper.bundle.change\n"
     lab.wrapper.write_text(template.replace(line, fault + line))
     settings: dict[str, Any] = {
         "runtimes": {"shim": {"path": str(lab.wrapper), "runtimeArgs": options}}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.fleet.hosts.batches import batches, percentage, stop
+from shim.fleet.batches import batches, percentage, stop
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=6), unique=True, min_size=1, max_size=40)
 

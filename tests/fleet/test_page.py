@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from shim.errors import printable
-from shim.fleet.hosts.page import page
+from shim.fleet.page import page
 from support import reports
 from support.browser import Browser, chromium
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import printable
-from shim.fleet.hosts.page import page
+from shim.fleet.page import page
 from shim.profile.diff import unified
 from support import reports
 from support.isolated import isolated
@@ -157,7 +157,7 @@ def test_without_jinja2() -> None:
     code = (
         "import json\n"
         "from shim.errors import ShimError\n"
-        "from shim.fleet.hosts.page import page\n"
+        "from shim.fleet.page import page\n"
         "try:\n"
         "    page({'verdicts': {}, 'hosts': [], 'runs': [], 'made': '', 'version': '', "
         "'inventory': ''})\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.fleet.hosts import store
+from shim.fleet import store
 
 
 def _run(opened: store.Store) -> str:

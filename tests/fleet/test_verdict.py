@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.catalog import kernel_injected
-from shim.fleet.hosts import known
-from shim.fleet.hosts.report import judged
-from shim.fleet.hosts.verdict import VERDICTS, verdict
+from shim.fleet import known
+from shim.fleet.report import judged
+from shim.fleet.verdict import VERDICTS, verdict
 
 CALLS = ("uretprobe", "uprobe")
 WORDS = ("allows", "denied-by-default", "conditional", "explicit-deny", "supervised", "no-x86-64")

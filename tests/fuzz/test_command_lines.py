@@ -11,7 +11,7 @@ import pytest
 
 from fuzz.conftest import Inputs
 from fuzz.opened import Opened
-from shim.start.commandline import CommandLine
+from shim.start.wrapper.argv import CommandLine
 from support import need
 from support.wrapped import Recorder
 

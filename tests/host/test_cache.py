@@ -210,5 +210,5 @@ def test_probing_imports_the_c_library_and_no_more() -> None:
 
 def test_asking_a_runtime_imports_no_subprocess() -> None:
     """Starting the runtime and waiting for its answer takes C modules only."""
-    code = "from shim.host.runtime import libseccomp_version as v\nv('/bin/true', '/proc/none')"
-    assert gained(code) <= START | BASE | ASKING | {"shim.host.cache", "shim.host.runtime"}
+    code = "from shim.host.runtimes import libseccomp_version as v\nv('/bin/true', '/proc/none')"
+    assert gained(code) <= START | BASE | ASKING | {"shim.host.cache", "shim.host.runtimes"}

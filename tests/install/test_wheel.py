@@ -65,5 +65,5 @@ def test_data_files(environment: Path, name: str) -> None:
 
 def test_the_page_is_there(environment: Path) -> None:
     """The template of the fleet's page travels with the package."""
-    code = "import shim.fleet.hosts as room; print(room.__path__[0])"
+    code = "import shim.fleet as room; print(room.__path__[0])"
     assert Path(_run(environment, "python", "-I", "-c", code).strip(), "page.html.j2").is_file()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.engines import hookfile
+from shim.engines.registration import hookfile
 from support import need
 from support.checkout import CHECKOUT
 

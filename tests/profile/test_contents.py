@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from shim.catalog import Syscall
 from shim.errors import ShimError
-from shim.profile import nodes
 from shim.profile.contents import Contents, apply, read
 from shim.profile.document import OPERATOR
 from shim.profile.edit import plan
+from shim.profile.yamltext import nodes
 from support.profiles import ALLOW, DOCKER, ERRNO, LAYOUTS, OCI, ruled
 from support.resources import CONFIG_MAP, HEAD, embedded, streams
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.profile.members import drop, put
+from shim.profile.jsontext.members import drop, put
 
 VALUE = {"path": "/x", "args": ["a", "b"]}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shim.catalog import Syscall
 from shim.profile.document import Document, read
 from shim.profile.edit import amended, plan
-from shim.profile.render import apply
+from shim.profile.jsontext.render import apply
 from support.profiles import ALLOW, ERRNO, FORMATS, LAYOUTS, changed, ruled, texts
 
 CALLS = [

@@ -10,7 +10,7 @@ from shim.errors import ShimError
 from shim.profile import contents
 from shim.profile.document import read
 from shim.profile.edit import plan
-from shim.profile.patched import patch, planned
+from shim.profile.edit_contents import patch, planned
 
 CAPITALISED: dict[str, Any] = {
     "DefaultAction": "SCMP_ACT_ERRNO",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shim.data import directory
 from shim.errors import ShimError
 from shim.profile import document
-from shim.profile.says import says as oci_says
+from shim.profile.evaluate import says as oci_says
 from shim.profile.versions import builtin, parse
 from support import need
 

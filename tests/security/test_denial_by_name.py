@@ -16,20 +16,19 @@ from typing import Any
 import pytest
 
 from shim import abi
+from shim.bpf.program import LD_ABS, RET_K, Insns, encode
 from shim.catalog import kernel_injected
 from shim.engines import oci
 from shim.engines.docker.choose import RUNTIME, Daemon, Request, choose
 from shim.errors import ShimError
-from shim.filter.bpf import LD_ABS, RET_K, Insns, encode
-from shim.host.runtime import Runtime
-from shim.host.tracee import installed_filters
+from shim.host.runtimes import Runtime
 from shim.profile.document import read
 from shim.profile.edit import plan
-from shim.start.bundle import change
-from shim.start.exec import Exec
+from shim.start.wrapper.bundle import change
+from shim.start.wrapper.exec import Exec
 from support import filters, need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
-from support.filters import JEQ, JGE
+from support.filters import JEQ, JGE, filters_of
 from support.joined import outcomes as printed
 from support.wrapped import WrappedLab
 
@@ -279,7 +278,7 @@ def test_a_raw_program_that_denies_by_an_argument(
     program = encode(insns)
     annotations = {RAW_BPF: b64encode(program).decode()}
     with crun.starting("wrapper", body, annotations=annotations) as container:
-        assert installed_filters(oci.read_pid(container.config.parent)) == [program]
+        assert filters_of(oci.read_pid(container.config.parent)) == [program]
         assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
         assert oci.outcomes(container.process) == {CANARY: EPERM, OTHER_CANARY: EPERM}
     (line, *_) = [line for line in crun.log() if line["event"] == "left-alone"]

@@ -12,7 +12,7 @@ import pytest
 
 from shim.catalog import kernel_injected
 from shim.host import cache
-from shim.host.runtime import knows, libseccomp_version
+from shim.host.runtimes import knows, libseccomp_version
 from support import named, need
 from support.checkout import CHECKOUT
 from support.containers import supported

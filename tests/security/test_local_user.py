@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from shim import abi
+from shim.agent import ensure
 from shim.cli import main
-from shim.engines import changes
-from shim.engines.registration import dockerd
+from shim.discovery import root as limits
+from shim.engines.docker import dockerd
+from shim.engines.registration import changes
 from shim.errors import ShimError
-from shim.fleet import root as limits
-from shim.fleet import runs, state, wanted
 from shim.host import libc
-from shim.host.reach import reach
-from shim.host.rights import rights
+from shim.host.credentials import rights
+from shim.host.untrusted_files import reach
+from shim.transaction import runs, store
 from support import attacker
 from support.attacker import NAME, Scene
 from support.fleet import DENYING, OTHER
@@ -78,15 +79,15 @@ def test_host_agent_against_exchanged_directories(
     """The agent of fleet apply, which patches and takes back as root, is not deceived either."""
     pairs = scene.profiles(40)
     before = scene.etc_now()
-    monkeypatch.setattr(state, "folder", lambda: scene.host.state)
+    monkeypatch.setattr(store, "folder", lambda: scene.host.state)
     where: dict[str, Any] = {"paths": [str(scene.home)], "check": False, "diff": True}
 
     def patch() -> None:
         how: dict[str, Any] = {"everything": False, "when": "always", "override_deny": False}
-        wanted.patched(**where, **how)
+        ensure.patched(**where, **how)
 
     def back() -> None:
-        wanted.rolled_back(**where, run_id="", force=True)
+        ensure.rolled_back(**where, run_id="", force=True)
 
     assert raced(pairs, patch, back, rounds=2) >= EXCHANGES
     assert raced(pairs, back, patch, rounds=2) >= EXCHANGES
@@ -95,7 +96,7 @@ def test_host_agent_against_exchanged_directories(
 
 def test_a_folder_that_was_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an admin names in a user's home is not what the user has made a link of."""
-    monkeypatch.setattr(state, "folder", lambda: scene.host.state)
+    monkeypatch.setattr(store, "folder", lambda: scene.host.state)
     named = scene.home / "profiles"
     named.symlink_to(scene.etc)
     attacker.give(scene.home)
@@ -103,8 +104,8 @@ def test_a_folder_that_was_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) 
     where: dict[str, Any] = {"paths": [str(named)], "check": False, "diff": True}
     how: dict[str, Any] = {"everything": False, "when": "always", "override_deny": False}
     for answer in (
-        wanted.patched(**where, **how),
-        wanted.patched(**{**where, **how, "everything": True, "check": True}),
+        ensure.patched(**where, **how),
+        ensure.patched(**{**where, **how, "everything": True, "check": True}),
     ):
         assert "link that others can change" in answer["problems"][0]
     assert main([*PATCH, *scene.options, "/home/mallory/profiles"]) in (0, 1, 2)
@@ -113,7 +114,7 @@ def test_a_folder_that_was_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) 
 
 def test_draft_of_a_killed_run(scene: Scene) -> None:
     """What a journal calls a draft is removed where it is one, not where a link leads by now."""
-    with state.opened(scene.host.state) as opened:
+    with store.opened(scene.host.state) as opened:
         journal = runs.Journal(opened, "patch")
         name = f".x{runs.DRAFT}1"
         journal.intend([(0, str(scene.home / "d/x"), "a", "b", str(scene.home / f"d/{name}"))])
@@ -310,7 +311,7 @@ def test_state_is_out_of_reach(scene: Scene) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     for place in (scene.home / "state", shared / "state", shared):
-        with pytest.raises(ShimError, match="others can change it"), state.opened(str(place)):
+        with pytest.raises(ShimError, match="others can change it"), store.opened(str(place)):
             pass
         assert not (place / "backups").exists()
 

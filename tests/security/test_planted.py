@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shim.engines import hookfile, oci
+import shim
+from shim.engines import oci
+from shim.engines.registration import hookfile
 from shim.host import cache
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
@@ -52,7 +54,7 @@ def started(host: Host, lab: WrappedLab, **environment: str) -> str:
 def test_word_of_a_user_that_nothing_is_to_do(host: Host, tmp_path: Path) -> None:
     """A folder that a user made before root did is passed over, whatever lies in it."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    packages = Path(hookfile.__file__).resolve().parents[2]
+    packages = Path(shim.__file__).resolve().parents[1]
     facts = cache.facts()
     for call in facts["syscalls"].values():
         call["state"] = "absent"

@@ -18,7 +18,7 @@ IN_PLACE = ("patch", "-i", "--when", "always", "--state")
 # As fusermount(1) does it for a user, by whose leave alone anything is told of what is in there.
 MOUNT = """
 import ctypes, os, sys
-from shim.host.reach import Way
+from shim.host.untrusted_files import Way
 mine = sys.argv[1].encode()
 fuse = os.open("/dev/fuse", os.O_RDWR)
 options = f"fd={fuse},rootmode=40000,user_id=54321,group_id=54321".encode()

@@ -9,12 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shim import abi
-from shim.filter import bpf, emulate
-from shim.filter.prove import difference
+from shim.bpf import emulator
+from shim.bpf import program as bpf
+from shim.bpf.equivalence import difference
 from shim.host import libc
-from shim.start.augment import augment
 from shim.start.decide import LeftAlone
 from shim.start.digest import sha256
+from shim.start.inject.augment import augment
 
 LD_ARCH = (0x20, 0, 0, 4)
 LD_NR = (0x20, 0, 0, 0)
@@ -55,7 +56,7 @@ def test_two_calls_are_both_let_through() -> None:
     """More than one call of the catalogue may be needed at once."""
     new, facts = augment(filter_of({}, EPERM), {"uretprobe": 335, "uprobe": 336})
     insns = bpf.decode(new)
-    seen = [emulate.verdict(insns, nr, abi.AUDIT_ARCH_X86_64) for nr in (334, 335, 336, 337)]
+    seen = [emulator.verdict(insns, nr, abi.AUDIT_ARCH_X86_64) for nr in (334, 335, 336, 337)]
     assert seen == [EPERM, ALLOW, ALLOW, EPERM]
     assert facts["syscall"] == "uretprobe,uprobe"
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim import catalog
-from shim.filter.compile import name_of
-from shim.filter.judge import judge
-from shim.filter.model import Loader, loaded, whole
-from shim.filter.prove import difference
-from shim.host.runtime import Runtime
-from shim.profile.line import numbers
-from shim.start.bundle import change
+from shim.bpf.equivalence import difference
+from shim.host.runtimes import Runtime
+from shim.profile.compile import name_of
+from shim.profile.enosys_line import numbers
+from shim.profile.loosening import judge
+from shim.profile.model import Loader, loaded, whole
+from shim.start.wrapper.bundle import change
 from support import odd
 from support.odd import ALL, OLD, X86_64, rule
 

@@ -42,7 +42,7 @@ def profiler(frame, event, arg):
                 os.kill(os.getpid(), 9)
             raise RuntimeError("ended by the test")
 sys.setprofile(profiler)
-from shim.start.exec import run
+from shim.start.wrapper.exec import run
 try:
     settings = {"on_error": on_error, "log": f"{folder}/audit.jsonl"}
     run("@RUNTIME@", ["@RUNTIME@", *sys.argv[2:]], "", container, settings, {"canary": @CANARY@})

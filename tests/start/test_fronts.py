@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from shim import journal
-from shim.engines import hookfile, oci
+import shim
+from shim import log
+from shim.engines import oci
 from support import image, need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
 from support.wrapped import WrappedLab
@@ -98,16 +99,17 @@ def no_loader(path: Path, folder: Path) -> None:
 
 def no_package(path: Path, folder: Path) -> None:
     """Let the front name a version that is not there."""
-    _replace(path, str(Path(hookfile.__file__).parents[2]), f"{folder}/gone")
+    _replace(path, str(Path(shim.__file__).parents[1]), f"{folder}/gone")
 
 
 def half_a_package(path: Path, folder: Path) -> None:
     """Let the front find its own module, and none of those that this one needs."""
-    half = folder / "half" / "shim" / "start"
-    half.mkdir(parents=True, exist_ok=True)
-    for name in ("hook", "precreate", "runtime", "verify"):
-        shutil.copy(Path(hookfile.__file__).parents[1] / "start" / f"{name}.py", half)
-    _replace(path, str(Path(hookfile.__file__).parents[2]), f"{folder}/half")
+    for name in ("hooks/prestart", "hooks/precreate", "hooks/poststart", "wrapper/main"):
+        module = f"shim/start/{name}.py"
+        half = folder / "half" / module
+        half.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(shim.__file__).parents[1] / module, half)
+    _replace(path, str(Path(shim.__file__).parents[1]), f"{folder}/half")
 
 
 def no_front(path: Path, folder: Path) -> None:
@@ -252,7 +254,7 @@ def test_limits_of_a_container_are_not_the_hooks(
     crun sets them on its hooks. Where root itself may not raise them, the tracer that waits beside
     the runtime does, for it has none of them; and the hook alone leaves the container as it was.
     """
-    earlier = journal.render("info", "left-alone", {"reason": "an earlier start"})
+    earlier = log.render("info", "left-alone", {"reason": "an earlier start"})
     lab.log_path.write_bytes(earlier * 200)
     limits = [{"type": f"RLIMIT_{kind}", "soft": LIMITS[kind], "hard": LIMITS[kind]}]
     process = {"rlimits": limits, "args": [image.CALLER, str(CANARY)]}

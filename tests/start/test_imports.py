@@ -62,21 +62,22 @@ r, w = os.pipe()
 os.write(w, {state.encode()!r})
 os.close(w)
 os.dup2(r, 0)
-from shim.start.hook import main
+from shim.start.hooks.prestart import main
 main(["hook", "--config", {str(settings)!r}])
 """
     names = imported(code)
     assert outside(names) <= NOTHING_TO_DO
     kernel = facts()["syscalls"]["uretprobe"]["state"]
     if kernel != "filtered":
-        assert "shim.profile.says" not in names
+        assert "shim.profile.evaluate" not in names
         assert "left-alone" in (tmp_path / "audit.jsonl").read_text()
 
 
 def test_a_start_that_is_adjusted() -> None:
     """Everything that the tracer uses besides."""
     names = imported(
-        "import shim.start.hook, shim.start.decide, shim.start.follow, select, _signal\n"
+        "import shim.start.hooks.prestart, shim.start.decide, shim.start.inject.follow\n"
+        "import select, _signal\n"
         "from shim.start.digest import sha256; sha256(b'')\n"
     )
     assert outside(names) <= NOTHING_TO_DO | INJECTION
@@ -98,11 +99,11 @@ def test_a_start_through_the_wrapper(tmp_path: Path) -> None:
     command = ["create", "-b", str(bundle), "c"]
     arguments = [str(tmp_path), runtime, str(settings), "400", "0", *command]
     code = f"""
-import shim.start.rawbpf
+import shim.start.wrapper.rawbpf
 def program(*_):
     return b"program", True
-shim.start.rawbpf.program = program
-from shim.start.runtime import main
+shim.start.wrapper.rawbpf.program = program
+from shim.start.wrapper.main import main
 assert main({arguments!r}, False) == 0
 """
     names = imported(code)
@@ -114,8 +115,9 @@ assert main({arguments!r}, False) == 0
 def test_an_exec_that_is_followed() -> None:
     """What a process that joins a container waits for, and what its tracer uses besides."""
     names = imported(
-        "import shim.start.exec, shim.start.states, shim.start.decide, shim.start.become\n"
-        "import shim.start.follow, shim.host.family, select, _signal\n"
+        "import shim.start.wrapper.exec, shim.start.wrapper.container_state, shim.start.decide\n"
+        "import shim.start.wrapper.exec_runtime\n"
+        "import shim.start.inject.follow, shim.host.process_tree, select, _signal\n"
         "from shim.start.digest import sha256; sha256(b'')\n"
     )
     assert outside(names) <= NOTHING_TO_DO | INJECTION

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from shim import abi, audit
-from shim.engines import hookfile
-from shim.filter import bpf
-from shim.filter.bpf import LD_ABS, RET_K, Insns
-from shim.filter.prefix import allow
+from shim.bpf import program
+from shim.bpf.prefix import allow
+from shim.bpf.program import LD_ABS, RET_K, Insns
+from shim.engines.registration import hookfile
 from shim.start.digest import sha256
-from shim.start.verify import CannotTell, opinion
+from shim.start.hooks.poststart import CannotTell, opinion
 from support import need
 from support.containers import CANARY, OTHER_CANARY, Lab, profile, supported
 from support.filters import JEQ, X86_64, denying
@@ -236,9 +236,9 @@ def test_a_denial_by_a_later_filter_is_told_and_not_judged() -> None:
 
 def test_one_value_of_an_argument_is_enough_to_deny() -> None:
     """A filter that lets the call through with most arguments does not let it through."""
-    old = bpf.decode(denying(CANARY))
+    old = program.decode(denying(CANARY))
     kill: Insns = [(LD_ABS, 0, 0, 16), (JEQ, 0, 1, 7), (RET_K, 0, 0, 0x8000_0000)]
-    verified, facts = opinion([denying(CANARY), bpf.encode([*kill, *old])], 1, CALLS)
+    verified, facts = opinion([denying(CANARY), program.encode([*kill, *old])], 1, CALLS)
     assert verified is False
     assert facts["after"] == "ALLOW or KILL_PROCESS"
 
@@ -253,7 +253,7 @@ def test_filters_from_before_the_runtime_do_count() -> None:
 
 def test_the_strictest_verdict_of_all_filters_counts() -> None:
     """Of errno and kill it is kill, of equal ones the newer: as the kernel chooses."""
-    kill = bpf.encode([(RET_K, 0, 0, abi.SECCOMP_RET_KILL_PROCESS)])
+    kill = program.encode([(RET_K, 0, 0, abi.SECCOMP_RET_KILL_PROCESS)])
     verdicts = [
         opinion(filters, 2, CALLS)[1]["after"]
         for filters in (
@@ -267,9 +267,9 @@ def test_the_strictest_verdict_of_all_filters_counts() -> None:
 
 def test_a_denial_by_name_in_the_program_is_respected() -> None:
     """A verdict of its own for the call is its author's will: told, not an error."""
-    tail = bpf.decode(denying(errno=1))
+    tail = program.decode(denying(errno=1))
     named = [*tail[:4], (JEQ, 0, 1, CANARY), (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | 5), *tail[4:]]
-    verified, facts = opinion([bpf.encode(named)], 0, CALLS)
+    verified, facts = opinion([program.encode(named)], 0, CALLS)
     assert verified is None
     assert "denies it by name" in str(facts["reason"])
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from shim.bpf.program import LD_ABS, encode
 from shim.engines import oci
-from shim.filter.bpf import LD_ABS, encode
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
 from support.filters import ALLOW

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from shim.bpf.equivalence import difference
 from shim.engines.demonstration import docker_default
 from shim.errors import ShimError
-from shim.filter.compile import program as compiled
-from shim.filter.prove import difference
 from shim.host.libseccomp import system_libseccomp
-from shim.host.runtime import Runtime
-from shim.start import private, rawbpf
+from shim.host.runtimes import Runtime
+from shim.profile.compile import program as compiled
+from shim.start import runtime_directory
 from shim.start.decide import LeftAlone
+from shim.start.wrapper import rawbpf
 from support import need
 from support.containers import CANARY, profile
 
@@ -29,7 +30,7 @@ def runtime() -> Runtime:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have programs kept in a folder of the test's own, which is not there yet."""
-    monkeypatch.setattr(private, "ROOTS", str(tmp_path / "run"))
+    monkeypatch.setattr(runtime_directory, "ROOTS", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     base = tmp_path / ("seccomp-shim" if os.geteuid() else "run")
     return base / "bpf"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from shim import config, files, journal
-from shim.engines import hookfile
-from shim.engines.alarms import recent
+from shim import config, files
+from shim import log as journal
+from shim.engines.recent_errors import recent
+from shim.engines.registration import hookfile
 from shim.errors import ShimError
 from shim.host import cache
-from shim.start import enginelog, spec, states
+from shim.start import spec
+from shim.start.wrapper import container_state, enginelog
 from support import need
 from support.containers import CANARY, EPERM, supported
 from support.wrapped import Recorder, WrappedLab, script
@@ -137,9 +139,9 @@ def test_what_a_runtime_keeps(tmp_path: Path, make: Make) -> None:
     for name in ("state.json", "seccomp.bpf"):
         make(tmp_path / name)
     with pytest.raises(ShimError):
-        states.runc_config(str(tmp_path))
+        container_state.runc_config(str(tmp_path))
     with pytest.raises(ShimError):
-        states.crun_filter(str(tmp_path))
+        container_state.crun_filter(str(tmp_path))
 
 
 def test_what_we_keep(tmp_path: Path, make: Make) -> None:

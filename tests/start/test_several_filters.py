@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from shim import abi
+from shim.bpf.program import LD_ABS, RET_K, Insns, encode
 from shim.engines import oci
-from shim.filter.bpf import LD_ABS, RET_K, Insns, encode
 from shim.host import libc
-from shim.host.tracee import Tracee, installed_filters
+from shim.host.ptrace import Tracee, installed_filters
 from support import loader, need
 from support.containers import CANARY, ENOSYS, EPERM, Lab, profile, supported
 from support.filters import ALLOW, JEQ, JGE, JGT, X86_64
@@ -177,7 +177,7 @@ def test_an_init_that_loads_none_in_time(
     several = Several(tmp_path, wrapped=False, on_error=on_error)
     hook = several.lab.hook.read_text()
     soon = "    from shim.start import hook\n    hook._FOLLOW_SECONDS = 1\n"
-    line = "    from shim.start.hook import main\n"
+    line = "    from shim.start.hooks.prestart import main\n"
     assert line in hook
     several.lab.hook.write_text(hook.replace(line, soon + line))
     assert several.run([("pause", 3), ("seccomp", DENIES)]) == expected

@@ -13,11 +13,11 @@ import pytest
 
 from shim.engines import oci
 from shim.errors import ShimError
-from shim.host.runtime import Runtime
-from shim.start import rawbpf
-from shim.start.bundle import change, enter
+from shim.host.runtimes import Runtime
 from shim.start.decide import RAW_BPF
 from shim.start.spec import parse_config
+from shim.start.wrapper import rawbpf
+from shim.start.wrapper.bundle import change, enter
 from shim.startjson import dumps
 from support import need
 from support.configs import Members, by_crun, by_go, config_text, parsed

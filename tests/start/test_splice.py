@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.start.splice import add, put, remove
+from shim.start.wrapper.splice import add, put, remove
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 scalars = (

@@ -21,7 +21,7 @@ def believing(lab: WrappedLab, state: str) -> None:
         f'    state = {{"nr": {OTHER_CANARY}, "state": "{state}"}}\n'
         '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
     )
-    line = "    from shim.start.runtime import main\n"
+    line = "    from shim.start.wrapper.main import main\n"
     apart(lab.wrapper, lab.folder / "run")
     text = lab.wrapper.read_text()
     assert line in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import shim
-from shim.host.tracee import installed_filters
+from shim.host.ptrace import installed_filters
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, Lab, supported
 
@@ -40,7 +40,7 @@ def profiler(frame, event, arg):
                 os.kill(os.getpid(), 9)
             raise RuntimeError("ended by the test")
 sys.setprofile(profiler)
-from shim.start.hook import main
+from shim.start.hooks.prestart import main
 os._exit(main(sys.argv))
 """
 

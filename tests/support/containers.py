@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shim import config
-from shim.engines import hookfile, oci
+from shim.engines import oci
+from shim.engines.registration import hookfile
 from support import auditlog
 
 EPERM, ENOSYS = 1, 38

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shim import abi
-from shim.data import directory
-from shim.filter.bpf import (
+from shim.bpf.program import (
     JA,
     LD_ABS,
     LD_IMM,
@@ -27,7 +27,9 @@ from shim.filter.bpf import (
     Insns,
     encode,
 )
+from shim.data import directory
 from shim.host import libc
+from shim.host.ptrace import installed_filters
 
 X86_64 = abi.AUDIT_ARCH_X86_64
 ALLOW = (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)
@@ -44,6 +46,18 @@ words = st.sampled_from(CONSTANTS) | st.integers(0, 0xFFFFFFFF)
 arguments = st.lists(
     st.builds(lambda high, low: high << 32 | low, words, words), min_size=6, max_size=6
 )
+
+
+def filters_of(pid: int) -> list[bytes]:
+    """Return the filters of a live process, once nobody else traces it."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return installed_filters(pid)
+        except PermissionError:  # EPERM: it has a tracer (ptrace(2)), which a test comes beside
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def denying(*allowed: int, errno: int = 1) -> bytes:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shim.catalog import kernel_injected
-from shim.fleet import state
-from shim.fleet.change import Outcome, Plan, patching, run, taking_back
-from shim.fleet.find import Survey, survey
-from shim.fleet.judge import Options
-from shim.fleet.root import Root
+from shim.discovery.find import Survey, survey
+from shim.discovery.root import Root
+from shim.discovery.state import Options
+from shim.transaction import store
+from shim.transaction.plan import Outcome, Plan, patching, run, taking_back
 from support.profiles import DOCKER, LAYOUTS, OCI
 
 KUBELET = "var/lib/kubelet/seccomp"
@@ -54,13 +54,13 @@ class Host:
 
     def rollback(self, run_id: str = "", files: Sequence[str] = (), force: bool = False) -> Outcome:
         """Take a run back."""
-        with state.opened(self.state) as opened:
+        with store.opened(self.state) as opened:
             plan = taking_back(opened, run_id, files, force=force)
             return run(plan, opened, lambda _: None, self.log)
 
     def run(self, plan: Plan) -> Outcome:
         """Make the changes of a plan."""
-        with state.opened(self.state) as opened:
+        with store.opened(self.state) as opened:
             return run(plan, opened, lambda _: None, self.log)
 
     def contents(self) -> dict[str, bytes]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim import abi
-from shim.filter.model import Loader
-from shim.host.tracee import GoneError, Tracee, is_stop, wait_for
+from shim.host.ptrace import GoneError, Tracee, is_stop, wait_for
+from shim.profile.model import Loader
 
 _LOADERS = (abi.NR_SECCOMP, abi.NR_PRCTL)
 _SECONDS = 20

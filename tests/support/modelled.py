@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from shim.bpf.equivalence import difference
 from shim.data import directory
 from shim.errors import ShimError
-from shim.filter.model import Loader, loaded, whole
-from shim.filter.prove import difference
-from shim.filter.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.model import Loader, loaded, whole
+from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
 from shim.profile.versions import builtin
 from support import containers, odd
 from support import profiles as small

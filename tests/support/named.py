@@ -25,10 +25,10 @@ PROFILES: dict[str, list[dict[str, Any]]] = {
 
 def verdicts(pid: int) -> dict[str, str]:
     """Give what all filters of a live process make of the calls."""
+    from shim.bpf import program as bpf
+    from shim.bpf.outcomes import names, together
     from shim.catalog import kernel_injected
-    from shim.filter import bpf
-    from shim.filter.outcomes import names, together
-    from shim.host.tracee import installed_filters
+    from shim.host.ptrace import installed_filters
 
     while True:
         try:

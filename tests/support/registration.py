@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shim.engines import changes, registration
-from shim.engines.registration import Host, Plan
+from shim.engines import registration
+from shim.engines.registration import Host, Plan, changes
 
 BIN = Path("/opt/seccomp-shim/bin")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shim.engines import hookfile
+from shim.engines.registration import hookfile
 from support import auditlog, engines, image
 from support.capture import Capture
 from support.checkout import CHECKOUT

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from shim.engines import hookfile
+from shim.engines.registration import hookfile
 from support.containers import CANARY, Lab
 
 

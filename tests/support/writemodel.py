@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 
 from shim.errors import ShimError  # noqa: E402  # the paths come first
-from shim.filter.model import loaded  # noqa: E402
+from shim.profile.model import loaded  # noqa: E402
 from support.modelled import BINARIES, profiles, real, unequal  # noqa: E402
 from vm.stacks import STACKS, ready  # noqa: E402
 

@@ -99,7 +99,11 @@ def test_the_digest_is_of_what_the_guests_get(tmp_path: Path) -> None:
     """It is the same for the guests' copy, and another where a case or the start path differs."""
     given.copy(tmp_path)
     assert given.digest(tmp_path) == given.digest()
-    for name in ("tests/vm/cases/probe.py", "shim/start/hook.py", "profiles/docker/default.json"):
+    for name in (
+        "tests/vm/cases/probe.py",
+        "shim/start/hooks/prestart.py",
+        "profiles/docker/default.json",
+    ):
         kept = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(kept + b"\n")
         assert given.digest(tmp_path) != given.digest()

@@ -10,8 +10,8 @@ from shim.errors import ShimError
 
 def run(args: argparse.Namespace) -> int:
     """Tell of every host of the inventory; nobody is asked anything."""
-    from shim.fleet.hosts import report, store
-    from shim.fleet.hosts.ansible import Way, hosts
+    from shim.fleet import report, store
+    from shim.fleet.ansible import Way, hosts
 
     way = Way(tuple(args.inventory), args.limit, options=args.ansible)
     known = store.Store(args.state or store.folder())
@@ -63,7 +63,7 @@ def _results(run: dict[str, Any]) -> str:
 
 def _write(path: str, document: dict[str, Any]) -> None:
     """Write the page, whole or not at all."""
-    from shim.fleet.hosts.page import page
+    from shim.fleet.page import page
 
     draft = f"{path}.new-{os.getpid()}"
     try:

@@ -15,16 +15,16 @@ from shim.cli.output import agreed, counted
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.fleet.hosts.ansible import Way
-    from shim.fleet.hosts.rollout import Outcome, Rules, Tell
-    from shim.fleet.hosts.store import Store
+    from shim.fleet.ansible import Way
+    from shim.fleet.rollout import Outcome, Rules, Tell
+    from shim.fleet.store import Store
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; 0 done, 1 something is wrong with hosts, 130 interrupted."""
-    from shim.fleet.hosts import store
-    from shim.fleet.hosts.ansible import hosts
-    from shim.fleet.hosts.rollout import Interrupted
+    from shim.fleet import store
+    from shim.fleet.ansible import hosts
+    from shim.fleet.rollout import Interrupted
 
     way = _way(args)
     names = hosts(way)
@@ -47,7 +47,7 @@ def _start(
     args: argparse.Namespace, opened: "Store", way: "Way", names: list[str], tell: "Tell"
 ) -> "Outcome | None":
     """Begin what was asked for; None: the user does not want it after all."""
-    from shim.fleet.hosts import rollout
+    from shim.fleet import rollout
 
     if args.resume is not None:
         return _resume(args, opened, way, tell)
@@ -77,8 +77,8 @@ def _start(
 
 
 def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell") -> "Outcome":
-    from shim.fleet.hosts.rollout import AGAIN
-    from shim.fleet.hosts.store import wants
+    from shim.fleet.rollout import AGAIN
+    from shim.fleet.store import wants
 
     found = opened.found(args.resume, args.subverb)
     if not any(wants(found.lines, each) for each in found.hosts):
@@ -87,7 +87,7 @@ def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell")
 
 
 def _way(args: argparse.Namespace) -> "Way":
-    from shim.fleet.hosts.ansible import Way
+    from shim.fleet.ansible import Way
 
     if {"--check", "-C"} & set(args.ansible):
         raise ShimError("fleet plan is what changes nothing", subject="--check")
@@ -101,8 +101,8 @@ def _way(args: argparse.Namespace) -> "Way":
 
 
 def _rules(args: argparse.Namespace) -> "Rules":
-    from shim.fleet.hosts.batches import percentage
-    from shim.fleet.hosts.rollout import Rules
+    from shim.fleet.batches import percentage
+    from shim.fleet.rollout import Rules
 
     percent = percentage(args.batch) if args.batch else 0
     return Rules(
@@ -140,7 +140,7 @@ class Progress:
 
     def tell(self, cancelled: Any) -> "Tell":
         """Give whom a run has to tell."""
-        from shim.fleet.hosts.rollout import Tell
+        from shim.fleet.rollout import Tell
 
         return Tell(self._begin, self._batch, self._begun, self._line, cancelled)
 
@@ -185,7 +185,7 @@ class Progress:
 
 def told(line: Mapping[str, Any]) -> tuple[str, str]:
     """Put a host's line into words: what it is called, and what there is to say."""
-    from shim.fleet.hosts.report import judged
+    from shim.fleet.report import judged
 
     result = str(line["result"])
     if result == "asked":
@@ -202,7 +202,7 @@ def told(line: Mapping[str, Any]) -> tuple[str, str]:
 
 def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     """Say what came of it."""
-    from shim.fleet.hosts.store import WANTING
+    from shim.fleet.store import WANTING
 
     if getattr(args, "diff", False) and not args.json:
         _diffs(outcome)

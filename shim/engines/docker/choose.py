@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 
 from shim import catalog
 from shim.errors import ShimError
-from shim.host.runtime import knows
+from shim.host.runtimes import knows
 from shim.profile.document import CONFIG, Document, read
 from shim.profile.edit import WORTHWHILE, Finding, amended, plan
-from shim.profile.line import LISTED
+from shim.profile.enosys_line import LISTED
 from shim.profile.versions import parse
 
 RUNTIME = "seccomp-shim"

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from shim.engines.docker import commandline, kept
-from shim.engines.docker.ask import ask
+from shim.engines.docker import client_files, commandline
+from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose
 from shim.engines.docker.indirect import of_buildkit
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
@@ -67,7 +67,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     text = json.dumps({"services": services}, indent=2) + "\n"
     options = [word for name in named for word in ("-f", name)]
     _prove(_config([*base, *options, "-f", "-", *every], text), project, services)
-    path = kept.name(text, "compose")
+    path = client_files.name(text, "compose")
     changed = {name: choices[name] for name in additions}
     reasons = "; ".join(dict.fromkeys(choice.reason for choice in changed.values()))
     diffs = dict.fromkeys(add.diff for add in additions.values())

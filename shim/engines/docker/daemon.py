@@ -15,7 +15,8 @@ from shim import config
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import RUNTIME, Daemon
 from shim.errors import ShimError
-from shim.host import cache, runtime
+from shim.host import cache
+from shim.host import runtimes as runtime
 from shim.profile.document import Document, read
 
 _SECONDS = 20

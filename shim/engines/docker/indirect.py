@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shim.engines.docker import commandline
-from shim.engines.docker.ask import ask
+from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Daemon, Request, When, choose
 from shim.engines.docker.rewrite import Plan
 
@@ -84,7 +84,7 @@ def _by_buildkit(real: str, command: Sequence[str]) -> bool:
 
 def _fronted() -> bool:
     """Tell whether the wrapper is the first runc on the PATH of every dockerd of this host."""
-    from shim.engines.registration import dockerd
+    from shim.engines.docker import dockerd
 
     try:
         paths = [_path(each.pid) for each in dockerd.processes() if dockerd.own_view(each)]

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shim import audit, files, journal
-from shim.engines.docker import commandline, kept
-from shim.engines.docker.ask import ask
+from shim import audit, files, log
+from shim.engines.docker import client_files, commandline
+from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
 from shim.errors import ShimError
 from shim.profile.diff import unified
@@ -73,12 +73,12 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
 def prepare(planned: Plan) -> None:
     """Keep the files, then log each choice. ShimError, OSError: it must not be carried out."""
     for path, text in planned.files.items():
-        kept.keep(path, text)
+        client_files.keep(path, text)
     for what, choice in planned.choices.items():
         fields = {**choice.logged(), "reason": f"{what}: {choice.reason}"}
         # Not "adjusted": docker may refuse it yet, and the runtime logs what it does itself.
         # Not by structlog: its import alone takes longer than all else here.
-        journal.append(journal.render("info", "requested", fields), audit.path())
+        log.append(log.render("info", "requested", fields), audit.path())
 
 
 def requested(options: Sequence[str], privileged: bool, runtime: str, folder: str = "") -> Request:
@@ -103,7 +103,7 @@ def addition(real: str, daemon: Daemon, request: Request, choice: Choice) -> Add
         return Addition("runtime", choice.value)
     if os.path.basename(os.path.realpath(real)) == "snap":
         raise ShimError("a docker from a snap cannot read the profile to add", subject=real)
-    path = kept.name(choice.value, "profile")
+    path = client_files.name(choice.value, "profile")
     before, after = _before(daemon, request), json.loads(choice.value)
     diff = unified(_pretty(before), _pretty(after), request.profile_name)
     return Addition("security-opt", f"seccomp={path}", {path: choice.value}, diff)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from shim.engines.changes import Edit
+    from shim.engines.registration.changes import Edit
 
 ENGINES = {
-    "docker": "shim.engines.registration.docker",
-    "podman": "shim.engines.registration.podman",
-    "containerd": "shim.engines.registration.containerd",
-    "crio": "shim.engines.registration.crio",
+    "docker": "shim.engines.docker.registration",
+    "podman": "shim.engines.podman.registration",
+    "containerd": "shim.engines.containerd.registration",
+    "crio": "shim.engines.crio.registration",
 }
 
 _BIN = "/opt/seccomp-shim/bin"
@@ -68,10 +68,10 @@ class Engine(Protocol):
     ``install_options``, ``uninstall_options`` and ``status_options`` add to the verb's parser what
     only this engine has; what ``places`` and ``status`` need must be in all three. ``plan`` reads
     files and asks programs, but changes nothing. ``places`` are the files in which our entries may
-    be, also those of no record; ``without`` is that of ``shim.engines.changes``. ``removal_notes``
-    says what an uninstall will mean, and raises ShimError where it must not be. ``activate`` is
-    called after files were changed and makes the running engine read them where that harms nobody;
-    it gives lines to be shown.
+    be, also those of no record; ``without`` is that of ``shim.engines.registration.changes``.
+    ``removal_notes`` says what an uninstall will mean, and raises ShimError where it must not be.
+    ``activate`` is called after files were changed and makes the running engine read them where
+    that harms nobody; it gives lines to be shown.
 
     ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
     "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shim.engines.changes import Edit, content, edit
 from shim.engines.registration import Host, dropin
-from shim.start.bundle import hook, program
+from shim.engines.registration.changes import Edit, content, edit
+from shim.start.wrapper.bundle import hook, program
 
 STAGES = {
     "seccomp-shim-hook": "createRuntime",

@@ -55,7 +55,7 @@ class End:
 
 def default_profile() -> dict[str, Any]:
     """Give Docker's built-in profile as its daemon hands it to a runtime."""
-    from shim.filter import resolve
+    from shim.profile import resolve
 
     document = json.loads(Path(TREE_OUTSIDE, "profiles/docker/default.json").read_text())
     release = os.uname().release.split(".")
@@ -216,7 +216,7 @@ class _Running:
 
 
 def _config(args: Sequence[str], profile: dict[str, Any], hook: str) -> dict[str, Any]:
-    from shim.filter.resolve import DEFAULT_CAPABILITIES
+    from shim.profile.resolve import DEFAULT_CAPABILITIES
 
     sets = ("bounding", "effective", "permitted")
     binds = [("/usr", "/usr"), ("/etc", "/etc"), (TREE, TREE)]

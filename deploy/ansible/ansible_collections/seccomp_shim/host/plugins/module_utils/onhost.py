@@ -17,7 +17,7 @@ import zipfile
 
 NEEDED = (3, 11)
 _KNOWN = ((3, 14), (3, 13), (3, 12), (3, 11))
-_ASK = "import sys; sys.path[:0] = sys.argv[1:]; from shim.fleet import remote; remote.main()"
+_ASK = "import sys; sys.path[:0] = sys.argv[1:]; from shim.agent.main import main; main()"
 _DAY = 24 * 60 * 60
 
 ARGUMENTS = {
@@ -27,7 +27,7 @@ ARGUMENTS = {
 
 
 def ask(module, question):
-    """Give the answer to a question (see shim/fleet/remote.py), or end the module with one line."""
+    """Give the answer to a question (see shim/agent/main.py), or end the module with one line."""
     folder = unpacked(module)
     command = [python(module), "-I", "-S", "-c", _ASK, folder, os.path.join(folder, "libraries")]
     code, out, err = module.run_command(command, data=json.dumps(question), cwd="/")

@@ -1,0 +1,292 @@
+"""Profiles brought into a wanted state: patched, or as they were before us; doing it twice is once.
+
+What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", "reason", "before",
+"after"}], "problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled
+back`` (with ``check``: would be), ``left alone``, ``skipped`` or ``failed``; ``before`` and
+``after`` are the SHA-256 of the content, empty where it is not known; files without anything to do
+are not listed. ``problems`` are what kept the wanted state from being reached. With ``verify`` the
+host is looked at before the change and after it: ``health``, as ``shim.health.watch`` has it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from shim import audit
+from shim.agent.expected import Expected, hold, undoing
+from shim.catalog import kernel_injected
+from shim.discovery.find import File, Survey, survey
+from shim.discovery.root import Root
+from shim.discovery.state import Options
+from shim.errors import ShimError
+from shim.host import cache
+from shim.host.untrusted_files import secure
+from shim.profile.diff import unified
+from shim.transaction import runs, store
+from shim.transaction.commit import Change
+from shim.transaction.plan import Plan, empty, patching, run, taking_back
+from shim.transaction.store import State, checksum
+
+
+def patched(
+    paths: Sequence[str],
+    *,
+    everything: bool,
+    when: str,
+    override_deny: bool,
+    check: bool,
+    diff: bool,
+    verify: bool = False,
+    expected: Expected | None = None,
+    homes: bool = False,
+) -> dict[str, Any]:
+    """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
+
+    Those in users' home folders are among them with ``homes`` only.
+
+    A profile that may not be changed is a problem where it was named. With ``expected`` only the
+    files in it are changed, and only as it says; what keeps one of them from that is a problem.
+    """
+    known = {} if when == "always" else cache.states()
+    options = Options(list(kernel_injected().values()), known, when, override_deny)
+    answer = _answer([])
+    paths = _real(answer, paths)
+    found = survey(Root(), paths, options, homes=homes)
+    answer["notes"] += [f"{path}: {why}" for path, why in found.notes]
+    if everything:
+        # No problem of this run: anybody can put a file there that is none.
+        invalid = (each for each in found.found if each.state == "invalid")
+        answer["notes"] += [f"{each.file}: {each.reason}" for each in invalid]
+    else:
+        for path in paths:
+            answer["problems"] += _unusable(path, found)
+        found = found._replace(files=[each for each in found.files if _among(each, paths)])
+    plan = patching(found)
+    _refused(answer, plan, named=not everything)
+    answer["files"] += _left_alone(found, plan)
+    if expected is not None:
+        _hold(answer, plan, expected)
+    with _watched(answer, plan, verify):
+        _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
+    return answer
+
+
+def rolled_back(
+    paths: Sequence[str],
+    *,
+    run_id: str,
+    force: bool,
+    check: bool,
+    diff: bool,
+    verify: bool = False,
+    expected: Expected | None = None,
+) -> dict[str, Any]:
+    """Take back what our runs did to ``paths``, or to all files; with ``run_id``, that run alone.
+
+    With ``expected`` it is these files that become again what they were there; otherwise, without
+    ``run_id``, a file becomes what it was before the first of our patches that follow each other
+    without somebody else's change in between.
+    """
+    answer = _answer([])
+    folder = store.folder()
+    if not os.path.isdir(folder):
+        with _watched(answer, empty("rollback"), verify):
+            return answer
+    with store.opened(folder, store.PATIENCE) as opened:
+        _settle(answer, opened)
+        named = _real(answer, paths)
+        if expected is not None:
+            plan = undoing(opened, expected, force=force)
+        elif paths and not named:
+            plan = empty("rollback")  # what was named cannot be reached, which does not mean all
+        elif run_id:
+            plan = taking_back(opened, run_id, named, force=force)
+        else:
+            plan = _undoing(opened, named, force=force)
+        _refused(answer, plan, named=True)
+        with _watched(answer, plan, verify):
+            _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
+    return answer
+
+
+def _answer(notes: list[str]) -> dict[str, Any]:
+    lists: dict[str, Any] = {"files": [], "problems": [], "notes": notes}
+    return {"changed": False, "run": "", "diff": "", **lists}
+
+
+def _real(answer: dict[str, Any], paths: Sequence[str]) -> list[str]:
+    """Give the true paths of those that were named; a link that others can change is a problem."""
+    found = []
+    for path in paths:
+        try:
+            found.append(Root().real(os.path.abspath(path)))
+        except ShimError as error:
+            answer["problems"].append(str(error))
+    return found
+
+
+def _unusable(path: str, found: Survey) -> Iterator[str]:
+    """Say why a named path has no profile that could be patched."""
+    if not os.path.lexists(path):
+        yield f"{path}: there is no such file"
+        return
+    true = {each.shown: each.real for each in found.files}
+    inside = [each for each in found.found if _is_in(true.get(each.file, each.file), path)]
+    yield from (f"{each.file}: {each.reason}" for each in inside if each.state == "invalid")
+    if not inside and not os.path.isdir(path):
+        yield f"{path}: holds no seccomp profile"
+
+
+def _left_alone(found: Survey, plan: Plan) -> Iterator[dict[str, str]]:
+    """Tell of profiles that deny a call and are not changed, and why."""
+    through = {each.path for each in plan.changes} | {shown for shown, _ in plan.refused}
+    shown = {each.shown for each in found.files if {each.real, each.shown}.isdisjoint(through)}
+    for each in found.found:
+        why = next((one.reason for one in each.findings if one.verdict != "allows"), "")
+        if each.file in shown and why and each.state != "allows":
+            name = f"{each.file} ({each.profile})" if each.profile else each.file
+            yield _told(name, "left alone", why)
+
+
+def _hold(answer: dict[str, Any], plan: Plan, expected: Expected) -> None:
+    """Leave only what was expected; tell of the rest as skipped."""
+    for each in hold(plan, expected):
+        reason = f"not as planned: {each.reason}"
+        answer["files"].append(_told(each.file, "skipped", reason, each.before, each.after))
+        if each.problem:
+            answer["problems"].append(f"{each.file}: {reason}")
+
+
+def _among(file: File, paths: Sequence[str]) -> bool:
+    return any(_is_in(file.real, path) for path in paths)
+
+
+def _is_in(file: str, path: str) -> bool:
+    """Tell whether a file is ``path`` or in that folder, both being true paths."""
+    return os.path.commonpath([file, path]) == path
+
+
+def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
+    """Plan to make files what they were before our patches."""
+    patches: dict[str, list[runs.Entry]] = {}
+    of: list[str] = []
+    for each in runs.listed(opened):
+        if each.kind != "patch":
+            continue
+        for entry in each.entries.values():
+            if entry.state != "old" and (not paths or any(_is_in(entry.file, p) for p in paths)):
+                patches.setdefault(entry.file, []).append(entry)
+                of.append(each.id)
+    plan = empty("rollback", ",".join(dict.fromkeys(of)))
+    for file, entries in patches.items():
+        try:
+            _undo(plan, opened, entries, force)
+        except (ShimError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            plan.refused.append((file, str(reason)))
+    return plan
+
+
+def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool) -> None:
+    file = entries[-1].file
+    now = checksum(Root().read(file))
+    known = {each.before for each in entries} | {each.after for each in entries}
+    if now not in known and not force:
+        raise ShimError("changed since (force overwrites it)")
+    was = now if now in known else entries[-1].after
+    for entry in reversed(entries):
+        if entry.after == was:
+            was = entry.before
+    if was != now:
+        plan.contents[was] = opened.kept(was)
+        plan.changes.append(Change(file, now, was))
+
+
+def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:
+    for file, reason in plan.refused:
+        answer["files"].append(_told(file, "left alone", reason))
+        if named:
+            answer["problems"].append(f"{file}: {reason}")
+
+
+@contextmanager
+def _watched(answer: dict[str, Any], plan: Plan, verify: bool) -> Iterator[None]:
+    """Look at the host's health before a plan is carried out and after, if that was asked for."""
+    if not verify:
+        yield
+        return
+    from shim.health.watch import Watch  # tasks that do not ask must not pay for it
+
+    watch = Watch(plan)
+    yield
+    watch.tell(answer)
+
+
+def _carry_out(
+    answer: dict[str, Any],
+    plan: Plan,
+    done: str,
+    *,
+    check: bool,
+    diff: bool,
+    opened: Callable[[], State | None],
+) -> None:
+    if diff:
+        answer["diff"] = "".join(_diffs(plan))
+    answer["changed"] = bool(plan.changes)
+    if check or not plan.changes:
+        what = f"would be {done}"
+        answer["files"] += [
+            _told(each.path, what, "", each.before, each.after) for each in plan.changes
+        ]
+        return
+    if (have := opened()) is not None:
+        _make(answer, plan, have, done)
+        return
+    with store.opened(store.folder(), store.PATIENCE) as have:
+        _settle(answer, have)
+        _make(answer, plan, have, done)
+
+
+def _make(answer: dict[str, Any], plan: Plan, opened: State, done: str) -> None:
+    _make_log_folder()
+    outcome = run(plan, opened, lambda _: None)
+    answer["run"] = outcome.run
+    answer["changed"] = outcome.count("done") > 0
+    for each in outcome.results:
+        what = done if each.what == "done" else each.what
+        path, before, after = each.change
+        answer["files"].append(_told(path, what, each.reason, before, after))
+        if each.what != "done":
+            answer["problems"].append(f"{path}: {each.reason}")
+
+
+def _told(file: str, result: str, reason: str, before: str = "", after: str = "") -> dict[str, str]:
+    return {"file": file, "result": result, "reason": reason, "before": before, "after": after}
+
+
+def _diffs(plan: Plan) -> Iterator[str]:
+    for change in plan.changes:
+        try:
+            data = Root().read(change.path)
+        except (ShimError, OSError):
+            continue  # it has gone since, which the change itself will tell
+        before = data.decode("utf-8", "replace")
+        after = plan.contents[change.after].decode("utf-8", "replace")
+        yield unified(before, after, change.path)
+
+
+def _make_log_folder() -> None:
+    """Make the folder of the log where install.sh has not been: a log is what a change needs."""
+    folder = os.path.dirname(audit.path())
+    if not os.path.isdir(folder):
+        secure(folder, 0o750)
+
+
+def _settle(answer: dict[str, Any], opened: State) -> None:
+    """Find out what killed runs left half done."""
+    for each in runs.recover(opened):
+        found = [entry.state for entry in each.entries.values()]
+        counts = (f"{found.count(what)} {what}" for what in ("new", "old", "changed"))
+        answer["notes"].append(f"run {each.id} was killed, of its files are {', '.join(counts)}")

@@ -1,0 +1,96 @@
+"""What there is to know of a host: its kernel, runtimes, engines, profiles, and of us."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from shim import __version__
+from shim.catalog import kernel_injected, load
+from shim.discovery.find import document, survey
+from shim.discovery.root import Root
+from shim.discovery.state import Options
+from shim.engines import registration
+from shim.errors import ShimError
+from shim.host import cache
+from shim.host.libseccomp import system_libseccomp
+from shim.host.runtimes import about, find
+
+PREFIX = "/opt/seccomp-shim"
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+
+
+def gather(
+    paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = False, homes: bool = False
+) -> Any:
+    """Give all facts as one JSON document.
+
+    ``kernel``, ``syscalls`` and ``prober`` as ``shim.host.cache.facts`` has them (asked anew if
+    ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
+    ``[{"path", "program", "libseccomp"}]``; ``engines`` as the verb status prints them;
+    ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them,
+    ``paths`` looked at as well, users' home folders with ``homes``, and both told; ``notes``: what
+    could not be looked at, and why.
+    """
+    notes: list[str] = []
+    return {
+        "version": __version__,
+        **cache.facts(fresh=fresh),
+        "ptrace": {"yama_scope": _yama_scope()},
+        "libseccomp": _libseccomp(),
+        "runtimes": [_runtime(path) for name in ("runc", "crun") if (path := find(name))],
+        "engines": [_engine(name) for name in registration.ENGINES],
+        "installed": installed(),
+        "profiles": _profiles(paths, notes, homes) if profiles else None,
+        "paths": list(paths),
+        "homes": homes,
+        "notes": notes,
+    }
+
+
+def installed(prefix: str = PREFIX) -> dict[str, str] | None:
+    """Tell what install.sh has installed; None: nothing."""
+    try:
+        with open(f"{prefix}/current/complete", encoding="utf-8") as file:
+            return {"prefix": prefix, "version": file.read().strip().rpartition(" ")[2]}
+    except OSError:
+        return None
+
+
+def _yama_scope() -> int | None:
+    try:
+        with open(_YAMA, encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def _libseccomp() -> dict[str, Any]:
+    try:
+        version, resolves = system_libseccomp(list(load()))
+    except ShimError as error:
+        return {"error": str(error)}
+    return {"version": version, "resolves": resolves}
+
+
+def _runtime(path: str) -> dict[str, str | None]:
+    told = about(path)
+    return {"path": path, "program": told.program, "libseccomp": told.libseccomp}
+
+
+def _engine(name: str) -> dict[str, Any]:
+    """Give one engine's status; where it cannot be told, the others are told all the same."""
+    try:
+        engine = registration.load(name)
+        parser = argparse.ArgumentParser()
+        engine.status_options(parser)
+        return engine.status(parser.parse_args([]), registration.this_host())
+    except (ShimError, OSError) as error:
+        return {"engine": name, "present": True, "registered": None, "problems": [str(error)]}
+
+
+def _profiles(paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
+    options = Options(list(kernel_injected().values()), {}, "always")
+    found = survey(Root(), [os.path.abspath(path) for path in paths], options, homes=homes)
+    notes += [f"{path}: {why}" for path, why in found.notes]
+    return [document(each) for each in found.found]

@@ -1,0 +1,73 @@
+"""Engines told of us, or told no more, as the verbs install and uninstall do."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from shim.engines import registration
+from shim.engines.registration import changes
+from shim.errors import ShimError
+
+
+class _Options(argparse.ArgumentParser):
+    """What would end the process is an error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ShimError."""
+        raise ShimError(message, subject=self.prog)
+
+
+def registered(
+    engines: Mapping[str, Sequence[str]], *, present: bool, check: bool
+) -> dict[str, Any]:
+    """Tell each engine of us, or no more; ``engines`` are the verb's words for each.
+
+    Gives ``{"changed", "diff", "notes": [line], "next_steps": [line]}``; ShimError where an engine
+    cannot be told: those before it have been.
+    """
+    answer: dict[str, Any] = {"changed": False, "diff": "", "notes": [], "next_steps": []}
+    for name, words in engines.items():
+        if name not in registration.ENGINES:
+            known = ", ".join(registration.ENGINES)
+            raise ShimError("is no engine that is known here", subject=name, hint=f"knows: {known}")
+        edits, notes, steps, _ = (_tell if present else _untell)(name, words, check)
+        shown = changes.diff(edits)
+        answer["changed"] |= bool(shown)
+        answer["diff"] += shown
+        answer["notes"] += [f"{name}: {line}" for line in notes]
+        answer["next_steps"] += [f"{name}: {line}" for line in steps]
+    return answer
+
+
+def recorded() -> list[str]:
+    """Give the engines that have been told of us."""
+    state = registration.this_host().state
+    empty = changes.Record({}, ())
+    return [name for name in registration.ENGINES if changes.recorded(name, state) != empty]
+
+
+def _tell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
+    host, engine = registration.this_host(), registration.load(name)
+    parser = _Options(prog=name, add_help=False)
+    engine.install_options(parser)
+    options = parser.parse_args(list(words))
+    edits, notes, steps, default = engine.plan(options, host)
+    notes = [*registration.test_is_on(), *notes]
+    if not check:
+        changes.apply(name, edits, engine.without, host.state, host.log, default=default)
+        notes = [*notes, *engine.activate(options, host)]
+    return registration.Plan(edits, notes, steps)
+
+
+def _untell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
+    host, engine = registration.this_host(), registration.load(name)
+    parser = _Options(prog=name, add_help=False)
+    engine.uninstall_options(parser)
+    options = parser.parse_args(list(words))
+    notes = engine.removal_notes(options, host)
+    places = engine.places(options, host)
+    edits = changes.taking_back(name, places, engine.without, host.state)
+    if not check:
+        changes.take_back(name, edits, host.state, host.log)
+        notes = [*notes, *engine.activate(options, host)]
+    return registration.Plan(edits, notes, [])

@@ -1,0 +1,1 @@
+"""What the kernel does with a filter program: decode, check, emulate, compare. Pure."""

@@ -1,0 +1,1 @@
+"""Every profile of a host: where it is, who uses it, what it says."""

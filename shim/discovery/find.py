@@ -1,0 +1,206 @@
+"""Every profile of a host: where it is, who uses it, what it says."""
+
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+from shim.discovery.collector import Look
+from shim.discovery.root import Root
+from shim.discovery.sources import compose, engines, kubernetes, units
+from shim.discovery.state import Judged, Options, Verdict, judge
+from shim.errors import ShimError
+from shim.host.untrusted_files import Control
+from shim.profile.edit import Finding
+from shim.transaction.store import checksum
+
+# From this many different contents on, a second process is worth its start.
+_MANY = 64
+
+
+class Found(NamedTuple):
+    """One profile. ``profile`` names it in a file of several; ``uses`` are who and where.
+
+    ``kept`` says why the file is not to be changed by us, empty if it may be. ``unknown`` are names
+    in it that are no call of any kernel.
+    """
+
+    file: str
+    profile: str
+    format: str
+    state: str
+    reason: str
+    uses: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
+    kept: str
+    unknown: tuple[str, ...] = ()
+
+
+class File(NamedTuple):
+    """A file with profiles: its true path, its content's checksum, and what patch makes of it."""
+
+    real: str
+    shown: str
+    before: str
+    verdict: Verdict
+    kept: str
+
+
+class Survey(NamedTuple):
+    """All that was found, the files behind it, and what could not be looked at: path and why.
+
+    ``bad`` are the files that no engine could use, or that should tell of profiles and cannot be
+    read.
+    """
+
+    found: list[Found]
+    files: list[File]
+    notes: list[tuple[str, str]]
+    bad: frozenset[str] = frozenset()
+
+
+def survey(root: Root, paths: Sequence[str], options: Options, *, homes: bool = False) -> Survey:
+    """Look everywhere engines look, and into ``paths``; judge what is there.
+
+    With ``homes`` the home folders of users are looked into as well.
+    """
+    look = Look(root, homes=homes)
+    for source in (engines, kubernetes, compose, units):
+        source.look(look)
+    for path in paths:
+        _named(look, path)
+    contents, unread = _contents(look)
+    verdicts = _judged(contents, options)
+    found: list[Found] = []
+    files: list[File] = []
+    for real, place in sorted(look.places.items()):
+        where = place.shown
+        uses = tuple(dict.fromkeys(place.uses))
+        if real in unread:
+            found.append(Found(where, "", "", "invalid", unread[real], uses, (), "unreadable"))
+            continue
+        name = contents.names.get(real)
+        if name is None:
+            continue
+        verdict = verdicts[name]
+        if not verdict.profiles:
+            if not (uses or place.named or place.own or _like_profile(contents.data[name])):
+                continue
+            reason = _without(verdict.error, contents.first[name])
+            found.append(Found(where, "", "", "invalid", reason, uses, (), "invalid"))
+            continue
+        kept = place.kept or place.stays(contents.controls[real])
+        kept = kept or _without(verdict.error, contents.first[name])
+        files.append(File(real, where, name, verdict, kept))
+        found += [_found(where, each, uses, kept) for each in verdict.profiles]
+    for path, line, what in look.filters:
+        use = (("systemd", f"{path}:{line}"),)
+        found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
+    bad = look.bad.union(each.file for each in found if each.state == "invalid")
+    return Survey(found, files, look.notes, frozenset(bad))
+
+
+class _Contents(NamedTuple):
+    """Content by checksum, checksum by path, and the path that each content was first seen at.
+
+    ``controls``, by path, say who else can change a file.
+    """
+
+    data: dict[str, bytes]
+    names: dict[str, str]
+    first: dict[str, str]
+    controls: dict[str, Control]
+
+
+def document(found: Found) -> dict[str, object]:
+    """Give a profile as ``find --json`` prints it."""
+    return {
+        "file": found.file,
+        "profile": found.profile or None,
+        "format": found.format or None,
+        "state": found.state,
+        "reason": found.reason,
+        "used_by": [{"who": who, "where": where} for who, where in found.uses],
+        "calls": {
+            each.syscall: {"verdict": each.verdict, "reason": each.reason}
+            for each in found.findings
+        },
+        "left_alone": found.kept or None,
+        "unknown_names": found.unknown,
+    }
+
+
+def _named(look: Look, path: str) -> None:
+    """Look at what the user named: a file is a profile, or tells of some; a folder holds such."""
+    if look.is_folder(path):
+        for each in look.files(path):
+            if each.endswith((".yaml", ".yml")):
+                kubernetes.manifest(look, each)
+                compose.composition(look, each)
+            look.lying(each)
+        return
+    before = len(look.places)
+    kubernetes.manifest(look, path)
+    compose.composition(look, path)
+    if len(look.places) == before:
+        look.lying(path, named=True)
+
+
+def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
+    contents = _Contents({}, {}, {}, {})
+    unread: dict[str, str] = {}
+    for real, place in look.places.items():
+        try:
+            data, control = look.data(real)
+        except OSError as error:
+            if place.uses or place.named:
+                unread[real] = error.strerror or str(error)
+            elif not isinstance(error, FileNotFoundError):
+                look.note(place.shown, error.strerror or str(error))
+            continue
+        except ShimError as error:
+            if place.uses or place.named or place.own:
+                unread[real] = error.message
+            else:
+                look.note(place.shown, error.message)
+            continue
+        if b"\0" in data[:1024] and not (place.uses or place.named):
+            continue
+        if not (place.uses or place.named or place.own or _like_profile(data)):
+            continue
+        name = checksum(data)
+        contents.names[real] = name
+        contents.controls[real] = control
+        contents.data.setdefault(name, data)
+        contents.first.setdefault(name, place.shown)
+    return contents, unread
+
+
+def _judged(contents: _Contents, options: Options) -> dict[str, Verdict]:
+    """Judge each content once."""
+    work = [(data, contents.first[name], options) for name, data in contents.data.items()]
+    if len(work) < _MANY:
+        verdicts: Iterable[Verdict] = [judge(*each) for each in work]
+    else:
+        with ProcessPoolExecutor() as pool:
+            verdicts = list(pool.map(_judge, work, chunksize=16))
+    return dict(zip(contents.data, verdicts, strict=True))
+
+
+def _judge(work: tuple[bytes, str, Options]) -> Verdict:
+    return judge(*work)
+
+
+def _found(where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str) -> Found:
+    reason = f"{judged.reason}; {kept}" if kept else judged.reason
+    profile, form, state, _, findings, unknown = judged
+    return Found(where, profile, form, state, reason, uses, findings, kept, unknown)
+
+
+def _like_profile(data: bytes) -> bool:
+    return bool(re.search(rb"defaultAction|\"syscalls\"|SeccompProfile", data))
+
+
+def _without(error: str, where: str) -> str:
+    """Give an error without the path it begins with: another file can have the same content."""
+    return error.removeprefix(where).lstrip(": ")

@@ -1,0 +1,43 @@
+"""Compose files: the profiles that services name in ``security_opt``."""
+
+import os
+import re
+from fnmatch import fnmatch
+
+from shim.discovery.collector import Lines, Look
+from shim.profile.yamltext.nodes import NotYAML, parse
+
+_FOLDERS = ("/etc", "/opt", "/srv")
+_NAMES = ("compose*.y*ml", "docker-compose*.y*ml")
+_DEPTH = 4
+
+
+def look(look: Look) -> None:
+    """Look for compose files where services are usually kept."""
+    for folder in (*_FOLDERS, *look.homes):
+        for path in look.files(folder, _DEPTH):
+            name = os.path.basename(path)
+            if any(fnmatch(name, each) for each in _NAMES):
+                composition(look, path)
+
+
+def composition(look: Look, path: str) -> None:
+    """Note the profiles that a compose file names; other files are passed over."""
+    text = look.text(path)
+    if text is None or "security_opt" not in text or "seccomp" not in text:
+        return
+    try:
+        roots = parse(text)
+    except NotYAML as error:
+        look.note(path, f"is not YAML: {error}", bad=True)
+        return
+    lines = Lines(text)
+    for root in roots:
+        services = root.get("services")
+        for key, service in services.pairs if services else ():
+            options = (service.alias or service).get("security_opt")
+            for option in (options.alias or options).items if options else ():
+                found = re.fullmatch(r"seccomp[:=](.+)", str((option.alias or option).value))
+                if found and found[1] != "unconfined" and not found[1].startswith("{"):
+                    file = os.path.normpath(os.path.join(os.path.dirname(path), found[1]))
+                    look.used(file, f"service {key.value}", path, lines.at(option.start))

@@ -1,0 +1,73 @@
+"""Kubernetes: the kubelet's folder of profiles, and what manifests say of it."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from shim.discovery.collector import Lines, Look
+from shim.profile.yamltext.nodes import Node, NotYAML, parse
+
+_ROOTS = (
+    "/var/lib/kubelet/seccomp",
+    "/var/snap/microk8s/common/var/lib/kubelet/seccomp",
+    "/var/lib/k0s/kubelet/seccomp",
+)
+_MANIFESTS = (
+    "/etc/kubernetes",
+    "/var/lib/rancher/k3s/server/manifests",
+    "/var/lib/rancher/rke2/server/manifests",
+)
+_OPERATOR = "security-profiles-operator writes it: change its SeccompProfile"
+_ANNOTATION = "seccomp.security.alpha.kubernetes.io"
+
+
+def look(look: Look) -> None:
+    """Look into the kubelet's folders, and at the manifests of a node."""
+    for root in _ROOTS:
+        for path in look.files(root):
+            below = os.path.relpath(path, root)
+            kept = _OPERATOR if below.startswith("operator/") else ""
+            look.lying(path, own=path.endswith(".json"), kept=kept)
+    for folder in _MANIFESTS:
+        for path in look.files(folder):
+            if path.endswith((".yaml", ".yml", ".json")):
+                manifest(look, path)
+                look.lying(path)
+
+
+def manifest(look: Look, path: str) -> None:
+    """Note the profiles that a manifest asks the kubelet for; other files are passed over."""
+    text = look.text(path)
+    if text is None or not re.search(rf"localhostProfile|{_ANNOTATION}", text):
+        return
+    try:
+        roots = parse(text)
+    except NotYAML as error:
+        look.note(path, f"is not YAML: {error}", bad=True)
+        return
+    lines = Lines(text)
+    for root in roots:
+        who = _title(root)
+        for name, node in _asked(root):
+            look.used(f"{_ROOTS[0]}/{name}", who, path, lines.at(node.start))
+
+
+def _asked(node: Node) -> Iterator[tuple[str, Node]]:
+    """Give each profile that a manifest names, relative to the kubelet's folder."""
+    for item in node.items:
+        yield from _asked(item)
+    for key, value in node.pairs:
+        if key.value == "localhostProfile" and isinstance(value.value, str):
+            yield value.value, value
+        elif _ANNOTATION in str(key.value) and isinstance(value.value, str):
+            for each in value.value.split(","):
+                if each.strip().startswith("localhost/"):
+                    yield each.strip().removeprefix("localhost/"), value
+        else:
+            yield from _asked(value)
+
+
+def _title(root: Node) -> str:
+    kind, name = root.get("kind"), root.at(["metadata", "name"])
+    words = [str(each.value) for each in (kind, name) if each and each.kind == "scalar"]
+    return " ".join(words) or "manifest"

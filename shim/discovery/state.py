@@ -1,0 +1,93 @@
+"""What a profile does to the calls that kernels inject, in one word."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from shim.catalog import Syscall
+from shim.errors import ShimError, one_line
+from shim.host.libseccomp import unknown
+from shim.profile.contents import read
+from shim.profile.document import names
+from shim.profile.edit import Finding
+from shim.profile.edit_contents import Changed, patch, planned
+from shim.profile.enosys_line import LISTED
+
+# From the verdicts of shim.profile.evaluate. Where a profile treats its calls differently, the
+# first of these that is met names it.
+STATES = {
+    "denied-by-default": "denies by default",
+    "conditional": "denies by default",
+    "no-x86-64": "denies by default",
+    "explicit-deny": "explicit deny",
+    "supervised": "supervised",
+    "unconfined": "filters nothing",
+    "default-allows": "allows",
+    "allows": "allows",
+}
+
+
+class Options(NamedTuple):
+    """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials.
+
+    ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it.
+    """
+
+    calls: Sequence[Syscall]
+    states: Mapping[str, str]
+    when: str = "present"
+    override_deny: bool = False
+    line: str = LISTED
+
+
+class Judged(NamedTuple):
+    """One profile of a file, what was found of each call, and its names that no kernel has."""
+
+    profile: str
+    format: str
+    state: str
+    reason: str
+    findings: tuple[Finding, ...]
+    unknown: tuple[str, ...]
+
+
+class Verdict(NamedTuple):
+    """A file's content: its profiles, and what ``patch`` makes of it; None: nothing, or it cannot.
+
+    ``error`` says why it cannot; a file without profiles is invalid.
+    """
+
+    profiles: tuple[Judged, ...]
+    error: str
+    after: bytes | None
+
+
+def judge(data: bytes, where: str, options: Options) -> Verdict:
+    """Judge the content of a file, and plan what ``patch`` would do with it.
+
+    An error begins with ``where``. Whatever is in the file, it is this file's error: a defect of
+    ours that one file brings to light must not keep a host's other files from being looked at.
+    """
+    judged: tuple[Judged, ...] = ()
+    try:
+        contents = read(data, where)
+        profiles = planned(contents, *options)
+        judged = tuple(_judged(each) for each in profiles)
+        patched = patch(contents, profiles)
+    except ShimError as error:
+        return Verdict(judged, str(error), None)
+    except Exception as error:
+        return Verdict(judged, f"{where}: {one_line(error)}", None)
+    return Verdict(judged, "", patched.text.encode() if patched.changed else None)
+
+
+def _judged(changed: Changed) -> Judged:
+    part, findings = changed.part, changed.findings
+    verdicts = [finding.verdict for finding in findings]
+    worst = next(each for each in STATES if each in verdicts)
+    named = [finding for finding in findings if finding.verdict == worst]
+    reason = named[0].reason
+    if len(named) < len(findings):
+        reason = f"{', '.join(finding.syscall for finding in named)}: {reason}"
+    form = part.document.format.name
+    strange = unknown(names(part.document))
+    return Judged(part.name, form, STATES[worst], reason, tuple(findings), strange)

@@ -1,0 +1,1 @@
+"""containerd: its configuration, and what it is told of us."""

@@ -1,0 +1,1 @@
+"""CRI-O: its configuration, and what it is told of us."""

@@ -1,0 +1,260 @@
+"""CRI-O: a runtime handler, or hooks; never the stage precreate, with which it does not start.
+
+No CRI-O has run with this here: Debian has none. What is written follows crio.conf(5) and the
+sources of version 1.37.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from shim.engines import toml
+from shim.engines.crio import config
+from shim.engines.crio.config import NAME, TABLE
+from shim.engines.registration import Host, Plan, dropin, executable, hooksd
+from shim.engines.registration.changes import Edit, content, edit
+from shim.errors import ShimError
+
+HOOKS = "/etc/containers/oci/hooks.d"
+_HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
+
+
+def install_options(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the way, and whether pods without a RuntimeClass are covered, too."""
+    parser.add_argument(
+        "--way",
+        choices=("runtime", "hooks"),
+        default="runtime",
+        help="runtime (default): a handler with the wrapper, for pods of a RuntimeClass; covers "
+        "exec. hooks: all pods, whatever their handler; exec is not covered",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--default",
+        action="store_true",
+        help="make the handler the default one: pods need no RuntimeClass then. It calls what the "
+        "default one calls so far",
+    )
+    executable.add_option(which, "handler")
+
+
+def uninstall_options(parser: argparse.ArgumentParser) -> None:
+    """Add how to do it all the same."""
+    executable.add_force(parser)
+
+
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+    del parser
+
+
+def plan(options: argparse.Namespace, host: Host) -> Plan:
+    """Plan one drop-in file, and what else it takes: the hooks' files, or a script."""
+    ours = {path: data for path in config.paths(host) if (data := content(path)) is not None}
+    if len(ours) > 1:
+        raise ShimError("are both there", subject=", ".join(map(str, ours)))
+    runtime = config.read(host)
+    now = "".join(data.decode() for data in ours.values()) or dropin.header("crio")
+    steps = ["restart CRI-O when it suits (running containers go on)"]
+    if options.way == "hooks":
+        if options.default or options.runtime:
+            option = "--default" if options.default else "--runtime"
+            raise ShimError(f"{option} is for --way runtime: hooks hold for every handler")
+        if _handlers(toml.parse(now.encode(), "")):
+            executable.refusal(config.pods(host), config.started(host), None)
+        folders = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
+        wanted = {"hooks_dir": [*folders, HOOKS]}
+        text = toml.table(TABLE, wanted)
+        if left := without(config.paths(host)[0], now.encode(), None):
+            text = toml.append(left.decode(), text)
+        notes = ["exec is not covered: no hook runs for it (--way runtime does)"]
+        edits = hooksd.edits(
+            host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+        )
+        edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
+        return Plan(edits, dropin.absence(host, "crio") + notes, steps)
+    now = dropin.without_bare_header(toml.without_key(now, (*TABLE, "hooks_dir")), TABLE)
+    text, edits, wanted_values, notes = _handler(options, runtime, now, host)
+    if not options.default and not options.runtime:
+        steps.append(
+            "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
+            f"then runtimeClassName: {NAME}"
+        )
+    edits += hooksd.edits(host.path(HOOKS), host, {})
+    edits += _placed(host, text, wanted_values)
+    return Plan(edits, dropin.absence(host, "crio") + notes, steps, options.default)
+
+
+def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
+    """Plan a file of our own under the first name that no other file overrules.
+
+    ShimError: none is; it names the files that say otherwise.
+    """
+    error: ShimError | None = None
+    for path in config.paths(host):
+        said = config.read(host, {path: text.encode()})
+        wrong = next((key for key in wanted if _said(said, key) != wanted[key]), None)
+        if wrong is None:
+            kept = {each: text.encode() if each == path else None for each in config.paths(host)}
+            return [edit(each, data) for each, data in kept.items()]
+        error = error or ShimError(
+            f"{wrong} is something else all the same: another file is read after ours",
+            subject=", ".join(config.behind(path, wrong.rpartition("/")[2])),
+            hint="take it out of there, or give that file a name that sorts before, and try again",
+        )
+    raise error or ShimError("no file can be named")
+
+
+def _said(runtime: dict[str, Any], key: str) -> Any:
+    """Return a value of the table; ``runtimes/NAME`` is a handler's program."""
+    if key.startswith("runtimes/"):
+        return toml.look_up(runtime, (*key.split("/", 1), "runtime_path"))
+    return runtime.get(key)
+
+
+def places(options: argparse.Namespace, host: Host) -> list[Path]:
+    """Return the files of our own that may be there."""
+    del options
+    scripts = executable.places(host, "crio", host.bin)
+    return [*config.paths(host), *hooksd.places(host.path(HOOKS)), *scripts]
+
+
+def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
+    """Take our entries out of the drop-in file; hooks' files and scripts are ours whole."""
+    del original
+    if path.suffix == ".json" or executable.is_ours(str(path)):
+        return None
+    document = toml.parse(now, str(path))
+    runtime = config.runtime(document, path)
+    ours = []
+    if runtime.get("default_runtime") == NAME:
+        ours.append((*TABLE, "default_runtime"))
+    if HOOKS in runtime.get("hooks_dir", []):
+        ours.append((*TABLE, "hooks_dir"))
+    text = now.decode()
+    for name in _handlers(document):
+        text = toml.without_table(text, (*TABLE, "runtimes", name))
+    return dropin.without(path, text.encode(), "crio", ours)
+
+
+def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
+    """Refuse while pods have our handler, unless ``--force`` is given."""
+    restart = "restart CRI-O afterwards; until then it has what it has read"
+    return [*executable.refusal(config.pods(host), config.started(host), options), restart]
+
+
+def activate(options: argparse.Namespace, host: Host) -> list[str]:
+    """Do nothing: a reload reads some tables again and others not, and says so only in its log."""
+    del options, host
+    return []
+
+
+def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+    """Tell what our drop-in file says, whether it holds, and what the running CRI-O has read."""
+    del options
+    entries = hooksd.entries(host.path(HOOKS), host)
+    ours = {path: data for path in config.paths(host) if (data := content(path)) is not None}
+    meant: dict[str, Any] = {}
+    for path, data in ours.items():
+        document = toml.parse(data, str(path))
+        runtime = config.runtime(document, path)
+        for name, program in _handlers(document).items():
+            entries += executable.entries(host, path, name, program)
+            meant[f"runtimes/{name}"] = program
+        if runtime.get("default_runtime") == NAME:
+            meant["default_runtime"] = NAME
+        if HOOKS in runtime.get("hooks_dir", []):
+            meant["hooks_dir"] = runtime["hooks_dir"]
+    problems = [f"{e['file']}: {e['path']} is not there" for e in entries if not e["exists"]]
+    file = config.read(host, ours)
+    for key, value in meant.items():
+        if _said(file, key) != value:
+            named = config.behind(next(iter(ours)), key.rpartition("/")[2])
+            problems.append(f"{', '.join(named)}: {key} is something else: it is read after ours")
+    running = config.running(host)
+    now = {k: v for k in (*meant, *_seen(running)) if (v := _said(running or {}, k)) is not None}
+    if running is not None and any(now.get(key) != value for key, value in meant.items()):
+        problems.append("the running CRI-O has not read its files since: restart it when it suits")
+    elif running is not None and not now.keys() <= meant.keys():
+        problems.append("the running CRI-O has what was taken out until it is restarted")
+    handlers = [key for key in meant if key.startswith("runtimes/")]
+    hooks = "hooks_dir" in meant
+    return {
+        "engine": "crio",
+        "present": host.program("crio") is not None,
+        "registered": bool(entries),
+        "entries": entries,
+        "default": bool(entries) and _said(file, "default_runtime") == NAME,
+        "in_use": bool(entries or _seen(running) or config.started(host)),
+        "covers": _covers(handlers, hooks=hooks, default="default_runtime" in meant),
+        "unseen": executable.unseen("CRI-O") if host.program("crio") and running is None else [],
+        "running": None if running is None else True,
+        "known": None if running is None else not problems,
+        "problems": problems,
+        "notes": [],
+        "way": "runtime" if handlers else "hooks" if hooks else None,
+    }
+
+
+def _covers(handlers: list[str], *, hooks: bool, default: bool) -> str:
+    if hooks:
+        return "all pods; exec is not covered"
+    return executable.covers([key.partition("/")[2] for key in handlers], default=default)
+
+
+def _seen(running: dict[str, Any] | None) -> list[str]:
+    """Return what the running CRI-O has of us."""
+    if running is None:
+        return []
+    found = [f"runtimes/{name}" for name in _handlers({"crio": {"runtime": running}})]
+    if running.get("default_runtime") == NAME:
+        found.append("default_runtime")
+    return [*found, "hooks_dir"] if HOOKS in running.get("hooks_dir", []) else found
+
+
+def _handlers(document: dict[str, Any]) -> dict[str, str]:
+    """Return the handlers that call an executable of ours, with it."""
+    handlers = toml.look_up(document, (*TABLE, "runtimes")) or {}
+    found = {name: toml.look_up(each, ("runtime_path",)) for name, each in handlers.items()}
+    return {name: str(program) for name, program in found.items() if executable.is_ours(program)}
+
+
+def _handler(
+    options: argparse.Namespace, runtime: dict[str, Any], now: str, host: Host
+) -> tuple[str, list[Edit], dict[str, Any], list[str]]:
+    """Return the file's text with a handler that has another program, and what comes with it.
+
+    It is like the default one, or the one that was asked for: then it has that name, too.
+    """
+    handlers = {k: v for k, v in runtime.get("runtimes", {}).items() if k != NAME}
+    default = str(runtime.get("default_runtime") or "")
+    if not default or default == NAME:
+        known = [each for each in ("crun", "runc") if each in handlers]
+        here = [each for each in ("crun", "runc") if _there(host, each)]
+        if not known and not here:
+            raise ShimError("CRI-O has neither crun nor runc here", hint="install one of them")
+        default = (known or here)[0]
+    name = options.runtime or default
+    if name not in handlers and name not in {default, "crun", "runc"}:
+        raise ShimError(f"CRI-O has no handler {name}", subject=str(host.path(config.FOLDER)))
+    model, program = config.handler(name, handlers, default, host)
+    if model.get("runtime_type", "oci") not in {"", "oci"}:
+        raise ShimError(
+            f"CRI-O's handler {name} is no OCI runtime, which cannot be stood in front of",
+            hint="see --way hooks",
+        )
+    path, edits = executable.program(host, "crio", name, program, host.bin)
+    own = options.runtime or NAME
+    where = (*TABLE, "runtimes", own)
+    table = {**model, "runtime_path": path, "runtime_type": "oci"}
+    if options.default:
+        now = toml.with_value(now, (*TABLE, "default_runtime"), NAME)
+    text = toml.append(toml.without_table(now, where), toml.table(where, table))
+    wanted = {f"runtimes/{own}": path} | ({"default_runtime": NAME} if options.default else {})
+    notes = [f"{own} calls {program}, as CRI-O's {name} does"]
+    return text, edits, wanted, notes
+
+
+def _there(host: Host, name: str) -> bool:
+    return bool(host.program(name)) or os.access(host.path(f"{config.PACKAGED}/{name}"), os.X_OK)

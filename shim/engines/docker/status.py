@@ -1,0 +1,161 @@
+"""What Docker knows of us now: after a change, and for the verb status."""
+
+import argparse
+import os
+from typing import Any
+
+from shim.engines.docker import config as daemonjson
+from shim.engines.docker import dockerd, way
+from shim.engines.docker import site as dockersite
+from shim.engines.docker.choose import RUNTIME
+from shim.engines.docker.site import Site
+from shim.engines.registration import Host
+
+
+def activate(options: argparse.Namespace, host: Host) -> list[str]:
+    """Have the running daemons read daemon.json where SIGHUP is enough, and say what is left."""
+    site = dockersite.find(options, host)
+    return [line for daemon in site.daemons for line in _activated(site, daemon, options)]
+
+
+def _activated(site: Site, daemon: dockerd.Daemon, options: argparse.Namespace) -> list[str]:
+    who = f"dockerd (pid {daemon.pid})"
+    info = dockerd.info(daemon)
+    if info is None:
+        return [f"{who} does not answer on a local socket: have it reload, or restart it"]
+    if not _pending(site, info):
+        return _left_over(site, info, who)
+    if options.no_reload:
+        return [f"{who} has not been told: kill -HUP {daemon.pid}, or restart it"]
+    if daemon.flags.values("--add-runtime"):
+        return [
+            f"restart {who}: told by SIGHUP, it would forget the runtimes of its flag --add-runtime"
+        ]
+    dockerd.reload(daemon)
+    info = dockerd.wait_until(daemon, lambda now: not _pending(site, now))
+    if info is None or _pending(site, info):
+        return [f"{who} has not taken {site.path} over: its log says why"]
+    return [f"{who} has read {site.path} again", *_left_over(site, info, who)]
+
+
+def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+    """Tell what is registered, whether it works, and what the running daemon knows."""
+    site = dockersite.find(options, host)
+    entry = site.config.runtimes.get(RUNTIME)
+    ours = daemonjson.is_ours(entry)
+    profile = site.config.profile if way.is_profile(site.config.profile) else ""
+    problems: list[str] = []
+    entries = []
+    for name, former in daemonjson.fronted(site.config).items():
+        path = site.config.runtimes[name]["path"]
+        entries.append(_entry(site, name, path, os.X_OK))
+        entries.append(_entry(site, f"{name} calls", former["path"], os.X_OK))
+    if ours and entry:
+        entries.append(_entry(site, RUNTIME, entry["path"], os.X_OK))
+        real = way.real_of(entry.get("runtimeArgs") or [])
+        if os.path.isabs(real):
+            entries.append(_entry(site, "real runtime", real, os.X_OK))
+    if profile:
+        entries.append(_entry(site, "seccomp-profile", profile, os.R_OK))
+    problems += [
+        f"{each['file']}: {each['name']} names {each['path']}, which is not there"
+        for each in entries
+        if not each["exists"]
+    ]
+    infos = [(daemon, dockerd.info(daemon)) for daemon in site.daemons]
+    release = way.release_of(host, infos[0][1] if infos else None)
+    notes: list[str] = []
+    for daemon, info in infos:
+        who = f"dockerd (pid {daemon.pid})"
+        if info is None:
+            notes.append(f"{who} does not answer on a local socket")
+        elif _pending(site, info) and entries:
+            problems.append(f"{who} has not read {site.path} since: reload or restart it")
+        else:
+            problems += _left_over(site, info, who)
+    if profile and release and not profile.endswith(f"/docker-{release}.json"):
+        problems.append(f"{profile} is not that of Docker {release}: install again with --profile")
+    answered = [info for _, info in infos if info is not None]
+    # Which files a process of root's reads is for root to see.
+    blind = os.geteuid() != 0 and not site.daemons
+    return {
+        "engine": "docker",
+        "present": bool(host.program("dockerd") or site.daemons or site.data is not None),
+        "registered": bool(entries),
+        "entries": entries,
+        "default": ours and site.config.default == RUNTIME,
+        "in_use": bool(entries) or any(_has_us(info) for info in answered),
+        "profile": profile,
+        "version": release,
+        "covers": _covers(site, profile),
+        "unseen": ["whether dockerd runs and what it has read: this takes root"] if blind else [],
+        "running": None if blind else bool(site.daemons),
+        "known": all(not _pending(site, info) for info in answered) if answered else None,
+        "problems": problems,
+        "notes": notes,
+    }
+
+
+def _covers(site: Site, profile: str) -> str:
+    """Say which containers are looked after, and which are not."""
+    if site.config.default in {RUNTIME, *daemonjson.fronted(site.config)}:
+        return (
+            "every container that is created from now on, and exec into it; not what docker build "
+            "runs by BuildKit"
+        )
+    found = [f"--runtime {name}" for name in daemonjson.fronted(site.config)]
+    if daemonjson.is_ours(site.config.runtimes.get(RUNTIME)):
+        found.insert(0, f"--runtime {RUNTIME} (or by seccomp-shim docker)")
+    if profile:
+        return "containers without a profile or a runtime of their own, and exec into them"
+    return f"only containers that are created with {' or '.join(found)}" if found else ""
+
+
+def _entry(site: Site, name: str, path: str, needed: int) -> dict[str, Any]:
+    there = os.path.isfile(path) and os.access(path, needed)
+    return {"file": str(site.path), "name": name, "path": path, "exists": there}
+
+
+def _pending(site: Site, info: dict[str, Any]) -> bool:
+    """Tell whether the file has of us or of a default runtime what a SIGHUP would bring."""
+    config = site.config
+    if config.default and config.default != info.get("DefaultRuntime"):
+        return True
+    known = info.get("Runtimes") or {}
+    return any(
+        _called(entry) != _called(known.get(name) or {})
+        for name, entry in config.runtimes.items()
+        if daemonjson.is_ours(entry) or daemonjson.is_ours(known.get(name))
+    )
+
+
+def _called(entry: dict[str, Any]) -> tuple[str, list[str]]:
+    return str(entry.get("path")), entry.get("runtimeArgs") or []
+
+
+def _has_us(info: dict[str, Any]) -> bool:
+    """Tell whether a running daemon starts containers by us that do not ask for our name."""
+    runtimes = info.get("Runtimes") or {}
+    fronts = [name for name, entry in runtimes.items() if daemonjson.is_ours(entry)]
+    return info.get("DefaultRuntime") in fronts or any(name != RUNTIME for name in fronts)
+
+
+def _left_over(site: Site, info: dict[str, Any], who: str) -> list[str]:
+    """Say what only a restart brings."""
+    lines = []
+    if RUNTIME not in site.config.runtimes and info.get("DefaultRuntime") == RUNTIME:
+        lines.append(
+            f"restart {who} before seccomp-shim is removed: until then it starts every new "
+            f"container by {RUNTIME}"
+        )
+    elif RUNTIME not in site.config.runtimes and RUNTIME in (info.get("Runtimes") or {}):
+        lines.append(f"{who} knows the runtime {RUNTIME} until it is restarted")
+    elif site.config.default != RUNTIME and info.get("DefaultRuntime") == RUNTIME:
+        lines.append(f"restart {who}: until then {RUNTIME} is its default runtime")
+    used = ",".join(map(str, info.get("SecurityOptions") or []))
+    profile = site.config.profile
+    if way.is_profile(profile) and f"profile={profile}" not in used:
+        lines.append(f"restart {who}: it does not use {profile} yet")
+    if "/seccomp-shim/profiles/docker-" in used and not way.is_profile(profile):
+        lines.append(f"restart {who}: it uses our profile until then")
+    return lines

@@ -1,0 +1,1 @@
+"""Podman: its configuration, and what it is told of us."""

@@ -1,0 +1,279 @@
+"""Podman, as root and rootless: the wrapper in the place of runc and crun, or hooks.
+
+Podman keeps of a container the *name* of its runtime, and knows by that name what the runtime can
+do. So the names stay, and the wrapper becomes the first of each name's paths: containers that are
+there already, pods, ``exec`` and ``build`` go through it, and where it is gone Podman takes the
+next path. Files of containers.conf.d are read from Podman 3.3 on, in the order of their names.
+
+For root the system's configuration is changed, which rootless containers have, too; for any other
+user that user's own.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shim.catalog import kernel_injected
+from shim.engines import toml
+from shim.engines.podman import config
+from shim.engines.podman.config import DROP_IN, Conf
+from shim.engines.registration import Host, Plan, dropin, executable, hooksd
+from shim.engines.registration.changes import Edit, content, edit
+from shim.errors import ShimError
+from shim.host.runtimes import knows, libseccomp_version
+
+# Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
+HOOKS = "oci/podman-hooks.d"
+RUNTIMES = ("crun", "runc")
+_COVERS = {
+    "runtime": "all containers and pods, exec into them, and podman build",
+    "hooks": "new containers and pods; exec only where crun runs them, which keeps the changed "
+    "program, and never podman build",
+}
+_HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
+
+
+class Way(NamedTuple):
+    """The drop-in file's text, the hooks wanted with their arguments, and what is to be said.
+
+    ``edits`` are those of other files.
+    """
+
+    text: str
+    hooks: dict[str, list[str]]
+    notes: list[str]
+    edits: list[Edit]
+
+
+def install_options(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the way."""
+    parser.add_argument(
+        "--way",
+        choices=("runtime", "hooks"),
+        default="runtime",
+        help="runtime (default): the wrapper under the names crun and runc; covers containers "
+        "that are there already, and exec. hooks: nothing in the runtime's place, for a runtime "
+        "that is neither; exec is covered with crun only",
+    )
+    executable.add_option(parser, "runtime")
+
+
+def uninstall_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+    del parser
+
+
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+    del parser
+
+
+def plan(options: argparse.Namespace, host: Host) -> Plan:
+    """Plan one drop-in file, and the hooks' files where they are wanted."""
+    folder = config.folder_of(host)
+    release = _release(host)
+    if release and release < (3, 3):
+        raise ShimError(
+            f"podman {'.'.join(map(str, release))} reads no drop-in files",
+            hint="Podman 3.3 and later do",
+        )
+    conf = config.read(folder, host)
+    if options.way == "hooks" and options.runtime:
+        raise ShimError("--runtime is for --way runtime: hooks hold for every runtime")
+    way = (_runtimes if options.way == "runtime" else _hooks)(options, conf, folder, host)
+    for path in config.overruling(config.engine_of(tomllib.loads(way.text), folder), conf, folder):
+        raise ShimError(
+            f"is read after {DROP_IN} and overrules it",
+            subject=str(path),
+            hint="give it a name that sorts before, then install again",
+        )
+    if os.environ.get("CONTAINERS_CONF"):
+        way.notes.append("CONTAINERS_CONF is set here: a podman that has it reads no other file")
+    edits = [
+        *hooksd.edits(folder / HOOKS, host, way.hooks),
+        edit(folder / DROP_IN, (dropin.header("podman") + way.text).encode()),
+        *way.edits,
+    ]
+    notes = dropin.absence(host, "podman") + way.notes
+    return Plan(edits, notes, ["nothing: it holds from the next podman command on"])
+
+
+def places(options: argparse.Namespace, host: Host) -> list[Path]:
+    """Give the files of our own that may be there."""
+    del options
+    folder = config.folder_of(host)
+    scripts = executable.places(host, "podman", _scripts(folder, host))
+    return [folder / DROP_IN, *hooksd.places(folder / HOOKS), *scripts]
+
+
+def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
+    """Take our entries out of the drop-in file; the hooks' files are ours whole."""
+    del original
+    if path.suffix == ".json" or executable.is_ours(str(path)):
+        return None
+    engine = config.engine_of(toml.parse(now, str(path)), path)
+    ours: list[tuple[str, ...]] = [
+        ("engine", "runtimes", name)
+        for name, paths in engine.get("runtimes", {}).items()
+        if paths and executable.is_ours(paths[0])
+    ]
+    if ours and engine.get("runtime") in RUNTIMES:
+        ours.append(("engine", "runtime"))
+    if any(str(each).endswith(HOOKS) for each in engine.get("hooks_dir", [])):
+        ours.append(("engine", "hooks_dir"))
+    return dropin.without(path, now, "podman", ours)
+
+
+def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
+    """Say what becomes of containers that are there."""
+    del options, host
+    return ["containers that are there go on with the runtime itself, under the name they have"]
+
+
+def activate(options: argparse.Namespace, host: Host) -> list[str]:
+    """Do nothing: every podman command reads its configuration."""
+    del options, host
+    return []
+
+
+def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+    """Tell what our drop-in file says, and whether another one overrules it."""
+    del options
+    folder = config.folder_of(host)
+    path = folder / DROP_IN
+    data = content(path)
+    engine = config.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
+    entries = hooksd.entries(folder / HOOKS, host)
+    for name, paths in engine.get("runtimes", {}).items():
+        entries += executable.entries(host, path, name, paths[0])
+    way = "runtime" if "runtimes" in engine else "hooks" if entries else None
+    meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
+    problems = [
+        f"{each['file']}: {each['path']} is not there: {meaning}"
+        for each in entries
+        if not each["exists"]
+    ]
+    problems += [
+        f"{each} overrules {path}"
+        for each in config.overruling(engine, config.read(folder, host), folder)
+    ]
+    return {
+        "engine": "podman",
+        "present": host.program("podman") is not None,
+        "registered": bool(entries),
+        "entries": entries,
+        "default": False,
+        "covers": _COVERS.get(way or "", ""),
+        "running": None,
+        "known": None,
+        "problems": problems,
+        "notes": [],
+        "way": way,
+    }
+
+
+def _scripts(folder: Path, host: Host) -> Path:
+    """Return where scripts of ours go: only root may write to our own directory."""
+    if os.geteuid() == 0:
+        return host.bin
+    return Path("/" + str((folder / "oci").relative_to(host.root)))
+
+
+def _in_front(name: str, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the table with the wrapper first of one runtime's paths, which it calls."""
+    real = config.real(name, conf, host)
+    if real is None:
+        raise ShimError(f"podman has no runtime {name} here to stand in front of")
+    real = real.removeprefix(str(host.root).rstrip("/")) if host.path(real) != Path(real) else real
+    path, edits = executable.program(host, "podman", name, real, _scripts(folder, host))
+    table = {**_fronted(folder), name: [path, *config.paths(name, conf, host)]}
+    text = toml.table(("engine", "runtimes"), table)
+    notes = [f"{name} is the wrapper, and calls {real}, which it was so far"]
+    return Way(text, {}, notes, edits)
+
+
+def _fronted(folder: Path) -> dict[str, Any]:
+    """Return the runtimes that we are the first path of already."""
+    data = content(folder / DROP_IN)
+    document = toml.parse(data, str(folder / DROP_IN)) if data is not None else {}
+    found = config.engine_of(document, folder / DROP_IN).get("runtimes", {})
+    return {name: paths for name, paths in found.items() if paths and executable.is_ours(paths[0])}
+
+
+def _runtimes(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
+    if options.runtime:
+        return _in_front(options.runtime, conf, folder, host)
+    table: dict[str, Any] = _fronted(folder)
+    there = len(table)
+    notes = ["through the wrapper exec and containers that are there already are covered, too"]
+    for name in RUNTIMES:
+        real = config.real(name, conf, host)
+        if real is None:
+            continue  # an entry would make podman believe that it is there
+        table[name] = [
+            dropin.program(host, f"seccomp-shim-{name}"),
+            *config.paths(name, conf, host),
+        ]
+        notes += dropin.kept_runtime(host, name, real, "podman")
+    if len(table) == there and not table.keys() & set(RUNTIMES):
+        raise ShimError("podman has neither crun nor runc here", hint="install one of them")
+    text = ""
+    chosen = str(conf.engine.get("runtime", ""))
+    name = os.path.basename(chosen)
+    if chosen.startswith("/") and name in table:
+        # Named by its path, none of the lists is asked.
+        text = toml.table(("engine",), {"runtime": name})
+        notes.append(
+            f"runtime = {chosen} becomes {name}; containers made before keep the path and are "
+            "not covered until they are made anew"
+        )
+    elif chosen and chosen not in table:
+        raise ShimError(
+            f"podman's runtime is {chosen}, which the wrapper does not stand for",
+            hint="--way hooks works with every OCI runtime",
+        )
+    return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes, [])
+
+
+def _hooks(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
+    """Return the list of hook folders with ours last, and the executables to have in it."""
+    del options
+    ours = "/" + str((folder / HOOKS).relative_to(host.root))
+    folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
+    notes = [
+        "exec is covered with crun only, which keeps the changed program: no hook runs for it "
+        "(--way runtime covers it)"
+    ]
+    wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
+    name = str(conf.engine.get("runtime", ""))
+    names = [name] if name else RUNTIMES
+    real = next(filter(None, (config.real(each, conf, host) for each in names)), None)
+    if real and _precreate_helps(real):
+        wanted["seccomp-shim-precreate"] = ["--runtime", real]
+        notes.append(f"where {real} runs a container its configuration is changed before: free")
+    else:
+        notes.append("every container's filter is changed as it is loaded: some milliseconds")
+    return Way(toml.table(("engine",), {"hooks_dir": [*folders, ours]}), wanted, notes, [])
+
+
+def _precreate_helps(runtime: str) -> bool:
+    """Tell whether a changed configuration is enough for ``runtime``."""
+    if os.path.basename(runtime).startswith("crun"):
+        return True  # takes a raw program (0.18)
+    version = libseccomp_version(runtime)
+    return any(knows(version, call.libseccomp) for call in kernel_injected().values())
+
+
+def _release(host: Host) -> tuple[int, ...]:
+    """Give the first two numbers of podman's version; nothing where it cannot be asked."""
+    program = host.program("podman")
+    if program is None:
+        return ()
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)\.(\d+)", answer.stdout)
+    return tuple(map(int, found.groups())) if found else ()

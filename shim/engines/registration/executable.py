@@ -1,0 +1,162 @@
+"""An executable of ours that stands in front of one given runtime.
+
+An engine that cannot give its runtimes arguments (containerd, CRI-O, Podman) is given a file of its
+own for each: a shell script that calls the wrapper with ``--real-runtime``. Where the wrapper is
+gone it calls the runtime itself, as it was called before us.
+"""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shim import config
+from shim.engines.registration import Host, dropin
+from shim.engines.registration.changes import Edit, edit
+from shim.errors import ShimError
+
+_MODE = 0o755
+_STOCK = ("runc", "crun")
+_REAL = re.compile(r"^real=(.+)$", re.MULTILINE)
+
+
+def add_option(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add the option that names one runtime to stand in front of."""
+    parser.add_argument(
+        "--runtime",
+        default="",
+        metavar="NAME",
+        help=f"instead, stand in front of the {what} NAME that is there already: whoever asks for "
+        "it is covered, and it is what is called",
+    )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add the option that has an uninstall done although pods need us."""
+    parser.add_argument(
+        "--force", action="store_true", help="even where pods have the handler that is taken out"
+    )
+
+
+def refusal(
+    pods: list[str] | None, started: list[str], options: argparse.Namespace | None
+) -> list[str]:
+    """Return what to say of pods that have our handler, and of containers started by us.
+
+    ``pods`` is None where it cannot be told: then all that were started may have it. ShimError: not
+    now. Once restarted without the handler the engine could neither enter, stop nor remove them.
+    """
+    needing = started if pods is None else pods
+    notes = [f"{len(needing)} pods have the handler: {_shown(needing)}"] if needing else []
+    if needing and not (options and options.force):
+        hint = "it stays until they are gone: end them first"
+        raise ShimError(notes[0], hint=f"{hint}, or give --force" if options else hint)
+    if pods is not None and started:
+        notes.append(
+            f"{len(started)} running containers were started by it: its program must stay until "
+            f"they end: {_shown(started)}"
+        )
+    return notes
+
+
+def _shown(ids: list[str]) -> str:
+    return ", ".join(each[:12] for each in ids[:5]) + (", ..." if len(ids) > 5 else "")
+
+
+def program(host: Host, engine: str, name: str, real: str, where: Path) -> tuple[str, list[Edit]]:
+    """Return what ``engine`` is to call for its runtime ``name``, which is ``real``, and its edits.
+
+    ``where`` is the directory of such scripts as the engine names it. ShimError: ``real`` is not
+    there, or it is one of ours.
+    """
+    if real in _STOCK:
+        return dropin.program(host, f"seccomp-shim-{real}"), []  # looked for as the engine does
+    found = real if os.path.isabs(real) else host.program(real)
+    if not found or not any(os.access(each, os.X_OK) for each in (host.path(found), found)):
+        raise ShimError(f"{engine}'s runtime {name} is a program that is not there: {real}")
+    if os.path.basename(os.path.realpath(found)).startswith("seccomp-shim"):
+        raise ShimError(f"{engine}'s runtime {name} is one of ours already: {real}")
+    stem = os.path.basename(found)
+    refuse_machines(name, found)
+    if stem in _STOCK and _chosen(host, stem) in {
+        os.path.realpath(found),
+        os.path.realpath(host.path(found)),
+    }:
+        return dropin.program(host, f"seccomp-shim-{stem}"), []
+    path = where / file_name(engine, name)
+    text = (
+        f"#!/bin/sh\n# Written by seccomp-shim install {engine}: the wrapper in front of one "
+        f"runtime.\nreal={shlex.quote(found)}\n"
+        f"wrapper={shlex.quote(dropin.program(host, 'seccomp-shim-runtime'))}\n"
+        '[ ! -x "$wrapper" ] || exec "$wrapper" --real-runtime "$real" "$@"\nexec "$real" "$@"\n'
+    )
+    return str(path), [edit(host.path(str(path)), text.encode(), _MODE)]
+
+
+def refuse_machines(name: str, path: str) -> None:
+    """Refuse a runtime whose containers have a kernel of their own. ShimError: it is one."""
+    if "kata" in os.path.basename(path) or name.startswith("kata"):
+        raise ShimError(f"the runtime {name} runs virtual machines, with kernels of their own")
+
+
+def file_name(engine: str, name: str) -> str:
+    """Return the name of the script for the runtime ``name``. ShimError: it cannot be in one."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ShimError(f"the name {name!r} cannot be part of a file's", subject=engine)
+    return f"seccomp-shim-{engine}-{name}"
+
+
+def places(host: Host, engine: str, where: Path) -> list[Path]:
+    """Return the scripts of ``engine`` that are there."""
+    return sorted(host.path(str(where)).glob(f"seccomp-shim-{engine}-*"))
+
+
+def entries(host: Host, file: Path, name: str, program: str) -> Iterator[dict[str, Any]]:
+    """Return the entries of ``status`` for a runtime ``name``: ours, and what that calls."""
+    for what, path in ((name, program), (f"{name} calls", real_of(host.path(program)))):
+        if path:
+            there = os.access(host.path(path), os.X_OK)
+            handler = what == name
+            yield {
+                "file": str(file),
+                "name": what,
+                "path": path,
+                "exists": there,
+                "handler": handler,
+            }
+
+
+def covers(names: list[str], *, default: bool) -> str:
+    """Return which pods an engine's handlers cover."""
+    found = ["those without a RuntimeClass"] if default else []
+    found += [f"those of the handler {name}" for name in dict.fromkeys(names)]
+    only = "" if default or not names else "only "
+    return f"pods, {only}{' and '.join(found)}; exec into them" if found else ""
+
+
+def unseen(engine: str) -> list[str]:
+    """Return what only root sees of ``engine``."""
+    return [f"what a running {engine} has read: this takes root"] if os.geteuid() != 0 else []
+
+
+def is_ours(program: object) -> bool:
+    """Tell whether an engine's runtime is one of our executables."""
+    return isinstance(program, str) and os.path.basename(program).startswith("seccomp-shim-")
+
+
+def real_of(script: Path) -> str:
+    """Return the runtime that a script stands in front of; empty: it is none, or not there."""
+    try:
+        found = _REAL.search(script.read_text(encoding="utf-8"))
+        return shlex.split(found[1])[0] if found else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _chosen(host: Host, name: str) -> str:
+    """Return the path of what the wrapper calls by itself for runtime ``name``."""
+    settings, _ = config.load(str(host.path(config.PATH)))
+    return os.path.realpath(settings["runtimes"].get(name) or host.program(name) or "/nowhere")

@@ -1,1 +1,0 @@
-"""Many hosts: asked, planned for, changed in batches, taken back, reported on; by Ansible."""

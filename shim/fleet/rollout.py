@@ -1,0 +1,349 @@
+"""The runs over many hosts: asked, planned for, changed, taken back; batch by batch.
+
+A host's line of the journal has ``host``, ``result`` and ``reason``; results are ``asked``;
+``would change`` and ``nothing to do``; ``changed``, ``unchanged`` and ``regressed`` (changed, and
+containers do worse than before); ``taken back``; and for each kind of run ``failed`` and
+``unreachable``. What the host's module said (``facts``, ``files``, ``diff``, ...) is in it as well.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shim.errors import ShimError
+from shim.fleet import known
+from shim.fleet.ansible import Answer, Watch, Way, ask
+from shim.fleet.batches import batches, stop
+from shim.fleet.store import Book, Run, Store, wants
+
+# The role's variable, by which an inventory names what lies elsewhere on a host.
+_PATHS = "{{ (seccomp_shim_profile_paths | default([])) + given.paths }}"
+_KEPT = ("files", "problems", "notes", "diff", "health", "run")
+
+
+class Tell(NamedTuple):
+    """Whom to tell how a run goes: its start, a batch, a host that begins, a host's line."""
+
+    run: Callable[[str, int], None]
+    batch: Callable[[int, int, int], None]
+    begun: Callable[[str], None]
+    line: Callable[[Mapping[str, Any]], None]
+    cancelled: Callable[[], bool]
+
+
+class Rules(NamedTuple):
+    """How a roll-out goes on: in what portions, what stops it, and whether that is taken back."""
+
+    canary: int = 0
+    percent: float = 0
+    max_fail: float = 100
+    auto_rollback: bool = False
+    verify: bool = True
+
+
+class Outcome(NamedTuple):
+    """What came of a run: its id, every host's line, why it was stopped, the run that undid it.
+
+    ``batch`` are the hosts after which it was stopped.
+    """
+
+    run: str
+    lines: dict[str, dict[str, Any]]
+    stopped: str = ""
+    batch: Sequence[str] = ()
+    taken_back: "Outcome | None" = None
+
+
+class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
+    """The run was ended from outside; its id."""
+
+
+def ask_facts(
+    store: Store, way: Way, names: Sequence[str], options: Mapping[str, Any], tell: Tell
+) -> Outcome:
+    """Ask hosts for their facts.
+
+    Profiles are looked for where the inventory says, too, and as ``options`` say: at ``paths``,
+    and in ``homes`` of users or not.
+    """
+    return facts_again(store, way, store.begin("facts", [names], **options), tell)
+
+
+def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+    """Ask those hosts of a run that have not answered."""
+    given = {"paths": book.run.head["paths"]}
+    asked = {"paths": _PATHS, "homes": book.run.head["homes"]}
+    task = _Task("seccomp_shim_facts", asked, dict.fromkeys(book.run.hosts, given))
+    return _drive(way, book, task, tell, _read_facts)
+
+
+def plan(
+    store: Store, way: Way, names: Sequence[str], options: Mapping[str, Any], tell: Tell
+) -> Outcome:
+    """Have hosts tell what they would change, where the facts do not tell that it is nothing.
+
+    ``options`` are ``when``, ``paths``, ``homes`` and ``override_deny``. ShimError: no facts of any
+    host.
+    """
+    facts = known.facts(store.runs("facts"))
+    asked = [each for each in names if each in facts.answers]
+    if not asked:
+        raise ShimError("no facts of these hosts", hint="fleet facts asks them")
+    book = store.begin("plan", [asked], **options)
+    nothing = {"result": "nothing to do"}
+    for each in asked:
+        reason = known.nothing_to_do(facts.answers[each]["facts"], options)
+        if reason:
+            tell.line(book.settle(_planned(each, facts, options, nothing, reason)))
+    return _plan(way, book, facts, tell)
+
+
+def plan_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+    """Ask those hosts that have not told their plan."""
+    return _plan(way, book, known.facts(store.runs("facts")), tell)
+
+
+def _plan(way: Way, book: Book, facts: known.Facts, tell: Tell) -> Outcome:
+    head = book.run.head
+    # Without paths it is all that the facts have told of: also what lies where they had to look.
+    given = {each: _where(facts, each, head) for each in book.run.hosts}
+    task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
+
+    def read(answer: Answer) -> dict[str, Any]:
+        line = _read(answer, "would change", "nothing to do")
+        return _planned(answer.host, facts, head, line, line["reason"])
+
+    return _drive(way, book, task, tell, read)
+
+
+def apply(
+    store: Store, way: Way, names: Sequence[str], made: Run, rules: Rules, tell: Tell
+) -> Outcome:
+    """Carry a plan out, on those of its hosts that are in ``names``.
+
+    ShimError: the plan is older than facts that its hosts have told since, or has nothing to do.
+    """
+    hosts = planned(made, names)
+    if not hosts:
+        raise ShimError("nothing to do on these hosts", subject=f"plan {made.id}")
+    answers = known.facts(store.runs("facts")).answers
+    known.refuse_stale(made, hosts, answers)
+    kinds = {each: known.kind(answers[each]["facts"], made.lines[each]) for each in hosts}
+    parts = batches(hosts, kinds, canary=rules.canary, percent=rules.percent)
+    book = store.begin("apply", parts, of=made.id, rules=rules._asdict())
+    return _apply(store, way, book, made, tell)
+
+
+def apply_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+    """Go on with those hosts that have not been changed."""
+    return _apply(store, way, book, store.found(book.run.head["of"], "plan"), tell)
+
+
+def _apply(store: Store, way: Way, book: Book, made: Run, tell: Tell) -> Outcome:
+    rules = Rules(**book.run.head["rules"])
+    given = {each: _expected(made, each) for each in book.run.hosts}
+    arguments = {**_patched(made.head), "expected": "{{ given.expected }}", "verify": rules.verify}
+    task = _Task("seccomp_shim_profile", arguments, given)
+    outcome = _drive(way, book, task, tell, lambda each: _read(each, "changed", "unchanged"))
+    worse = any(outcome.lines[each]["result"] == "regressed" for each in outcome.batch)
+    if worse and rules.auto_rollback:
+        applied = store.found(book.id, "apply")
+        # All of it at once, and whatever else fails.
+        undoing = Rules(verify=rules.verify)
+        back = take_back(store, way, outcome.batch, applied, undoing, tell)
+        return outcome._replace(taken_back=back)
+    return outcome
+
+
+def take_back(
+    store: Store, way: Way, names: Sequence[str], applied: Run, rules: Rules, tell: Tell
+) -> Outcome:
+    """Give the files that an apply has changed on hosts their old content.
+
+    Hosts that never answered are asked, too: what became of their files is not known here.
+    ShimError: the run has changed nothing that has not been taken back.
+    """
+    back = known.taken_back(store, applied)
+    hosts = [
+        each
+        for each in applied.hosts
+        if each in names and each in applied.begun and each not in back
+        if applied.lines.get(each, {}).get("result") != "unchanged"
+    ]
+    if not hosts:
+        raise ShimError("has changed nothing that is left on these hosts", subject=applied.id)
+    parts = batches(hosts, {}, percent=rules.percent)
+    book = store.begin("rollback", parts, of=applied.id, rules=rules._asdict())
+    return take_back_again(store, way, book, tell)
+
+
+def take_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+    """Go on with those hosts that have not been taken back."""
+    rules = Rules(**book.run.head["rules"])
+    made = store.found(store.found(book.run.head["of"], "apply").head["of"], "plan")
+    given = {each: _expected(made, each) for each in book.run.hosts}
+    arguments = {
+        "state": "rolled_back",
+        "all": True,
+        "expected": "{{ given.expected }}",
+        "verify": rules.verify,
+    }
+    task = _Task("seccomp_shim_profile", arguments, given)
+    read = lambda each: _read(each, "taken back", "unchanged")  # noqa: E731 - one word of it differs
+    return _drive(way, book, task, tell, read)
+
+
+AGAIN: Mapping[str, Callable[[Store, Way, Book, Tell], Outcome]] = {
+    "facts": facts_again,
+    "plan": plan_again,
+    "apply": apply_again,
+    "rollback": take_back_again,
+}
+
+
+def planned(made: Run, names: Sequence[str]) -> list[str]:
+    """Give the hosts among ``names`` that a plan would change."""
+    lines = made.lines
+    return [each for each in names if lines.get(each, {}).get("result") == "would change"]
+
+
+class _Task(NamedTuple):
+    """A module, its arguments, and what each host is given of its own."""
+
+    module: str
+    arguments: Mapping[str, Any]
+    each: Mapping[str, Any] | None = None
+    check: bool = False
+
+
+def _drive(
+    way: Way,
+    book: Book,
+    task: _Task,
+    tell: Tell,
+    read: Callable[[Answer], dict[str, Any]],
+) -> Outcome:
+    """Give a task to the hosts of a run that want it, batch by batch, until it must stop."""
+    run = book.run
+    rules = Rules(**run.head.get("rules", {}))
+    tell.run(book.id, sum(wants(book.lines, each) for each in run.hosts))
+    try:
+        for number, part in enumerate(run.batches, 1):
+            wanting = [each for each in part if wants(book.lines, each)]
+            if not wanting:
+                continue
+            if tell.cancelled():
+                raise Interrupted(book.id)
+            if len(run.batches) > 1:
+                tell.batch(number, len(run.batches), len(wanting))
+            _ask(way, book, task, tell, read, wanting)
+            # After the last batch there is nothing left to be stopped by failures.
+            max_fail = rules.max_fail if number < len(run.batches) else 100
+            why = stop([book.lines[each] for each in wanting], max_fail)
+            if why:
+                book.end("stopped", why)
+                return Outcome(book.id, book.lines, why, wanting)
+    except Interrupted:
+        book.end("interrupted")
+        raise
+    except ShimError as error:
+        book.end("stopped", str(error))
+        raise
+    book.end("done")
+    return Outcome(book.id, book.lines)
+
+
+def _ask(
+    way: Way,
+    book: Book,
+    task: _Task,
+    tell: Tell,
+    read: Callable[[Answer], dict[str, Any]],
+    names: Sequence[str],
+) -> None:
+    """Ask hosts and write down what they answer; what Ansible tells nothing of has failed."""
+    silent = dict.fromkeys(names)
+
+    def begun(host: str) -> None:
+        book.begun(host)
+        tell.begun(host)
+
+    def answered(answer: Answer) -> None:
+        silent.pop(answer.host, None)
+        tell.line(book.settle(read(answer)))
+
+    watch = Watch(begun, answered, tell.cancelled)
+    ask(way, names, task.module, task.arguments, watch, check=task.check, each=task.each)
+    if silent and tell.cancelled():
+        raise Interrupted(book.id)
+    for host in list(silent):
+        answered(Answer(host, "failed", "Ansible has ended without a word of it", {}))
+
+
+def _read_facts(answer: Answer) -> dict[str, Any]:
+    line = _line(answer)
+    if answer.what == "ok":
+        facts = answer.result["ansible_facts"]["seccomp_shim"]
+        return {**line, "result": "asked", "facts": facts}
+    return line
+
+
+def _read(answer: Answer, changed: str, unchanged: str) -> dict[str, Any]:
+    """Make a line of what the module for profiles says."""
+    told = {key: answer.result[key] for key in _KEPT if answer.result.get(key)}
+    diff = told.get("diff")
+    if isinstance(diff, Mapping):
+        told["diff"] = diff.get("prepared", "")
+    line = {**_line(answer), **told}
+    if answer.what == "ok":
+        line["result"] = changed if answer.result.get("changed") else unchanged
+    elif (told.get("health") or {}).get("regressions"):
+        line["result"] = "regressed"
+    return line
+
+
+def _line(answer: Answer) -> dict[str, Any]:
+    return {"host": answer.host, "result": answer.what, "reason": answer.reason}
+
+
+def _where(facts: known.Facts, host: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell where a host is to look: as the plan says, else as it had to for its facts."""
+    told = facts.answers[host]["facts"]
+    return {
+        "path": options["paths"] or told["paths"],
+        "homes": options["homes"] or told["homes"],
+    }
+
+
+def _planned(
+    host: str,
+    facts: known.Facts,
+    options: Mapping[str, Any],
+    line: Mapping[str, Any],
+    reason: str,
+) -> dict[str, Any]:
+    """Note which facts a host's plan was made from, and where it had to look."""
+    told = {"host": host, **line, "reason": reason, "facts_of": facts.answers[host]["time"]}
+    return {**told, "where": _where(facts, host, options)}
+
+
+def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments that a plan and its apply have in common."""
+    return {
+        "all": not options["paths"],
+        "path": "{{ given.path }}",
+        "homes": "{{ given.homes }}",
+        "when": options["when"],
+        "override_deny": options["override_deny"],
+    }
+
+
+def _expected(made: Run, host: str) -> dict[str, Any]:
+    """Give what a host is to change, as its plan has it, and where it is to look."""
+    line = made.lines[host]
+    files = line.get("files", [])
+    expected = {
+        each["file"]: [each["before"], each["after"]]
+        for each in files
+        if each["result"] == "would be patched"
+    }
+    return {**line["where"], "expected": expected}

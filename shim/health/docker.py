@@ -1,0 +1,136 @@
+"""Docker by its socket alone: whether it answers, and a container as it makes them by default.
+
+No docker command is needed, and none that somebody has put in its place is asked.
+"""
+
+import http.client
+import io
+import json
+import tarfile
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlencode
+
+from shim.engines import oci, unixhttp
+from shim.errors import ShimError, printable
+from shim.health.calls import Seen, seen
+
+_SOCKET = "/var/run/docker.sock"
+_UNIX = "unix://"
+_CLEAN_SECONDS = 10
+# What runs in an engine's container; long enough to be looked at, and never much longer.
+SLEEP = ["/usr/bin/sleep", "60"]
+
+
+def place(environment: Mapping[str, str]) -> str:
+    """Give the path of this host's daemon's socket; DOCKER_HOST can name another one."""
+    named = environment.get("DOCKER_HOST", "")
+    return named.removeprefix(_UNIX) if named.startswith(_UNIX) else _SOCKET
+
+
+def version(path: str, seconds: float) -> str:
+    """Ask the daemon for its version. OSError, ShimError: it does not answer, or with an error."""
+    info = _ask(path, "GET", "/info", time.monotonic() + seconds)
+    try:
+        return str(json.loads(info)["ServerVersion"])
+    except (ValueError, KeyError, TypeError):
+        raise ShimError("what answers is no Docker daemon") from None
+
+
+def observe(path: str, seconds: float) -> Seen:
+    """Start a container with the daemon's default profile and look at its filter."""
+    deadline = time.monotonic() + seconds
+    name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
+    try:
+        return _observe(path, name, deadline)
+    except (OSError, ShimError, ValueError, LookupError) as error:
+        return Seen(False, printable(str(error).replace(name, "..."))[:300], {})
+    finally:
+        for url in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
+            with suppress(OSError, ShimError):
+                _ask(path, "DELETE", url, time.monotonic() + _CLEAN_SECONDS)
+
+
+def running(pid: int, program: str, deadline: float) -> None:
+    """Wait until process ``pid`` is the container's own program. TimeoutError; ShimError: ended."""
+    while True:
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                if file.read().strip() == program:
+                    return
+        except (FileNotFoundError, ProcessLookupError):
+            raise ShimError("the container has ended at once") from None
+        if time.monotonic() > deadline:
+            raise TimeoutError("it takes too long")
+        time.sleep(0.01)
+
+
+def _observe(path: str, name: str, deadline: float) -> Seen:
+    image = urlencode({"fromSrc": "-", "repo": name, "tag": "latest"})
+    said = _ask(path, "POST", f"/images/create?{image}", deadline, _image(), "application/x-tar")
+    if b'"errorDetail"' in said:
+        raise ShimError(f"the image cannot be made: {said.decode(errors='replace').strip()}")
+    wanted = {
+        "Image": name,
+        "Entrypoint": SLEEP,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "Binds": ["/usr:/usr:ro"],
+            "Init": False,
+            "LogConfig": {"Type": "none"},
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+        },
+    }
+    body = json.dumps(wanted).encode()
+    _ask(path, "POST", f"/containers/create?name={name}", deadline, body)
+    _ask(path, "POST", f"/containers/{name}/start", deadline)
+    state = json.loads(_ask(path, "GET", f"/containers/{name}/json", deadline))["State"]
+    running(state["Pid"], "sleep", deadline)
+    return seen(state["Pid"])
+
+
+def _image() -> bytes:
+    """Make an image of empty folders, and of links into the host's /usr that is bound into it."""
+    data = io.BytesIO()
+    with TemporaryDirectory(prefix="seccomp-shim-look-") as folder:
+        bundle = oci.bundle(Path(folder), None, [])
+        with tarfile.open(fileobj=data, mode="w") as archive:
+            archive.add(bundle / "rootfs", ".")
+    return data.getvalue()
+
+
+def _ask(
+    path: str,
+    method: str,
+    url: str,
+    deadline: float,
+    body: bytes = b"",
+    form: str = "application/json",
+) -> bytes:
+    """Give the daemon's answer. OSError: there is none in time; ShimError: it is an error."""
+    connection = unixhttp.Connection(path, max(0.01, deadline - time.monotonic()))
+    try:
+        connection.request(method, url, body, {"Content-Type": form})
+        answer = connection.getresponse()
+        data = answer.read()
+    except http.client.HTTPException:
+        raise ShimError("what answers speaks no HTTP") from None
+    finally:
+        connection.close()
+    if answer.status >= 300:
+        raise ShimError(_message(data) or f"it answers {answer.status} {answer.reason}")
+    return data
+
+
+def _message(data: bytes) -> str:
+    try:
+        found: Any = json.loads(data)["message"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return str(found)

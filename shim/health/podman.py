@@ -1,0 +1,148 @@
+"""Podman: whether it answers, and a container as it makes them by default.
+
+It is given storage of its own in a temporary folder. Its settings, its runtime and its default
+profile are the host's; images, containers and locks of the host's are left out of it.
+"""
+
+import glob
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from shim.engines import oci
+from shim.errors import ShimError, printable
+from shim.health.calls import Seen, seen
+from shim.health.docker import SLEEP, running
+from shim.health.runtimes import reason
+from shim.host.runtimes import find
+
+_CLEAN_SECONDS = 10
+# Folders that podman, where it manages cgroups itself, and the runtimes make and leave.
+_LEFT = (
+    *("/sys/fs/cgroup/libpod_parent", "/sys/fs/cgroup/libpod_parent/*/"),
+    *("/sys/fs/cgroup/*/libpod_parent", "/sys/fs/cgroup/*/libpod_parent/*/"),
+    *("/run/runc", "/run/crun"),
+)
+
+
+def place() -> str:
+    """Give the path of podman, empty if it is not there."""
+    return find("podman")
+
+
+def version(path: str, seconds: float) -> str:
+    """Ask podman for its version. OSError, ShimError: it does not answer, or with an error."""
+    with _own(path) as (folder, command):
+        words = ["info", "--format", "{{.Version.Version}}"]
+        return _run(folder, [*command, *words], time.monotonic() + seconds).strip()
+
+
+def observe(path: str, seconds: float) -> Seen:
+    """Start a container with podman's default profile and look at its filter."""
+    deadline = time.monotonic() + seconds
+    name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
+    with _own(path) as (folder, command):
+        oci.bundle(folder, None, [])
+        words = ["run", "--detach", "--name", name, "--pidfile", f"{folder}/pid"]
+        words += ["--network", "none", "--ulimit", "host", "--log-driver", "none"]
+        # Nobody has labelled the root for containers.
+        words += ["--security-opt", "label=disable", "--volume", "/usr:/usr:ro"]
+        try:
+            _run(folder, [*command, *words, "--rootfs", f"{folder}/rootfs", *SLEEP], deadline)
+            pid = oci.read_pid(folder)
+            running(pid, "sleep", deadline)
+            return seen(pid)
+        except (OSError, ShimError) as error:
+            return Seen(False, printable(str(error).replace(name, "...")), {})
+        finally:
+            with suppress(OSError, ShimError):
+                words = ["rm", "--force", "--time", "0", name]
+                _run(folder, [*command, *words], time.monotonic() + _CLEAN_SECONDS)
+
+
+@contextmanager
+def _own(path: str) -> Iterator[tuple[Path, list[str]]]:
+    """Give a folder, and the command that has podman keep everything in it."""
+    before = _left()
+    with TemporaryDirectory(prefix="seccomp-shim-look-", ignore_cleanup_errors=True) as name:
+        command = [path, "--root", f"{name}/root", "--runroot", f"{name}/run"]
+        command += ["--tmpdir", f"{name}/passing"]
+        command += ["--storage-driver", "vfs", "--events-backend", "none"]
+        try:
+            yield Path(name), command
+        finally:
+            _wait_for_all(name)
+    for each in sorted(_left() - before, reverse=True):
+        with suppress(OSError):
+            os.rmdir(each)
+
+
+def _wait_for_all(name: str) -> None:
+    """Wait for what podman has left in the background, which would make the folder anew.
+
+    Its conmon cleans up behind a container, with yet another podman; all have the folder ``name``
+    among their words. What does not end is killed.
+    """
+    deadline = time.monotonic() + _CLEAN_SECONDS
+    while pids := _naming(name):
+        if time.monotonic() > deadline:
+            for pid in pids:
+                _kill(pid, name)
+            return
+        time.sleep(0.02)
+
+
+def _kill(pid: int, name: str) -> None:
+    """Kill process ``pid`` if it is still one that has ``name`` among its words."""
+    with suppress(OSError):
+        held = os.pidfd_open(pid)
+        try:
+            # Whoever has the number from now on, the descriptor is this process's.
+            if _names(pid, name):
+                signal.pidfd_send_signal(held, signal.SIGKILL)
+        finally:
+            os.close(held)
+
+
+def _naming(name: str) -> list[int]:
+    """Return the processes whose command lines have ``name`` in them."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [pid for pid in pids if _names(pid, name)]
+
+
+def _names(pid: int, name: str) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return name.encode() in file.read()
+    return False
+
+
+def _left() -> set[str]:
+    return {found for pattern in _LEFT for found in glob.glob(pattern)}
+
+
+def _run(folder: Path, command: list[str], deadline: float) -> str:
+    """Give what a podman prints. OSError, ShimError: it says no, or nothing in time."""
+    out, errors = folder / "out", folder / "errors"
+    # Files, not pipes: what podman leaves in the background would keep those open.
+    with out.open("wb") as told, errors.open("wb") as wrong:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=wrong,
+                timeout=max(0.01, deadline - time.monotonic()),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError("it takes too long") from None
+    if done.returncode:
+        said = errors.read_text(encoding="utf-8", errors="replace")
+        raise ShimError(reason(said, done.returncode, str(folder)))
+    return out.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,148 @@
+"""runc's ENOSYS line, and what keeps calls on their side of it when a profile gets new names.
+
+Where the default action denies, runc answers ENOSYS to all numbers above the largest one that the
+profile names, per architecture (libcontainer/seccomp/patchbpf, since 1.0.0-rc93). A name that is
+added moves that line, and calls in between would get the default action: programs that fall back to
+an older call on ENOSYS fail then. So they are given ENOSYS by name. Pure; for x86-64 and its
+companions, as a libseccomp counts that knows every name.
+"""
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from shim import catalog
+from shim.catalog.later import FIRST, LATER
+from shim.catalog.numbers import I386, NOT_X32, X32, X86_64
+from shim.profile import evaluate as core
+from shim.profile.document import DOCKER, Format
+
+# Who has a line: nobody (crun); runc on the architectures that a profile lists; since 1.1.15 also
+# on the native one if it is not listed.
+NOBODY, LISTED, IMPLIED = "", "listed", "implied"
+
+ENOSYS = 38
+_KEYS = {core.X86_64: "x86_64", "SCMP_ARCH_X32": "x32", "SCMP_ARCH_X86": "i386"}
+_TABLES = tuple(_KEYS.values())
+_LAX = (*core.ALLOWING, *core.SUPERVISED)
+
+
+class Kept(NamedTuple):
+    """The ``names`` to be answered with ENOSYS, and ``lost``: calls that no such rule can keep."""
+
+    names: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def kept(
+    profile: dict[str, object], form: Format, added: Collection[str], whose: str = LISTED
+) -> Kept:
+    """Tell what keeps the line of ``profile`` where ``added`` is; both empty: it does not move."""
+    if whose == NOBODY or profile.get("defaultAction") in _LAX or _is_enosys(profile):
+        return Kept((), ())
+    listed = _architectures(profile, form)
+    lined = {key for name, key in _KEYS.items() if name in listed}
+    lined |= {"x86_64"} if whose == IMPLIED else set()
+    always, sometimes = _named(profile, form)
+    before = {key: _largest(key, always) for key in lined}
+    names: set[str] = set()
+    while True:
+        between = _between(before, {*always, *added, *names})
+        free = between - always - sometimes - set(added) - set(catalog.kernel_injected())
+        # One rule answers on all architectures: first of all the native one stays as it was.
+        more = {name for name in free if _is_above(name, "x86_64", before)}
+        if more <= names:
+            break
+        names |= more
+    lost = between - always - set(added) - names
+    lost |= {name for name in names if not all(_is_above(name, key, before) for key in _TABLES)}
+    return Kept(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
+
+
+@cache
+def numbers() -> Mapping[str, Mapping[str, int]]:
+    """Give the numbers of all calls by name, for each architecture that x86-64 kernels serve."""
+    late = {name: FIRST + place for place, name in enumerate(LATER)}
+    new = catalog.load().values()
+    x86_64 = {name: number for number, name in enumerate(X86_64)} | late
+    tables = {
+        "x86_64": x86_64,
+        "x32": {name: nr for name, nr in x86_64.items() if name not in NOT_X32} | X32,
+        "i386": {name: number for number, name in enumerate(I386) if name} | late,
+    }
+    return {
+        key: table | {call.name: call.numbers[key] for call in new if key in call.numbers}
+        for key, table in tables.items()
+    }
+
+
+def is_call(key: str, number: int) -> bool:
+    """Tell whether a kernel has, or may come to have, a call of that number."""
+    taken = _taken(key)
+    return number in taken or number > max(taken)
+
+
+@cache
+def _taken(key: str) -> frozenset[int]:
+    return frozenset(numbers()[key].values())
+
+
+def _between(before: Mapping[str, int], names: Collection[str]) -> set[str]:
+    """Give the calls that are above a line, and would not be with ``names``.
+
+    Where there was no line, there is nothing to keep.
+    """
+    found: set[str] = set()
+    for key, old in before.items():
+        new = _largest(key, names)
+        if old >= 0:
+            found |= {name for name, number in numbers()[key].items() if old < number <= new}
+    return found
+
+
+def _is_above(name: str, key: str, before: Mapping[str, int]) -> bool:
+    """Tell whether runc answers ENOSYS to ``name`` on an architecture, or it is no call there.
+
+    Companions that are not listed have nothing to lose; the native architecture always does.
+    """
+    number = numbers()[key].get(name)
+    if number is None or (key not in before and key != "x86_64"):
+        return True
+    return 0 <= before.get(key, -1) < number
+
+
+def _largest(key: str, names: Collection[str]) -> int:
+    """Give the line; -1: there is none, as for a profile whose largest number is 0."""
+    table = numbers()[key]
+    largest = max((table[name] for name in names if name in table), default=-1)
+    # x32's numbers are never 0, for the bit that they have.
+    return largest if largest or key == "x32" else -1
+
+
+def _named(profile: dict[str, object], form: Format) -> tuple[set[str], set[str]]:
+    """Give the names of the rules that hold for every container, and of those for some."""
+    found: dict[str, set[str]] = {core.ALWAYS: set(), core.SOMETIMES: set(), core.NEVER: set()}
+    for index, rule in enumerate(core.rules(profile)):
+        pointer = f"/syscalls/{index}"
+        found[form.applies(rule, pointer)].update(form.names_of(rule, pointer))
+    return found[core.ALWAYS], found[core.SOMETIMES]
+
+
+def _architectures(profile: dict[str, object], form: Format) -> list[str]:
+    """Give the architectures that a container's flat profile lists on x86-64."""
+    for index, row in enumerate(core.sequence(profile, "archMap", "") if form is DOCKER else ()):
+        entry = core.table(row, f"/archMap/{index}")
+        if entry.get("architecture") == core.X86_64:
+            return [core.X86_64, *core.strings(entry, "subArchitectures", f"/archMap/{index}")]
+    return core.strings(profile, "architectures", "")
+
+
+def _is_enosys(profile: dict[str, object]) -> bool:
+    """Tell whether the default is ENOSYS itself: then it is the same on both sides."""
+    if profile.get("defaultAction") != "SCMP_ACT_ERRNO":
+        return False
+    return profile.get("defaultErrno") == "ENOSYS" or profile.get("defaultErrnoRet") == ENOSYS
+
+
+def _order(name: str) -> tuple[int, str]:
+    return numbers()["x86_64"].get(name, FIRST), name

@@ -1,0 +1,133 @@
+"""Judge a difference of two filters: is it only catalogue calls, newly allowed on x86-64."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from shim import abi
+from shim.bpf.equivalence import Change, Difference
+from shim.bpf.ranges import Region
+from shim.catalog import Syscall, kernel_injected
+from shim.profile.enosys_line import is_call, numbers
+
+_LETTING = (
+    abi.SECCOMP_RET_ALLOW,
+    abi.SECCOMP_RET_LOG,
+    abi.SECCOMP_RET_TRACE,
+    abi.SECCOMP_RET_USER_NOTIF,
+)
+# Ranges up to this size are judged number by number; a larger one holds what no catalogue lists.
+_SPLIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A change of one call (or a range of numbers too large to be calls), and the opinion of it."""
+
+    change: Change
+    name: str
+    accepted: bool
+    note: str
+
+
+def judge(
+    found: Difference,
+    catalogue: dict[str, Syscall],
+    name_of: Callable[[int, int], str],
+    *,
+    by_name: bool,
+    also_on: Collection[str] = (),
+) -> list[Judged]:
+    """Give every change with the opinion of it.
+
+    Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on x86-64;
+    beside one of them the same call on x32 if ``by_name`` (both filters were made from names, which
+    libseccomp looks up for x32 too), and on the architectures ``also_on``; and numbers that no
+    program calls, denied before and after. ``name_of`` names a call of an audit
+    architecture.
+    """
+    changes = [each for change in found.changes for each in _numbers(change)]
+    listed = {
+        (arch, number): call for call in catalogue.values() for arch, number in call.numbers.items()
+    }
+    here = {
+        call.name
+        for change in changes
+        if (call := listed.get(_key(change))) and not _flaw(change) and _on(change, "x86_64")
+    }
+    result = []
+    for change in changes:
+        call = listed.get(_key(change))
+        name = call.name if call else _name(change, name_of)
+        if _is_idle(change, change.nr.low):
+            accepted, note = True, "denied before and after, and no program calls it"
+        elif flaw := _flaw(change):
+            accepted, note = False, flaw
+        elif call is None:
+            accepted, note = False, "not in the catalogue"
+        elif _on(change, "x86_64"):
+            accepted, note = True, f"catalogue, {call.kind}"
+        elif name not in here:
+            accepted, note = False, "not allowed on x86_64 beside it"
+        elif _on(change, "x32") and by_name:
+            accepted, note = True, f"x32 twin of {name}, added by name"
+        elif change.arch_name in also_on:
+            accepted, note = True, f"{change.arch_name} twin of {name}, accepted by --also-on"
+        else:
+            accepted, note = False, f"{change.arch_name} twin of {name}"
+        result.append(Judged(change, name, accepted, note))
+    return result
+
+
+def _numbers(change: Change) -> Iterator[Change]:
+    region = change.nr
+    if not region.is_range or region.high - region.low >= _SPLIT:
+        yield change
+        return
+    span = range(region.low, region.high + 1)
+    for empty, run in groupby(span, lambda number: _is_idle(change, number)):
+        each = list(run)
+        for low, high in [(each[0], each[-1])] if empty else zip(each, each, strict=True):
+            yield replace(change, nr=Region(low, high))
+
+
+def _is_idle(change: Change, number: int) -> bool:
+    """Tell whether two denials of a number differ that no program calls.
+
+    No kernel has a call for it, or the kernel alone makes it, to which all denials are the same.
+    """
+    bit = abi.X32_SYSCALL_BIT if change.is_x32 else 0
+    key = change.arch_name
+    injected = [call.numbers.get(key) for call in kernel_injected().values()]
+    return (
+        key in numbers()
+        and {change.before, change.after}.isdisjoint(_LETTING)
+        and (not is_call(key, number & ~bit) or number & ~bit in injected)
+    )
+
+
+def _flaw(change: Change) -> str:
+    if change.condition:
+        return "under a condition on arguments"
+    if change.after != abi.SECCOMP_RET_ALLOW:
+        return "not allowed now"
+    if change.nr.single is None or change.arch.single is None:
+        return "more than one call"
+    return ""
+
+
+def _on(change: Change, arch: str) -> bool:
+    return change.arch_name == arch
+
+
+def _key(change: Change) -> tuple[str, int]:
+    number = change.nr.low
+    if change.is_x32:
+        number &= ~abi.X32_SYSCALL_BIT
+    return change.arch_name, number
+
+
+def _name(change: Change, name_of: Callable[[int, int], str]) -> str:
+    if change.arch.single is None or change.nr.single is None:
+        return ""
+    return name_of(change.arch.single, change.nr.single)

@@ -1,0 +1,1 @@
+"""The OCI hooks: prestart, precreate, poststart. Standard library only."""

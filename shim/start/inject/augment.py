@@ -1,0 +1,137 @@
+"""Decide on a filter as the kernel is about to see it, and make the longer one. Pure."""
+
+from shim import abi
+from shim.bpf import emulator, prefix
+from shim.bpf import program as bpf
+from shim.bpf.outcomes import names, outcomes
+from shim.errors import ShimError
+from shim.start.decide import LeftAlone
+from shim.start.digest import sha256
+
+LETTING = frozenset((abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG))
+# Numbers that no profile can name show what the filter does with calls it does not know. They have
+# neighbours that it may know on both sides: a range around the one would not hold the other.
+_WITNESSES = (abi.CANARIES[0], abi.CANARIES[-1])
+# What no filter returns: in the place of the old program it shows that this one is reached.
+_REACHED = 1
+
+
+LETS = "the filter lets it through already"
+
+
+class AlreadyLet(LeftAlone):
+    """The filter lets all of the calls through as it is."""
+
+
+def augmented(program: bytes, calls: "dict[str, int]") -> "dict[str, object]":
+    """Return what the audit log says of a program that ``augment`` has made; nothing of others."""
+    rest = program[len(calls) * 8 * prefix.LENGTH :]
+    try:
+        made, facts = augment(rest, calls)
+    except (LeftAlone, ShimError):
+        return {}
+    return facts if made == program else {}
+
+
+def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, object]]":
+    """Put an allow in front of filter ``old`` for each of ``calls`` that only its default denies.
+
+    "Only its default" is told by all that the filter can answer, whatever a call's arguments are.
+    Returns the new program and what the audit log says of it. LeftAlone: no call needs it, or none
+    of those that do may have it. ShimError: the program is not one that the kernel takes, or the
+    check of the result failed.
+    """
+    insns = bpf.decode(old)
+    bpf.check(insns)
+    new = old
+    needing, reasons = {}, {}
+    for name, nr in calls.items():
+        before, reason = verdict_before(insns, nr)
+        if reason:
+            reasons[name] = reason
+        else:
+            needing[name] = before
+            new = prefix.allow(new, abi.AUDIT_ARCH_X86_64, nr)
+    if not needing:
+        kind = AlreadyLet if set(reasons.values()) == {LETS} else LeftAlone
+        raise kind("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+    _prove(old, new, [calls[name] for name in needing])
+    return new, {
+        "syscall": ",".join(needing),
+        "before": ",".join(needing.values()),
+        "after": ",".join("ALLOW" for _ in needing),
+        "length_before": len(old) // 8,
+        "length_after": len(new) // 8,
+        "sha256_before": sha256(old),
+        "sha256_after": sha256(new),
+        "proof": f"{(len(new) - len(old)) // 8} instructions in front of the old program, "
+        "which follows byte for byte",
+    }
+
+
+def verdict_before(insns: "bpf.Insns", nr: int) -> "tuple[str, str]":
+    """Name the verdict for ``nr`` and, unless it is just the default denial, why to leave it.
+
+    The program must have passed ``program.check``.
+    """
+    verdicts = outcomes(insns, nr)
+    here = names(verdicts)
+    actions = {verdict & abi.SECCOMP_RET_ACTION_FULL for verdict in verdicts}
+    if not verdicts:
+        return here, "what the filter does with it is too much to be decided"
+    if actions <= LETTING:
+        return here, LETS
+    supervised = here, f"the filter leaves it to a supervisor ({here})"
+    traced = abi.SECCOMP_RET_TRACE in actions
+    if abi.SECCOMP_RET_USER_NOTIF in actions or (traced and len(verdicts) > 1):
+        return supervised
+    if len(verdicts) > 1:
+        return here, f"the filter decides on it by its arguments ({here})"
+    # A verdict of one witness is enough to leave it alone: the other need not be looked at.
+    for witness in _WITNESSES:
+        default = outcomes(insns, witness if witness != nr else _neighbour(nr))
+        if default != verdicts and traced:
+            return supervised
+        if default != verdicts:
+            return here, (
+                f"the filter denies it by name ({here}; unknown calls get {names(default)})"
+            )
+    return here, ""
+
+
+def _neighbour(nr: int) -> int:
+    """Give another witness than ``nr`` where that is one itself."""
+    return nr + 1 if nr + 1 in abi.CANARIES else nr - 1
+
+
+def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:
+    """Check what the shape promises: ``allowed`` alone are decided before the old program begins.
+
+    What stands before it looks at the number and the architecture alone and leaves all else as it
+    was, so one run of it tells of every argument; all other calls find the old program as it was.
+    """
+    if not new.endswith(old):
+        raise ShimError("the longer filter does not end in the old one")
+    front = bpf.decode(new[: len(new) - len(old)])
+    reached, end = _REACHED, (bpf.RET_K, 0, 0, _REACHED)
+    if bpf.decode(old[:8])[0][0] & 7 != abi.BPF_LD:  # it may use what A is: that has to be 0
+        reached, end = 0, (bpf.RET_A, 0, 0, 0)
+    front.append(end)
+    bpf.check(front)
+    if any(
+        code not in prefix.CODES or (code == bpf.LD_ABS and k > 4) for code, _, _, k in front[:-1]
+    ):
+        raise ShimError("what is put before the filter looks at more than the call")
+    for nr in allowed:
+        for arch, other in (
+            (abi.AUDIT_ARCH_X86_64, nr),
+            (abi.AUDIT_ARCH_X86_64, nr - 1),
+            (abi.AUDIT_ARCH_X86_64, nr + 1),
+            (abi.AUDIT_ARCH_X86_64, nr | abi.X32_SYSCALL_BIT),
+            (abi.AUDIT_ARCH_I386, nr),
+            (abi.AUDIT_ARCH_AARCH64, nr),
+        ):
+            ours = arch == abi.AUDIT_ARCH_X86_64 and other in allowed
+            if emulator.verdict(front, other, arch) != (abi.SECCOMP_RET_ALLOW if ours else reached):
+                what = "does not let through" if ours else "decides on"
+                raise ShimError(f"the longer filter {what} call {other:#x} of {arch:#x}")

@@ -1,0 +1,278 @@
+"""``RUNTIME exec``: the filter of a process that joins a running container.
+
+No hook runs for such a process. crun loads the program that it kept when the container was created,
+so that one is made longer on disk. runc compiles the container's profile once more: its new process
+is followed, as a hook follows a container's init, until it loads the result.
+"""
+
+import os
+
+from shim import abi
+from shim.errors import ShimError
+from shim.host import processes
+from shim.start.hooks.prestart import Start
+from shim.start.inject.background import give_up_after, leave
+from shim.start.wrapper.exec_runtime import become
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from shim.host.process_tree import Family, Member
+
+_SEIZE_SECONDS = 10
+_FOLLOW_SECONDS = 120
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+
+
+def run(
+    real: str,
+    argv: "list[str]",
+    root: str,
+    container_id: str,
+    settings: "dict[str, str]",
+    calls: "dict[str, int]",
+    *,
+    sure: bool = True,
+) -> "NoReturn":
+    """Become the runtime ``real`` with the whole command line ``argv``, whose verb is exec.
+
+    ``root`` and ``container_id`` are what the command line says, ``root`` empty if nothing, and
+    not ``sure`` where an option that we do not know may have the id for its value;
+    ``calls`` (name to number) are to be let through where the container's profile denies them by
+    its default only. What keeps them from that is logged, or raised where the admin chose to
+    refuse. OSError: ``real`` cannot be executed.
+    """
+    start = Exec(settings)
+    start.facts |= {"container": container_id, "runtime": real, "kernel": os.uname().release}
+    try:
+        if calls:
+            start.prepare(root, container_id, calls, sure=sure)
+    except Exception as error:  # a fault of ours must not be what stops an exec
+        if start.deny:
+            raise
+        start.fail(error)
+    become(real, argv)
+
+
+class Exec(Start):
+    """One exec: its settings and what is known of it, for the log."""
+
+    __slots__ = ()
+
+    def __init__(self, settings: "dict[str, str]") -> None:
+        super().__init__(settings)
+        self.facts["process"] = "exec"
+
+    def fail(self, error: Exception) -> int:
+        """Log why nothing could be done; a process that is refused says so in its own place."""
+        reason = self.log_failure(error)
+        if self.deny:
+            processes.tell(self.pinned, f"exec refused (on_error: deny): {reason}")
+        return 0
+
+    def prepare(self, root: str, container: str, calls: "dict[str, int]", *, sure: bool) -> None:
+        """See to it that the runtime's new process lets ``calls`` through."""
+        from shim.start.wrapper import container_state
+
+        real = str(self.facts["runtime"])
+        try:
+            path, cruns = container_state.folder(root, container, real)
+        except ShimError:
+            if (self.deny and not sure) or _knows_container(real, root, container):
+                raise
+            return  # the runtime says so itself, in its own words
+        if cruns:
+            self._lengthen(path, calls)
+            return
+        from shim.start.decide import needing
+
+        config, bundle = container_state.runc_config(path)
+        self.facts["bundle"] = bundle
+        denied, _ = needing(config, calls, real)
+        if denied:
+            _Tracer(self, denied)
+
+    def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
+        """Make the program longer that crun has kept in ``path``, if that is needed.
+
+        The program does not show a denial by a name that crun's libseccomp lacks: crun drops it.
+        The profile does, of which crun keeps a copy beside the program (libcrun_copy_config_file)
+        and reads that one for each exec; what has become of the bundle meanwhile is of no account.
+        """
+        from shim.start.decide import LeftAlone, denied_by_default
+        from shim.start.inject.augment import AlreadyLet, augment
+        from shim.start.spec import read_config
+        from shim.start.wrapper import container_state
+
+        old = container_state.crun_filter(path)
+        if not old:
+            return
+        try:
+            augment(old, calls)  # most often it is long enough: nothing else need be read then
+            denied, named, _ = denied_by_default(read_config(path), calls, raw_bpf=True)
+            if not denied and not named:
+                return
+            new, facts = augment(old, denied | named)
+        except AlreadyLet:
+            return
+        except LeftAlone as reason:
+            self.log("left-alone", reason=str(reason))
+            return
+        self.facts |= {"mechanism": "raw-bpf", **facts}
+        self.log("adjusting")
+        container_state.replace_crun_filter(path, new)
+        self.log("adjusted")
+
+
+class _Tracer:
+    """A process beside us that holds this one, and will follow what it starts as the runtime."""
+
+    __slots__ = ("answer", "go", "member", "start")
+
+    def __init__(self, start: Exec, calls: "dict[str, int]") -> None:
+        """Return once we are held; ShimError if we are not."""
+        import select
+
+        self.start = start
+        self.member: Member | None = None
+        reader, self.answer = os.pipe()
+        self.go, writer = os.pipe()
+        runtime = os.getpid()
+        child = os.fork()
+        if child == 0:
+            self._become(runtime, calls)
+        os.close(self.answer)
+        os.close(self.go)
+        try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # our caller ignores SIGCHLD, and so do we
+        tracer = int.from_bytes(os.read(reader, 4), "little")
+        if os.path.exists(_YAMA):
+            _let_trace(tracer)
+        os.write(writer, b"g")
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
+        answer = os.read(reader, 4096) if ready else b""
+        os.close(reader)
+        if answer != b"seized":  # one that wants to answer later finds nobody, and ends
+            raise ShimError(answer.decode() or "the tracer did not answer")
+
+    def _become(self, runtime: int, calls: "dict[str, int]") -> "NoReturn":
+        """Be the child that leaves the tracer to init: the runtime must have no child of ours."""
+        code = 1
+        try:
+            pinned = processes.pin(runtime)
+            if os.getppid() != runtime:
+                os._exit(1)  # it was killed meanwhile, and the number may be another's
+            if tracer := os.fork():
+                os.write(self.answer, tracer.to_bytes(4, "little"))
+            else:
+                leave(self.answer, self.go, pinned)
+                self._trace(runtime, pinned, calls)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _trace(self, runtime: int, pinned: int, calls: "dict[str, int]") -> None:
+        from shim.host.process_tree import Family
+
+        if not os.read(self.go, 1):
+            return  # who is to become the runtime is gone
+        try:
+            family = Family(runtime, abi.PTRACE_O_EXITKILL if self.start.deny else 0)
+        except OSError as error:
+            os.write(self.answer, f"cannot trace the runtime: {error}".encode())
+            return
+        give_up_after(_FOLLOW_SECONDS)
+        if not processes.is_there(pinned):
+            family.release()  # it has ended in between, and its number is another's
+            return
+        self.start.pinned = pinned
+        os.write(self.answer, b"seized")
+        os.close(self.answer)
+        try:
+            self._follow(family, calls)
+        except BaseException as error:
+            self._fail(error, family)
+            return
+        give_up_after(0)
+        if self.start.deny:
+            # Were the one that we follow let go first, our death could still end its runtime.
+            family.release(but=self.start.pid)
+        if self.member is not None:
+            _let_go(self.member)
+
+    def _follow(self, family: "Family", calls: "dict[str, int]") -> None:
+        from shim.host.ptrace import EndedError
+
+        # The runtime starts beside us: what is imported now costs it nothing.
+        from shim.start.decide import LeftAlone
+        from shim.start.inject.follow import follow
+
+        try:
+            self.member = family.threaded_child(_is_runc_init)
+            self.start.pid = self.member.pid
+            self.start.pinned = processes.pin(self.member.pid)  # stopped: it cannot go
+            self.start.facts["pid"] = self.member.pid
+            follow(self.member, calls, self.start.log)
+        except (LeftAlone, EndedError) as reason:
+            self.start.log("left-alone", reason=str(reason))
+        except ProcessLookupError:  # killed while it was stopped
+            self.start.log("left-alone", reason="the process ended before it loaded a filter")
+
+    def _fail(self, error: BaseException, family: "Family") -> None:
+        """Leave all as it is, or end what would run without the adjustment."""
+        fault = error if isinstance(error, Exception) else ShimError(repr(error))
+        give_up_after(0)
+        if not self.start.deny:
+            # The tracer's end lets go of all at once; to write the line may take its time.
+            if os.fork() == 0:
+                self.start.fail(fault)
+            return
+        # Of the process that is to be refused or, as long as there is none, of the runtime.
+        self.start.fail(fault)
+        if processes.kill(self.start.pinned) and self.member is not None:
+            family.release()  # the runtime shall tell of it; without a member it ends with us
+
+
+def _knows_container(real: str, root: str, container: str) -> bool:
+    """Ask the runtime whether there is such a container: what it cannot find cannot be joined."""
+    from shim.host.runtimes import printed
+
+    options = ["--root", root] if root else []
+    try:
+        return bool(printed(real, *options, "state", container))
+    except OSError:
+        return True  # no answer is none to rely on
+
+
+def _is_runc_init(pid: int) -> bool:
+    """Tell whether a process is ``runc init``, at its first thread the container's own.
+
+    The C part of runc clones itself twice before the last of them goes on to the Go runtime
+    (libcontainer/nsenter/nsexec.c): by its first thread that one shows itself, after 150 calls.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")[1:2] == [b"init"]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _let_go(member: "Member") -> None:
+    try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+        member.detach()
+    except OSError:
+        pass  # gone: nothing holds it
+
+
+def _let_trace(tracer: int) -> None:
+    """Let ``tracer``, which is none of our ancestors, trace us where Yama asks for that."""
+    from shim.host.libc import prctl
+
+    try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
+        prctl(abi.PR_SET_PTRACER, tracer)
+    except OSError:
+        pass  # Yama is not at work after all

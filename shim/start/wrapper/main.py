@@ -1,0 +1,241 @@
+"""The runtime wrapper's part for what starts a process: create, run, exec and restore.
+
+The shell part (hooks/seccomp-shim-runtime) has found the real runtime. For create, run and restore
+it waits for us and then executes it; for exec we become it ourselves.
+"""
+
+import gc
+import os
+import sys
+
+from shim import abi, config, files
+from shim.errors import ShimError, printable
+from shim.start.hooks.prestart import Start
+from shim.start.needed import needed_calls
+from shim.start.wrapper import enginelog
+from shim.start.wrapper.argv import CommandLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from shim.host.runtimes import Runtime
+    from shim.start.inject.waiting import Tracer
+    from shim.start.wrapper.bundle import Change
+
+GO, REFUSED, EXEC = 0, 4, 6
+_HOOK_SECONDS = 60
+
+
+def main(argv: "list[str]", becoming: bool) -> int:
+    """Prepare one start: GO for the real runtime to be executed, REFUSED when that was said.
+
+    With ``becoming`` this process is going to be the real runtime: what an exec needs. EXEC asks
+    for that, where the shell part could not tell that it is one.
+    ``argv`` is the folder of our executables, the real runtime, the settings' path, the canary
+    asked for (0: none), the process that is going to be the runtime, and its own command line. With
+    ``settings`` and the settings' path alone they are printed for the shell part.
+    """
+    gc.disable()  # a few milliseconds of life leave nothing worth collecting
+    if argv[0] == "settings":
+        sys.stdout.write(config.lines(config.load(argv[1])[0]))
+        sys.stdout.flush()
+        return 0
+    folder, real, path, canary, caller, *words = argv
+    line = CommandLine(words)
+    settings, doubt = config.load(path)
+    start = Wrapped(settings, line, real)
+    try:
+        number = int(canary) if canary.isdigit() else -1
+        if number and number not in abi.CANARIES:
+            raise ShimError(f"cannot use --canary {canary}")
+        if doubt:
+            start.log("config", level="error", reason=doubt)
+        number = number or settings["canary"]
+        calls, start.facts["state"], reason = needed_calls(number)
+        if not calls:
+            _note_idle()
+        if line.verb == "exec":
+            if not becoming:
+                return EXEC
+            _exec(real, words, line, settings, calls)
+        elif line.verb in ("create", "run"):
+            start.arrange(calls, reason, folder, _options(path, number), int(caller))
+        elif line.verb == "restore":
+            start.log("left-alone", reason="what is restored has the filter of its checkpoint")
+    except Exception as error:  # a fault of ours must not be what stops a container
+        return start.fail(error)
+    return GO
+
+
+class Wrapped(Start):
+    """One start through the wrapper: whose config.json is still to be read by the runtime."""
+
+    __slots__ = ("document", "line", "real", "settings")
+
+    def __init__(self, settings: "dict[str, Any]", line: CommandLine, real: str) -> None:
+        super().__init__(settings)
+        self.line = line
+        self.real = real
+        self.settings = settings
+        bundle = os.path.abspath(line.options.get("bundle", "."))
+        # crun looks for another file from where it is called, not from the bundle.
+        other = line.options.get("config", "config.json")
+        inside = other == "config.json"
+        self.document = os.path.join(bundle, other) if inside else os.path.abspath(other)
+        self.facts = {
+            "mechanism": "",
+            "container": line.container(),
+            "bundle": bundle,
+            "runtime": real,
+            "kernel": os.uname().release,
+        }
+
+    def fail(self, error: Exception) -> int:
+        """Log why nothing could be done; say it only where that refuses the start.
+
+        A runtime's standard error is often the container's own: what is no refusal is not for it.
+        """
+        reason = self.log_failure(error)
+        if not self.deny:
+            enginelog.tell(self.line.options, "warning", f"container left as it was: {reason}")
+            return GO
+        message = f"start refused (on_error: deny): {reason}"
+        enginelog.tell(self.line.options, "error", message)
+        sys.stderr.write(f"seccomp-shim: {printable(message)}\n")
+        sys.stderr.flush()
+        return REFUSED
+
+    def tracing(self) -> Start:
+        """Give what the tracer is to log: as a hook would, the start known from its state."""
+        start = Start(self.settings)
+        start.facts |= {"state": self.facts["state"], "runtime": self.real}
+        return start
+
+    def arrange(
+        self,
+        calls: "dict[str, int]",
+        reason: str,
+        folder: str,
+        options: "list[str]",
+        caller: int,
+    ) -> None:
+        """Change the config.json so that the container's filter lets ``calls`` through.
+
+        ``reason`` is why there are none, ``folder`` that of our executables, ``options`` what they
+        are to be called with, ``caller`` who will be the runtime. ShimError, OSError: nothing was
+        changed.
+        """
+        if not calls:
+            self.log("left-alone", reason=reason)
+            return
+        if not os.path.exists(self.document):
+            return  # the runtime will say what is wrong with it
+        from shim.host.runtimes import about
+        from shim.start.spec import read_text
+        from shim.start.wrapper.bundle import change, enter, hook, starving
+
+        text = read_text(self.document)
+        runtime = about(self.real)
+        made = change(text, calls, runtime)
+        if not made.mechanism:
+            self.facts |= made.facts
+            self.log("left-alone")
+            if made.text != text:  # a program of ours that the profile has no use for any more
+                data = made.text.encode()
+                files.replace(self.document, data, text.encode(), lambda: None, durable=False)
+            return
+        tracer, new = None, made.text
+        limit = starving(text, runtime)
+        if made.mechanism == "filter-injection":
+            if limit:
+                raise ShimError(
+                    f"no hook runs under the container's limit {limit}, which crun sets"
+                )
+            tracer, new = self._await_hook(made, runtime, folder, options, caller)
+        if limit:
+            made.facts["limits"] = f"{limit}: no look after the start"
+        else:
+            more = [*options, "--mechanism", made.mechanism]
+            if "sha256_after" in made.facts:
+                more += ["--sha256", str(made.facts["sha256_after"])]
+            new = enter(new, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
+
+        def log() -> None:
+            if made.mechanism != "filter-injection":  # the tracer logs what it does
+                self.facts |= {"mechanism": made.mechanism, **made.facts}
+                self.log("adjusted")
+
+        if new != text:
+            try:
+                files.replace(self.document, new.encode(), text.encode(), log, durable=False)
+            except ShimError:
+                # Several starts of one bundle at once all write the same.
+                if read_text(self.document) != new:
+                    raise
+                log()
+        if tracer:
+            tracer.engage()
+
+    def _await_hook(
+        self,
+        made: "Change",
+        runtime: "Runtime",
+        folder: str,
+        options: "list[str]",
+        caller: int,
+    ) -> "tuple[Tracer | None, str]":
+        """Enter the hook, and have a tracer wait for it.
+
+        runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
+        """
+        from shim.start import runtime_directory
+        from shim.start.inject.waiting import Tracer
+        from shim.start.wrapper.bundle import enter, has, hook
+
+        place, where = runtime_directory.folder("start")
+        tracer = None
+        if place >= 0:
+            try:
+                tracer = Tracer(self.tracing(), made.calls, caller, place)
+            except OSError:
+                tracer = None  # before Linux 5.3 there is no pidfd_open: the hook does it all
+            if where != f"{runtime_directory.ROOTS}/start":
+                options = [*options, "--rendezvous", where]
+        entry = hook(f"{folder}/seccomp-shim-hook", options)
+        # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
+        entry["timeout"] = _HOOK_SECONDS
+        if has(made.text, entry):  # the engine's, or of an earlier start
+            return tracer, made.text
+        newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
+        return tracer, enter(made.text, "createRuntime" if newer else "prestart", entry)
+
+
+def _exec(
+    real: str,
+    words: "list[str]",
+    line: CommandLine,
+    settings: "dict[str, Any]",
+    calls: "dict[str, int]",
+) -> None:
+    from shim.start.wrapper.exec_runtime import become
+
+    argv = [real, *words]
+    container = line.container()
+    if not calls or not container:  # without one the runtime prints its help, or what is wrong
+        become(real, argv)
+    from shim.start.wrapper.exec import run
+
+    run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)
+
+
+def _options(path: str, canary: int) -> "list[str]":
+    """Give what our hooks are to be called with so that they see what we see."""
+    options = ["--config", path] if path != config.PATH else []
+    return [*options, "--canary", str(canary)] if canary else options
+
+
+def _note_idle() -> None:
+    from shim.host.cache import facts, note_idle
+
+    note_idle(facts())

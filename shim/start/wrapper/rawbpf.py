@@ -1,0 +1,155 @@
+"""The whole filter of a container as one program, for crun, which takes it as an annotation.
+
+crun looks at ``run.oci.seccomp_bpf_data`` at create and run, writes the program to the container's
+state in place of what it would have compiled, and loads it from there, for every exec too
+(src/libcrun/container.c, setup_seccomp, seccomp_generation; since 0.18). The flags and the listener
+of ``linux.seccomp`` stay in force beside it. Compiling takes a second, so a program is kept.
+"""
+
+import os
+
+from shim import abi, files
+from shim.errors import ShimError
+from shim.start import runtime_directory
+from shim.start.digest import sha256
+from shim.startjson import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from shim.bpf.equivalence import Change
+    from shim.host.runtimes import Runtime
+
+_SINCE = "0.18"
+# A file is the SHA-256 of the program, in hexadecimal, and the program.
+_HEAD = 64
+_LIMIT = _HEAD + 8 * abi.BPF_MAXINSNS
+_KEEP = 200
+# With these crun does something with a profile that a program cannot stand for.
+_ANNOTATIONS = (
+    "run.oci.seccomp_fail_unknown_syscall",
+    "run.oci.seccomp.plugins",
+    "run.oci.seccomp.receiver",
+)
+
+
+def unfit(config: "dict[str, object]", runtime: "Runtime") -> str:
+    """Say why a container of ``runtime`` cannot be given a program; empty: it can."""
+    if not runtime.is_at_least("crun", _SINCE) or not runtime.libseccomp:
+        return f"{runtime.program or runtime.path} takes none"
+    annotations = config.get("annotations") or {}
+    for name in _ANNOTATIONS:
+        if name in annotations:  # type: ignore[operator]  # an object: denied_by_default has looked
+            return f"the annotation {name} is there already"
+    linux = config.get("linux") or {}
+    seccomp = linux.get("seccomp")  # type: ignore[attr-defined]
+    if not seccomp:
+        return "there is no profile to make it of"  # but a program that is there already
+    if seccomp.get("listenerPath") or "SCMP_ACT_NOTIFY" in dumps(seccomp):
+        return "a listener decides on some calls"
+    return ""
+
+
+def program(
+    seccomp: "dict[str, object]", calls: "dict[str, int]", runtime: "Runtime"
+) -> "tuple[bytes, bool]":
+    """Give the filter of profile ``seccomp`` that lets ``calls`` through; whether it was kept.
+
+    ShimError: it cannot be made. LeftAlone: the filter lets all of them through as it is.
+    """
+    key = sha256(dumps([seccomp, calls, runtime.identity, runtime.libseccomp]).encode())
+    folder, _ = runtime_directory.folder("bpf")
+    kept = _read(folder, key) if folder >= 0 else b""
+    if kept:
+        os.close(folder)
+        return kept, True
+    made = _compile(seccomp, calls, runtime.libseccomp or "")
+    if folder >= 0:
+        _write(folder, key, made)
+        os.close(folder)
+    return made, False
+
+
+def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str) -> bytes:
+    """Make the program through libseccomp and prove what it changes."""
+    try:
+        from shim.bpf.equivalence import difference
+        from shim.host.libseccomp import system_libseccomp
+        from shim.profile.compile import build
+        from shim.start.inject.augment import augment
+    except ImportError as error:
+        raise ShimError(f"cannot compile a filter: {error}") from None
+    rules = seccomp.get("syscalls") or []
+    names = [name for rule in rules for name in rule.get("names") or []]  # type: ignore[attr-defined]
+    version, known = system_libseccomp(list(dict.fromkeys(names)))
+    if version != release:
+        raise ShimError(f"libseccomp is {version} here, the runtime's is {release}")
+    for rule in (seccomp, *rules):  # type: ignore[misc]
+        action, key = (
+            ("defaultAction", "defaultErrnoRet") if rule is seccomp else ("action", "errnoRet")
+        )
+        if rule.get(key) is not None and rule.get(action) not in (
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_TRACE",
+        ):
+            raise ShimError("an errno beside an action that has none: crun refuses it")
+    # crun drops the names that its library does not resolve; the catalogue's numbers stay out too.
+    resolved = [
+        {**rule, "names": [name for name in rule.get("names") or [] if known[name]]}
+        for rule in rules  # type: ignore[attr-defined]
+    ]
+    before = build({**seccomp, "syscalls": resolved}).program()
+    after, _ = augment(before, calls)
+    found = difference(before, after)
+    if not (found.complete and found.changes and all(_only(calls, each) for each in found.changes)):
+        raise ShimError(f"the proof failed: {found.reason or '; '.join(map(str, found.changes))}")
+    return after
+
+
+def _only(calls: "dict[str, int]", change: "Change") -> bool:
+    """Tell whether a change does no more than let some of ``calls`` through."""
+    numbers = range(change.nr.low, change.nr.high + 1)
+    return (
+        (change.arch_name, change.condition) == ("x86_64", "")
+        and change.after == abi.SECCOMP_RET_ALLOW
+        and change.nr.is_range
+        and len(numbers) <= len(calls)
+        and set(numbers) <= set(calls.values())
+    )
+
+
+def _read(folder: int, key: str) -> bytes:
+    """Give the program kept as ``key``, empty if there is none that is whole and ours."""
+    try:
+        fd = files.open_regular(key, os.O_NOFOLLOW, dir_fd=folder)
+    except OSError:
+        return b""
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            return b""
+        data = os.read(fd, _LIMIT + 1)
+    finally:
+        os.close(fd)
+    program = data[_HEAD:]
+    return program if program and data[:_HEAD] == sha256(program).encode() else b""
+
+
+def _write(folder: int, key: str, program: bytes) -> None:
+    """Keep a program; where that does not go, the next start compiles it again."""
+    data = sha256(program).encode() + program
+    draft = f".{key}.{os.getpid()}"
+    try:
+        names = os.listdir(folder)
+        for name in names if len(names) > _KEEP else ():
+            os.unlink(name, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(draft, flags, 0o600, dir_fd=folder)
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+        if written == len(data):
+            os.rename(draft, key, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.unlink(draft, dir_fd=folder)
+    except OSError:
+        pass

@@ -1,0 +1,1 @@
+"""Files changed on one host: planned, committed in groups, journalled, rolled back."""

@@ -1,0 +1,195 @@
+"""A run: changes planned, made in groups, logged; and a run taken back by another."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from shim import audit
+from shim import log as journal
+from shim.discovery.find import Survey
+from shim.discovery.root import Root
+from shim.errors import ShimError
+from shim.profile.edit import Finding
+from shim.transaction import runs
+from shim.transaction.commit import Result, commit
+from shim.transaction.staged import Change
+from shim.transaction.store import State, checksum
+
+Progress = Callable[[int], None]
+
+
+class Plan(NamedTuple):
+    """What a run is to do: ``kind`` is patch or rollback, ``of`` the run that is taken back.
+
+    ``contents`` are by checksum; ``findings``, by the checksum before, are for the audit log.
+    ``refused`` are files that stay as they are, and why.
+    """
+
+    kind: str
+    of: str
+    changes: list[Change]
+    contents: dict[str, bytes]
+    findings: dict[str, list[Finding]]
+    refused: list[tuple[str, str]]
+
+
+class Outcome(NamedTuple):
+    """What came of a run: its id, and each file's result."""
+
+    run: str
+    results: list[Result]
+
+    def count(self, what: str) -> int:
+        """Count the results that are ``what``: done, skipped or failed."""
+        return sum(each.what == what for each in self.results)
+
+
+def empty(kind: str, of: str = "") -> Plan:
+    """Give a plan without anything to do so far."""
+    return Plan(kind, of, [], {}, {}, [])
+
+
+def patching(survey: Survey) -> Plan:
+    """Plan to patch all files of a survey that may be changed."""
+    plan = empty("patch")
+    for file in survey.files:
+        after = file.verdict.after
+        if after is None:
+            continue
+        if file.kept:
+            plan.refused.append((file.shown, file.kept))
+            continue
+        findings = [each for one in file.verdict.profiles for each in one.findings]
+        add(plan, file.real, file.before, after, findings)
+    return plan
+
+
+def add(plan: Plan, real: str, before: str, after: bytes, findings: Iterable[Finding]) -> None:
+    """Plan to make ``after`` the content of a file, which has the checksum ``before`` now."""
+    if before not in plan.findings:
+        plan.findings[before] = [each for each in findings if each.changed]
+    name = checksum(after)
+    plan.contents.setdefault(name, after)
+    plan.changes.append(Change(real, before, name))
+
+
+def taking_back(
+    state: State, run_id: str = "", paths: Sequence[str] = (), *, force: bool = False
+) -> Plan:
+    """Plan to take a run back (without ``run_id`` the last one), or what it did to ``paths``.
+
+    With ``paths`` alone it is, for each of them, the last run that has changed it. ``force`` also
+    takes back what somebody else has changed since. ShimError: there is nothing to take back.
+    """
+    known = [
+        run for run in runs.listed(state) if any(e.state != "old" for e in run.entries.values())
+    ]
+    if run_id:
+        known = [run for run in known if run.id == runs.found(state, run_id).id]
+    if not known:
+        raise ShimError("no run has changed a file", subject=run_id or state.path)
+    chosen: list[tuple[str, runs.Entry]] = []
+    if paths:
+        for path in paths:
+            chosen.append(_last(known, path))
+    else:
+        chosen = [(known[-1].id, each) for each in known[-1].entries.values()]
+    of = ",".join(dict.fromkeys(run for run, _ in chosen))
+    plan = empty("rollback", of)
+    for _, entry in chosen:
+        if entry.state == "old":
+            continue
+        _take_back(plan, state, entry, force)
+    return plan
+
+
+def take_back(plan: Plan, state: State, done: Change, now: str, *, override: str) -> None:
+    """Plan to undo a change to a file whose content has the checksum ``now``.
+
+    What somebody has changed since is refused, with ``override`` as the user's way to have it
+    overwritten; empty: the user has said so.
+    """
+    if now == done.before:
+        return
+    if now != done.after and override:
+        plan.refused.append((done.path, f"changed since ({override} overwrites it)"))
+        return
+    try:
+        plan.contents.setdefault(done.before, state.kept(done.before))
+    except ShimError as error:
+        plan.refused.append((done.path, str(error)))
+        return
+    plan.changes.append(Change(done.path, now, done.before))
+
+
+def run(plan: Plan, state: State, progress: Progress, log: str | None = None) -> Outcome:
+    """Make a plan's changes. ShimError or OSError: the run could not go on; the journal tells.
+
+    Each change is a line of the audit log (at ``log``, if not the usual place) before it is made.
+    """
+    where = log or audit.path()
+    book = runs.Journal(state, plan.kind, plan.of, len(plan.changes))
+
+    def logged(changes: Sequence[Change]) -> None:
+        lines = [line for each in changes for line in _lines(plan, each, book.id)]
+        try:
+            journal.append(b"".join(lines), where)
+        except OSError as error:
+            raise ShimError(
+                f"cannot log: {error.strerror}",
+                subject=where,
+                hint="what is not logged is not done; make the directory or free the disk",
+            ) from None
+
+    def failed(change: Change, reason: str) -> None:
+        fields: dict[str, object] = {**_fields(change, book.id), "reason": reason}
+        journal.append(journal.render("error", f"{plan.kind}-failed", fields), where)
+
+    how = "stopped"
+    try:
+        results = commit(plan.changes, plan.contents, state, book, logged, failed, progress)
+        how = "done"
+        return Outcome(book.id, results)
+    finally:
+        book.end(how)
+
+
+def _last(known: Iterable[runs.Run], path: str) -> tuple[str, runs.Entry]:
+    for each in reversed(list(known)):
+        for entry in each.entries.values():
+            if entry.file == path and entry.state != "old":
+                return each.id, entry
+    raise ShimError("no run has changed it", subject=path, hint="rollback --list shows the runs")
+
+
+def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:
+    try:
+        now = checksum(Root().read(entry.file))
+    except (OSError, ShimError) as error:
+        reason = error.message if isinstance(error, ShimError) else error.strerror
+        reason = f"{reason}; its old content is {state.backup(entry.before)}"
+        plan.refused.append((entry.file, reason))
+        return
+    done = Change(entry.file, entry.before, entry.after)
+    take_back(plan, state, done, now, override="" if force else "--force")
+
+
+def _lines(plan: Plan, change: Change, run_id: str) -> list[bytes]:
+    fields = _fields(change, run_id)
+    if plan.kind != "patch":
+        return [journal.render("info", plan.kind, {**fields, "of": plan.of})]
+    lines = []
+    for finding in plan.findings[change.before]:
+        more = {"before": finding.verdict, "after": "allowed", "reason": finding.reason}
+        line: dict[str, object] = {**fields, "syscall": finding.syscall, **more}
+        lines.append(journal.render("info", plan.kind, line))
+    return lines
+
+
+def _fields(change: Change, run_id: str) -> dict[str, object]:
+    return {
+        "mechanism": "profile",
+        "profile": change.path,
+        "run": run_id,
+        "sha256_before": change.before,
+        "sha256_after": change.after,
+    }

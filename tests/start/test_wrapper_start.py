@@ -1,0 +1,555 @@
+"""The wrapper on real runtimes: create and run by each mechanism, and whatever goes wrong."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shim.bpf.equivalence import difference
+from shim.engines import oci
+from support import need
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, Lab, profile, supported
+from support.filters import filters_of
+from support.wrapped import WrappedLab, apart, script
+
+DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
+LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+MECHANISM = {"runc": "filter-injection", "crun": "raw-bpf"}
+RAW_BPF = "run.oci.seccomp_bpf_data"
+
+
+@pytest.fixture(params=["runc", "crun"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
+    """Give a folder with the wrapper before each real runtime."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return WrappedLab(tmp_path, need.program(request.param))
+
+
+@pytest.fixture
+def crun(tmp_path: Path) -> WrappedLab:
+    """Give a folder with the wrapper before crun."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return WrappedLab(tmp_path, need.program("crun"))
+
+
+def name_of(lab: WrappedLab) -> str:
+    """Tell runc from crun."""
+    return os.path.basename(lab.real)
+
+
+def run(lab: Lab, **bundle: Any) -> dict[int, int]:
+    """Run a container and give what its two calls ended with."""
+    with lab.container(**bundle) as container:
+        container.ready()
+        return container.outcomes()
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Read the bundle's config.json."""
+    document: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return document
+
+
+def test_without_a_canary_both_calls_are_denied(lab: WrappedLab) -> None:
+    """The control: through the wrapper, and nothing is changed where the kernel needs nothing."""
+    lab.use(0)
+    assert run(lab) == DENIED
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_exactly_one_number_is_let_through(lab: WrappedLab, no_new_privileges: bool) -> None:
+    """Runc's container is adjusted by injection, crun's by a program; the log says so."""
+    assert run(lab, no_new_privileges=no_new_privileges) == LET_THROUGH
+    (line,) = lab.events("adjusted")
+    assert line["mechanism"] == MECHANISM[name_of(lab)]
+    assert line["container"].startswith("shim-test-")
+    assert line["state"][f"canary-{CANARY}"] == "on, for a test"
+
+
+def test_the_live_filter_differs_in_one_call(lab: WrappedLab) -> None:
+    """Compared as functions of every call with the filter that the runtime itself makes."""
+    plain = Lab(lab.folder, lab.real)
+    with plain.container() as container:
+        (before,) = filters_of(container.ready())
+    with lab.container() as container:
+        (after,) = filters_of(container.ready())
+    found = difference(before, after)
+    assert found.complete
+    assert [str(change) for change in found.changes] == [f"x86_64 {CANARY}: ERRNO(1) -> ALLOW"]
+
+
+def test_create_and_start(lab: WrappedLab) -> None:
+    """As engines do it: create, state, start, kill, delete, with pid file and log."""
+    name = f"shim-create-{os.getpid()}"
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    script(folder / "unused", "")
+    payload = oci.caller((CANARY, OTHER_CANARY))
+    oci.bundle(folder, profile(), payload)
+    log = ["--log", f"{folder}/log.json", "--log-format", "json"]
+
+    def call(*args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            oci.command(lab.runtime, *log, *args), text=True, check=True, **options
+        )
+
+    reader, writer = os.pipe()
+    with open(folder / "output", "w") as output:
+        call(
+            *("create", "--bundle", str(folder), "--pid-file", f"{folder}/pid", name),
+            stdin=reader,
+            stdout=output,
+        )
+    try:
+        state = json.loads(call("state", name, capture_output=True).stdout)
+        assert (state["status"], state["pid"]) == ("created", int((folder / "pid").read_text()))
+        call("start", name)
+        os.write(writer, b"\n")
+        os.close(writer)
+        deadline = time.monotonic() + 10
+        while (folder / "output").read_text().count("\n") < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.close(reader)
+        call("delete", "--force", name)
+    assert (folder / "output").read_text() == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+
+
+def test_a_terminal_is_handed_over_by_the_console_socket(lab: WrappedLab) -> None:
+    """The engine gets the terminal's descriptor from the runtime, as without the wrapper."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), terminal=True)
+    name = f"shim-console-{os.getpid()}"
+    address = f"{lab.folder}/console"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        options = ["--bundle", str(folder), "--console-socket", address]
+        command = oci.command(lab.runtime, "create", *options, name)
+        # No pipe: what runs in the container would keep it open.
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        connection, _ = listener.accept()
+        with connection:
+            _, (terminal,), _, _ = socket.recv_fds(connection, 4096, 1)
+    try:
+        subprocess.run(oci.command(lab.runtime, "start", name), check=True)
+        seen = b""
+        while f"{OTHER_CANARY} ".encode() not in seen:
+            seen += os.read(terminal, 4096)
+            if seen.endswith(b"ready\r\n"):
+                os.write(terminal, b"\n")
+        assert f"{CANARY} {ENOSYS}" in seen.decode()
+    finally:
+        os.close(terminal)
+        subprocess.run(oci.command(lab.runtime, "delete", "--force", name), check=False)
+
+
+def test_the_exit_status_is_the_containers(lab: WrappedLab) -> None:
+    """``run`` ends with what the container's program ends with."""
+    arguments = [*oci.caller(())[:2], "-c", "import sys; sys.exit(42)"]
+    with lab.container(args=arguments) as container:
+        container.process.communicate()
+        assert container.process.returncode == 42
+
+
+def test_crun_exec_has_the_program_too(crun: WrappedLab) -> None:
+    """What joins the container loads the same program from the container's state."""
+    with crun.container() as container:
+        container.ready()
+        command = [*oci.caller((CANARY, OTHER_CANARY))]
+        done = subprocess.run(
+            oci.command(crun.real, "exec", container.name, *command),
+            input="\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr == ""
+        assert done.stdout.split("\n")[1:3] == [f"{CANARY} {ENOSYS}", f"{OTHER_CANARY} {EPERM}"]
+
+
+def believing_filtered(lab: WrappedLab) -> None:
+    """Have the wrapper believe that this kernel lets filters deny uretprobe."""
+    told = (
+        "    import shim.host.cache\n"
+        '    state = {"nr": 335, "state": "filtered"}\n'
+        '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
+    )
+    line = "    from shim.start.wrapper.main import main\n"
+    apart(lab.wrapper, lab.folder / "run")
+    text = lab.wrapper.read_text()
+    assert line in text
+    lab.wrapper.write_text(text.replace(line, told + line))
+
+
+@pytest.mark.parametrize(
+    ("version", "mechanism"), [("2.5.5", "filter-injection"), ("2.5.6", "name"), ("2.6.0", "name")]
+)
+def test_a_runtime_that_knows_the_name_gets_the_name(
+    tmp_path: Path, version: str, mechanism: str
+) -> None:
+    """What ``features`` says decides; one rule more is all that the name costs."""
+    need.root()
+    features = json.dumps({"annotations": {"io.github.seccomp.libseccomp.version": version}})
+    (tmp_path / "real").mkdir()
+    lab = WrappedLab(
+        tmp_path,
+        script(
+            tmp_path / "real" / "runc",
+            f"case $1 in features) echo '{features}' ;; *) echo 'runc version 1.3.0' ;; esac",
+        ),
+        canary=0,
+    )
+    believing_filtered(lab)
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), ["/bin/true"])
+    before = config_of(folder)
+    for _ in range(2):  # the second time there is nothing left to do
+        subprocess.run([lab.runtime, "create", "--bundle", str(folder), "c1"], check=True)
+    after = config_of(folder)
+    after["hooks"].pop("poststart", None)
+    if mechanism == "name":
+        rule = after["linux"]["seccomp"]["syscalls"].pop(0)
+        assert rule == {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}
+        assert after == before
+        assert [line["mechanism"] for line in lab.events("adjusted")] == ["name"]
+        assert "allowed by name" in lab.events("left-alone")[0]["reason"]
+    else:
+        assert after["linux"] == before["linux"]
+        assert len(after["hooks"]["createRuntime"]) == 1
+
+
+def test_crun_may_be_given_another_config(crun: WrappedLab) -> None:
+    """The file that ``--config`` names is the one that is changed, wherever it is."""
+    folder = crun.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    other = crun.folder / "other.json"
+    (folder / "config.json").rename(other)
+    name = f"shim-other-{os.getpid()}"
+    options = ["run", "-f", "other.json", "--bundle", str(folder), name]
+    done = subprocess.run(
+        oci.command(crun.runtime, *options),
+        input="\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=crun.folder,
+    )
+    assert done.stdout == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n", done.stderr
+    assert list(folder.glob("*.json")) == []
+
+
+# --- what is left alone, and what a bundle can do -----------------------------------------------
+
+
+def denying_by_name() -> dict[str, Any]:
+    """Give a profile whose author denies the call."""
+    body = profile()
+    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    return body | {"syscalls": [*body["syscalls"], denial]}
+
+
+@pytest.mark.parametrize(
+    ("seccomp", "reason"),
+    [
+        (None, "unconfined"),
+        (profile(defaultAction="SCMP_ACT_ALLOW"), "default-allows"),
+        (denying_by_name(), "explicit-deny"),
+    ],
+    ids=["none", "open", "explicit"],
+)
+def test_what_needs_nothing_is_left_byte_for_byte(
+    lab: WrappedLab, seccomp: dict[str, Any] | None, reason: str
+) -> None:
+    """No profile, one that allows, one that denies by name: logged, and not touched."""
+    with lab.container(seccomp=seccomp) as container:
+        container.ready()
+        document = config_of(container.folder)
+    assert document["linux"].get("seccomp") == seccomp
+    assert not document["hooks"]
+    assert RAW_BPF not in document.get("annotations", {})
+    (line,) = lab.log()
+    assert (line["event"], reason in line["reason"]) == ("left-alone", True)
+
+
+def annotate(folder: Path, **annotations: str) -> None:
+    """Put annotations into the bundle, as ``docker run --annotation`` does."""
+    document = config_of(folder)
+    document["annotations"] = annotations
+    (folder / "config.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("data", ["", "AAAA", "BgAAAAAA/38="], ids=["empty", "broken", "allow-all"])
+def test_a_users_own_program_is_neither_believed_nor_widened(lab: WrappedLab, data: str) -> None:
+    """With a foreign program in the annotation, the filter is looked at when it is loaded.
+
+    runc pays the annotation no heed: there the container is adjusted like any other.
+    """
+    plain = Lab(lab.folder, lab.real)
+    seen: list[tuple[int, str]] = []
+    for each in (plain, lab):
+        name = f"shim-annotated-{os.getpid()}"
+        folder = lab.folder / f"bundle-{len(seen)}"
+        folder.mkdir()
+        oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+        annotate(folder, **{RAW_BPF: data})
+        with oci.started(each.runtime, folder, name) as process:
+            output, _ = process.communicate("\n")
+            seen.append((process.returncode, output))
+    expected = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+    if name_of(lab) == "runc":
+        assert seen[1] == (0, expected)
+    else:
+        assert seen[1] == seen[0]
+        assert config_of(folder)["annotations"] == {RAW_BPF: data}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flags": ["SECCOMP_FILTER_FLAG_LOG"]},
+        {"defaultAction": "SCMP_ACT_KILL_PROCESS"},
+        {"defaultErrnoRet": 1},
+        {"architectures": []},
+        {"architectures": ["SCMP_ARCH_AARCH64"]},
+    ],
+    ids=str,
+)
+def test_profiles_of_many_kinds(crun: WrappedLab, changes: dict[str, Any]) -> None:
+    """The program has the default, the flags and the architectures that crun's own would have."""
+    calls = (CANARY,) if "KILL" in str(changes) else (CANARY, OTHER_CANARY)
+    seen = run(crun, seccomp=profile(**changes), args=oci.caller(calls))
+    assert seen == {nr: LET_THROUGH[nr] for nr in calls}
+    assert crun.events("adjusted")[0]["mechanism"] == "raw-bpf"
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"run.oci.seccomp_fail_unknown_syscall": "1"},
+        {"run.oci.seccomp.plugins": "/nowhere.so"},
+    ],
+    ids=str,
+)
+def test_what_a_program_cannot_stand_for_falls_to_the_hook(
+    crun: WrappedLab, annotations: dict[str, str]
+) -> None:
+    """Where crun does more with a profile than load it, the hook is entered in its place."""
+    folder = crun.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY,)))
+    annotate(folder, **annotations)
+    name = f"shim-fallback-{os.getpid()}"
+    with oci.started(crun.runtime, folder, name) as process:
+        process.communicate("\n")
+    document = config_of(folder)
+    assert RAW_BPF not in document["annotations"]
+    assert f"{crun.bin}/seccomp-shim-hook" in document["hooks"]["createRuntime"][0]["args"]
+
+
+def test_twice_on_the_same_bundle(lab: WrappedLab) -> None:
+    """A bundle that is used again is not changed again, and still does what it did."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    texts = []
+    for number in range(3):
+        with oci.started(lab.runtime, folder, f"shim-again-{os.getpid()}-{number}") as process:
+            oci.wait_ready(process, folder)
+            assert oci.outcomes(process) == LET_THROUGH
+        (folder / "pid").unlink()
+        texts.append((folder / "config.json").read_text())
+    assert len(set(texts)) == 1
+
+
+def test_a_kept_bundle_whose_profile_was_changed(crun: WrappedLab) -> None:
+    """The program of an earlier start does not outlive the profile that it stands for."""
+    folder = crun.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    for seccomp, expected in (
+        (profile(), LET_THROUGH),
+        (profile(defaultErrnoRet=13), {CANARY: ENOSYS, OTHER_CANARY: 13}),
+        (None, {CANARY: ENOSYS, OTHER_CANARY: ENOSYS}),
+        (profile(), LET_THROUGH),
+    ):
+        document = config_of(folder)
+        document["linux"]["seccomp"] = seccomp
+        (folder / "config.json").write_text(json.dumps(document))
+        with oci.started(crun.runtime, folder, f"shim-kept-{os.getpid()}") as process:
+            oci.wait_ready(process, folder)
+            assert oci.outcomes(process) == expected
+        (folder / "pid").unlink()
+    assert [line["event"] for line in crun.log() if line["level"] == "error"] == []
+
+
+def test_another_canary_takes_the_place_of_the_first(lab: WrappedLab) -> None:
+    """What an earlier start entered gives way to what this one needs."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    for canary in (CANARY, OTHER_CANARY):
+        lab.use(canary)
+        with oci.started(lab.runtime, folder, f"shim-other-{os.getpid()}") as process:
+            oci.wait_ready(process, folder)
+            seen = oci.outcomes(process)
+        (folder / "pid").unlink()
+    assert seen[OTHER_CANARY] == ENOSYS
+
+
+def test_mode_owner_and_unknown_fields_stay(lab: WrappedLab) -> None:
+    """The new config.json is the old one but for what was added, number formats included."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY,)))
+    path = folder / "config.json"
+    odd = '{"x-ours": [1.50, 1E2, 12345678901234567890, -0, "\\u00e9\\/"], '
+    text = odd + path.read_text().lstrip().removeprefix("{")
+    path.write_text(text)
+    path.chmod(0o640)
+    os.chown(path, 12345, 54321)
+    with oci.started(lab.runtime, folder, f"shim-odd-{os.getpid()}") as process:
+        process.communicate("\n")
+    info = path.stat()
+    assert (info.st_mode & 0o7777, info.st_uid, info.st_gid) == (0o640, 12345, 54321)
+    assert odd.removeprefix("{") in path.read_text()
+    assert path.read_text() != text
+    assert [each.name for each in folder.iterdir() if each.name.startswith(".")] == []
+
+
+# --- what goes wrong -------------------------------------------------------------------------
+
+
+def no_folder_to_log_in(lab: WrappedLab, folder: Path, on_error: str) -> None:
+    """Let the log be where it cannot be written."""
+    del folder
+    lab.configure(on_error, log=lab.folder / "missing" / "audit.jsonl")
+
+
+def unknown_action(lab: WrappedLab, folder: Path, on_error: str) -> None:
+    """Let the profile be one that nobody understands, yet none that the runtime looks at."""
+    del lab, on_error
+    document = config_of(folder)
+    document["linux"]["seccomp"]["syscalls"].append({"names": ["x"], "action": 7, "args": "no"})
+    (folder / "config.json").write_text(json.dumps(document))
+
+
+def twice_linux(lab: WrappedLab, folder: Path, on_error: str) -> None:
+    """Let the config say one thing twice: parsers differ in which they believe."""
+    del lab, on_error
+    text = (folder / "config.json").read_text().rstrip().removesuffix("}")
+    (folder / "config.json").write_text(text + ', "Hooks": {}, "Annotations": {}}')
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("trouble", [no_folder_to_log_in, unknown_action, twice_linux])
+def test_trouble_leaves_the_start_as_it_was_or_refuses_it(
+    lab: WrappedLab, trouble: Callable[[WrappedLab, Path, str], None], on_error: str
+) -> None:
+    """Nothing is written; the real runtime is executed, or the engine is told in its own way."""
+    lab.configure(on_error)
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    trouble(lab, folder, on_error)
+    before = (folder / "config.json").read_bytes()
+    log = folder / "log.json"
+    name = f"shim-trouble-{os.getpid()}"
+    options = ["--log", str(log), "--log-format", "json"]
+    command = oci.command(lab.runtime, *options, "run", "--bundle", str(folder), name)
+    done = subprocess.run(command, input="\n", capture_output=True, text=True, check=False)
+    hooked = trouble is no_folder_to_log_in and name_of(lab) == "runc"
+    if not hooked:  # there the hook was entered, and it is the hook that finds it cannot log
+        assert (folder / "config.json").read_bytes() == before
+        first = json.loads(log.read_text().splitlines()[0])
+        assert first["msg"].startswith("seccomp-shim: ")
+        assert first["level"] == ("error" if on_error == "deny" else "warning")
+    if on_error == "deny":
+        assert done.returncode != 0
+        assert done.stdout == ""
+        assert "start refused (on_error: deny)" in done.stderr
+    elif trouble is not unknown_action:
+        assert done.stdout == f"ready\n{CANARY} {EPERM}\n{OTHER_CANARY} {EPERM}\n"
+
+
+def test_a_bundle_that_is_not_there_is_the_runtimes_to_complain_of(lab: WrappedLab) -> None:
+    """The message and the exit code are the real runtime's own, also under deny."""
+    lab.configure("deny")
+    args = ["run", "--bundle", f"{lab.folder}/nowhere", "shim-nowhere"]
+    ours, theirs = (
+        subprocess.run(oci.command(each, *args), capture_output=True, text=True, check=False)
+        for each in (lab.runtime, lab.real)
+    )
+    assert (ours.returncode, ours.stderr.split(" ", 1)[1:]) == (
+        theirs.returncode,
+        theirs.stderr.split(" ", 1)[1:],
+    )
+
+
+def test_a_config_that_is_a_pipe_blocks_nobody(lab: WrappedLab) -> None:
+    """What is no regular file cannot be changed: refused, or left to the runtime."""
+    lab.configure("deny")
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    os.mkfifo(folder / "config.json")
+    done = subprocess.run(
+        oci.command(lab.runtime, "run", "--bundle", str(folder), "shim-pipe"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert "is no regular file" in done.stderr
+
+
+def test_twenty_starts_at_once(lab: WrappedLab) -> None:
+    """All are adjusted, none meets another's half-written program."""
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda _: run(lab), range(20)))
+    assert seen == [LET_THROUGH] * 20
+    assert len({line["container"] for line in lab.events("adjusted")}) == 20
+
+
+def test_a_wrapper_that_is_killed_leaves_the_old_config_or_the_new(lab: WrappedLab) -> None:
+    """Killed at any moment while it waits to log: the bundle is one that can be started."""
+    folder = lab.folder / "bundle"
+    folder.mkdir()
+    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    path = folder / "config.json"
+    before = path.read_bytes()
+    name = f"shim-killed-{os.getpid()}"
+    with lab.log_path.open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # held, it keeps the wrapper at its last step
+        for pause in (0.01, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4):
+            killed = subprocess.Popen(
+                [lab.runtime, "create", "--bundle", str(folder), name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            time.sleep(pause)
+            os.killpg(killed.pid, signal.SIGKILL)
+            killed.wait()
+            now = path.read_bytes()
+            assert now == before or config_of(folder)["hooks"]
+            path.write_bytes(before)
+    subprocess.run(
+        oci.command(lab.real, "delete", "--force", name), capture_output=True, check=False
+    )
+    with oci.started(lab.runtime, folder, name) as process:
+        oci.wait_ready(process, folder)
+        assert oci.outcomes(process) == LET_THROUGH
