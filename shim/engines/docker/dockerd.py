@@ -48,7 +48,11 @@ class Daemon(NamedTuple):
     def config_file(self) -> Path:
         """Give the path of the configuration file that it reads."""
         named = self.flags.values("--config-file")
-        return Path(f"/proc/{self.pid}/cwd").resolve() / (named[-1] if named else DEFAULT)
+        try:
+            here = os.readlink(f"/proc/{self.pid}/cwd")
+        except OSError:  # it has ended meanwhile, or is not ours to look at
+            here = "/"
+        return Path(here, named[-1] if named else DEFAULT)
 
 
 def running(config_file: Path) -> list[Daemon]:
