@@ -64,6 +64,8 @@ def main(words: list[str]) -> int:
         return _run(passthrough.real_docker(), words, ours)
     except passthrough.NoDockerError as error:
         return _failed(error, 127)
+    except passthrough.SpentError as error:
+        return _failed(error, 125)
     except ShimError as error:
         return _failed(error, 2)
     except KeyboardInterrupt:
@@ -125,6 +127,8 @@ def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) ->
         if not ours.dry_run:
             rewrite.prepare(planned)
         return planned
+    except passthrough.SpentError:
+        raise
     except Exception as error:
         line = f"docker {found.command} goes as it is: {_told(error)}"
         return rewrite.Plan(words, line, uncovered=True)

@@ -199,17 +199,6 @@ def test_a_docker_that_cannot_read_what_is_kept_gets_none_of_it(
     assert said(done).endswith("/docker: a docker from a snap cannot read the profile to add")
 
 
-def test_a_profile_that_can_be_read_once_is_left_to_docker(shim: Shimmed, profile: Path) -> None:
-    """A shell's <(command) is a pipe: what we took from it would be gone."""
-    command = shim.command(*RUN, "--security-opt", "seccomp=/dev/fd/9", image.NAME, "echo", "hi")
-    script = f'exec 9< <(cat {profile}); exec "$@"'
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", *command], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
-    assert said(done).startswith("docker run goes as it is: /dev/fd/9: is no regular file")
-
-
 @pytest.mark.parametrize("text", ["{", "[]", '{"syscalls": [{"name": 1}]}'])
 def test_a_profile_that_is_none_is_left_to_docker(shim: Shimmed, tmp_path: Path, text: str) -> None:
     """Docker, or its daemon, refuses it: with the exit code that it has for that."""

@@ -12,6 +12,10 @@ class NoDockerError(ShimError):
     """There is no docker on PATH but us."""
 
 
+class SpentError(ShimError):
+    """What docker was to read is gone: it cannot be run as it was asked for any more."""
+
+
 def real_docker() -> str:
     """Give the first docker on PATH that is not us."""
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):

@@ -2,13 +2,12 @@
 
 import json
 import os
-import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shim import audit, files, log
-from shim.engines.docker import client_files, commandline
+from shim import audit, log
+from shim.engines.docker import client_files, commandline, readonce
 from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
 from shim.errors import ShimError
@@ -85,15 +84,13 @@ def requested(options: Sequence[str], privileged: bool, runtime: str, folder: st
     """Give what is asked of a container, with its security options as the daemon gets them.
 
     The client reads the file that they name; ``folder`` is what its path is relative to.
-    ShimError, OSError: there is no reading it.
+    ShimError, OSError: there is no reading it. SpentError: what was read cannot be put back.
     """
     asked = seccomp_option(options)
     if asked in _NO_FILE:
         return Request(list(options), privileged, runtime, "the daemon's own profile")
     path = os.path.join(folder, asked or "")
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ShimError("is no regular file: what is read from it once is gone", subject=path)
-    text = files.read(path, MAX_BYTES).decode(errors="surrogateescape")
+    text = readonce.read(path, MAX_BYTES).decode(errors="surrogateescape")
     return Request([*options, f"seccomp={text}"], privileged, runtime, path)
 
 
