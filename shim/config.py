@@ -79,9 +79,11 @@ def compile_file(path: str = PATH) -> "dict[str, Any]":
     settings = parse(text, path)
     document = dumps({"source": source, "settings": settings})
     try:
-        _keep(_compiled_path(path), document.encode())
+        # Whatever the umask: rootless users have the same settings.
+        files.write_atomic(_compiled_path(path), document.encode(), 0o644)
         made = lines({**DEFAULTS, **settings})
-        _keep(_lines_path(path), b"%bsettings\n%b" % (_source(text, settings), made.encode()))
+        text = b"%bsettings\n%b" % (_source(text, settings), made.encode())
+        files.write_atomic(_lines_path(path), text, 0o644)
     except OSError:
         pass  # a read-only /etc: every start then compiles for itself, slower but right
     return {**DEFAULTS, **settings}
@@ -163,17 +165,6 @@ def _compiled_path(path: str) -> str:
 
 def _lines_path(path: str) -> str:
     return path.removesuffix(".yaml") + ".lines"
-
-
-def _keep(target: str, data: bytes) -> None:
-    draft = f"{target}.{os.getpid()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, data)
-        os.fchmod(fd, 0o644)  # whatever the umask: rootless users have the same settings
-    finally:
-        os.close(fd)
-    os.rename(draft, target)
 
 
 def _read(path: str, limit: int) -> "tuple[list[int], bytes]":

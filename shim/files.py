@@ -56,6 +56,51 @@ def read_up_to(fd: int, size: int) -> bytes:
     return data
 
 
+def write_atomic(
+    path: str,
+    data: bytes,
+    mode: "int | None" = None,
+    *,
+    dir_fd: "int | None" = None,
+    durable: bool = True,
+) -> None:
+    """Write ``data`` to the file at ``path``, whole or not at all; OSError says why not.
+
+    A reader sees the old file or the new one; if ``durable``, also after a crash. Mode, owner and
+    attributes stay as they are, unless a ``mode`` makes it a new file of ours, whatever the umask.
+    A symbolic link is replaced, not followed. No draft is left, and those of writers who were
+    killed are removed.
+    """
+    how = os.O_RDONLY if durable else os.O_PATH
+    directory, name = os.path.split(path)
+    folder = os.open(directory or ".", how | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    old = -1
+    try:
+        _sweep(folder, name)
+        if mode is None and _is_regular(folder, name):
+            old = os.open(name, _TO_READ, dir_fd=folder)
+
+        def finish(fd: int) -> None:
+            if old >= 0:
+                take_after(old, os.fstat(old), fd)
+            elif mode is not None:
+                os.fchmod(fd, mode)
+
+        makes = 0o666 if mode is None and old < 0 else 0o600
+        draft = _draft(folder, name, path, data, finish, durable, makes)
+        try:
+            os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            _discard(folder, draft)
+            raise _about(path, error) from None
+        if durable:
+            os.fsync(folder)
+    finally:
+        if old >= 0:
+            os.close(old)
+        os.close(folder)
+
+
 def replace(
     path: str,
     data: bytes,
@@ -198,14 +243,15 @@ def _draft(
     data: bytes,
     finish: "Callable[[int], None]",
     durable: bool = True,
+    mode: int = 0o600,
 ) -> str:
-    """Write ``data`` to a file beside ``name`` and give its name; ``finish`` gets its fd."""
+    """Write ``data`` to a file beside ``name`` and return its name; ``finish`` gets its fd."""
     draft = f"{_prefix(name)}{os.getpid()}-{os.urandom(4).hex()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(draft, flags, 0o600, dir_fd=folder)
+        fd = os.open(draft, flags, mode, dir_fd=folder)
     except OSError as error:
-        raise _about(os.path.dirname(path), error) from None
+        raise _about(os.path.dirname(path) or ".", error) from None
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -259,6 +305,13 @@ def _stat(folder: int, name: str, path: str) -> os.stat_result:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         raise _changed(path) from None
+
+
+def _is_regular(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _exists(folder: int, name: str) -> bool:

@@ -103,19 +103,10 @@ def _put(name: str, text: bytes, directory: str) -> None:
         folder = _made_folder(directory)
     except OSError:
         return
-    draft = f".{name}.{os.getpid()}"
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(draft, flags, 0o600, dir_fd=folder)
-        try:
-            if os.write(fd, text) != len(text):
-                raise OSError
-            os.fchmod(fd, 0o644)  # whatever the umask
-        finally:
-            os.close(fd)
-        os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        files.write_atomic(name, text, 0o644, dir_fd=folder)
     except OSError:
-        _forget(draft, folder)
+        pass
     finally:
         os.close(folder)
 
@@ -162,13 +153,6 @@ def _made_folder(directory: str) -> int:
     except FileExistsError:
         pass
     return _open_folder(directory)
-
-
-def _forget(draft: str, folder: int) -> None:
-    try:  # noqa: SIM105 - contextlib is too much to import here
-        os.unlink(draft, dir_fd=folder)
-    except OSError:
-        pass  # never made, or gone already
 
 
 def _roots_own(info: os.stat_result) -> bool:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
-from shim import audit
+from shim import audit, files
 from shim.errors import ShimError, one_line
 from shim.node import ROOT, STATE
 from shim.node.daemonset import DaemonSet
@@ -88,6 +88,4 @@ def _tried(step: Callable[[], list[str]]) -> tuple[list[str], bool]:
 
 def _note(missing: Sequence[str]) -> None:
     """Leave word for the readiness probe, whole or not at all."""
-    with open(f"{STATE}.new", "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in missing)
-    os.rename(f"{STATE}.new", STATE)
+    files.write_atomic(STATE, "".join(f"{line}\n" for line in missing).encode())

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from shim import files
 from shim.host import cache
 from shim.node.root import NodeRoot
 
@@ -31,9 +32,7 @@ class Memory:
     def keep(self, registered: str) -> None:
         """Keep what is known of those that run, before and after the file is changed. OSError."""
         known = self._known(registered)
-        with open(f"{self._path}.new", "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        os.rename(f"{self._path}.new", self._path)
+        files.write_atomic(self._path, json.dumps(known).encode())
 
     def _known(self, registered: str) -> dict[str, str]:
         try:

@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+from shim import files
 from shim.errors import ShimError
 from shim.host.untrusted_files import secure
 from shim.transaction.lock import held
@@ -67,11 +69,7 @@ class State:
         path = self.backup(name)
         if _content(path) != data:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            draft = os.path.join(self.backups, f"new-{os.getpid()}")
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(data)
-            os.rename(draft, path)
+            files.write_atomic(path, data, 0o600, durable=False)
         self._kept.add(name)
 
     def sync(self, name: str) -> None:
@@ -95,9 +93,8 @@ class State:
 
     def sweep(self) -> None:
         """Remove drafts of backups that a run left when it was killed; needs the lock."""
-        for name in os.listdir(self.backups):
-            if name.startswith("new-"):
-                os.unlink(os.path.join(self.backups, name))
+        for draft in Path(self.backups).glob("*/.*"):
+            draft.unlink()
 
 
 def _content(path: str) -> bytes | None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,84 @@ def test_a_killed_makers_draft_goes_with_a_start(path: Path) -> None:
         os.utime(other, (0, 0))
     files.replace(str(path), b"new", b"old", lambda: None, durable=False)
     assert set(path.parent.iterdir()) == {path, young, *others}
+
+
+def test_write_atomic(path: Path) -> None:
+    """A file keeps mode and owner; a new one has its mode, or what the umask leaves of 0666."""
+    need.root()
+    os.chown(path, 1234, 4321)
+    path.chmod(0o4751)
+    umask = os.umask(0o027)
+    try:
+        files.write_atomic(str(path), b"new")
+        files.write_atomic(str(path.with_name("made")), b"1")
+        files.write_atomic(str(path.with_name("ours")), b"2", 0o644)
+    finally:
+        os.umask(umask)
+    info = path.stat()
+    assert path.read_bytes() == b"new"
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 4321, 0o4751)
+    modes = {each.name: each.stat().st_mode & 0o7777 for each in path.parent.iterdir()}
+    assert modes == {"file": 0o4751, "made": 0o640, "ours": 0o644}
+    files.write_atomic("file", b"own", 0o600, dir_fd=(folder := os.open(path.parent, os.O_PATH)))
+    os.close(folder)
+    info = path.stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (0, 0, 0o600)
+
+
+def test_write_atomic_replaces_a_link(path: Path) -> None:
+    """What a symbolic link leads to is not written to, whoever made the link."""
+    link = path.with_name("link")
+    for target in ("file", "nowhere"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        files.write_atomic(str(link), b"new")
+        assert not link.is_symlink()
+        assert link.read_bytes() == b"new"
+    assert path.read_bytes() == b"old"
+    assert not path.with_name("nowhere").exists()
+
+
+def _write_atomic(path: str, data: bytes) -> None:
+    files.write_atomic(path, data)
+
+
+def _write_anew(path: str, data: bytes) -> None:
+    files.write_atomic(path, data, 0o644)
+
+
+def _replace(path: str, data: bytes) -> None:
+    files.replace(path, data, b"old", lambda: None)
+
+
+@pytest.mark.parametrize("write", [_write_atomic, _write_anew, _replace])
+def test_a_full_disk(tmp_path: Path, write: Callable[[str, bytes], None]) -> None:
+    """Where the disk is full a file stays as it is, and no draft is left beside it."""
+    need.root()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)], check=True)
+    try:
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        for size in (60_000, 80_000):  # the second write fails, and the last flush of the first
+            (tmp_path / "ballast").write_bytes(b"x" * 12_000)
+            with pytest.raises(OSError, match="No space left"):
+                write(str(path), b"n" * size)
+            assert {each.name for each in tmp_path.iterdir()} == {"file", "ballast"}
+            assert path.read_bytes() == b"old"
+        write(str(path), b"new")
+        assert path.read_bytes() == b"new"
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_killed_writers_draft(path: Path) -> None:
+    """What a writer that was killed has left is removed by the next one, unless it may be alive."""
+    young, old = path.with_name(".file.1-0"), path.with_name(".file.2-0")
+    for each in (young, old):
+        each.touch()
+    os.utime(old, (0, 0))
+    files.write_atomic(str(path), b"new")
+    assert set(path.parent.iterdir()) == {path, young}
 
 
 def test_access_list_is_kept(path: Path) -> None:

@@ -1,6 +1,8 @@
 """The admin's settings and their compiled twin."""
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,26 @@ def test_an_edit_that_keeps_size_and_time_is_seen(path: Path) -> None:
         os.utime(draft, (1, 1))
         draft.rename(path)
         assert config.load(str(path))[0]["on_error"] != setting.split()[1]
+
+
+def test_a_full_disk_leaves_no_draft(tmp_path: Path, path: Path) -> None:
+    """Settings on a full disk hold uncompiled, and nothing but what was there stays beside them."""
+    need.root()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(tmp_path)], check=True)
+    try:
+        write(path, GOOD)
+        ballast = tmp_path / "ballast"
+        with contextlib.suppress(OSError):
+            ballast.write_bytes(b"x" * 16384)
+        for _ in range(3):
+            assert config.load(str(path))[0]["on_error"] == "deny"
+            assert set(tmp_path.iterdir()) == {path, ballast}
+        ballast.unlink()
+        assert config.load(str(path))[0]["on_error"] == "deny"
+        made = {path, path.with_suffix(".json"), path.with_suffix(".lines")}
+        assert set(tmp_path.iterdir()) == made
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_compiled_file_spares_the_yaml(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,8 @@ def sound(host: Host, old: dict[str, bytes], new: dict[str, bytes], kept: object
         for name in names:
             last = latest.get(str(host.root / name))
             assert last is None or store.checksum(seen[name]) == last.after
-        assert not [name for name in os.listdir(opened.backups) if name.startswith("new-")]
+        backups = [each.name for each in Path(opened.backups).rglob("*") if each.is_file()]
+        assert all(store.checksum(opened.kept(name)) == name for name in backups)
     host.patch()
     assert host.contents() == new
     assert identities(host) == kept

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import os
 from typing import Any
 
+from shim import files
 from shim.errors import ShimError
 
 
@@ -62,16 +62,9 @@ def _results(run: dict[str, Any]) -> str:
 
 
 def _write(path: str, document: dict[str, Any]) -> None:
-    """Write the page, whole or not at all."""
     from shim.fleet.page import page
 
-    draft = f"{path}.new-{os.getpid()}"
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(page(document))
-        os.replace(draft, path)
+        files.write_atomic(path, page(document).encode())
     except OSError as error:
         raise ShimError(f"cannot be written: {error.strerror}", subject=path) from None
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)

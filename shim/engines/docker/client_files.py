@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 
+from shim import files
 from shim.errors import ShimError
 
 
@@ -40,8 +41,4 @@ def keep(path: str, text: str) -> None:
         info = os.lstat(each)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
             raise ShimError("is not ours alone to write to", subject=each)
-    draft = f"{path}.{os.getpid()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(draft, path)
+    files.write_atomic(path, text.encode(), 0o600)

@@ -80,19 +80,7 @@ def replace_crun_filter(path: str, program: bytes) -> None:
     The file is replaced, never written to: crun links it with those of all containers of the same
     profile (``.cache/seccomp``, since 1.5).
     """
-    target = f"{path}/seccomp.bpf"
-    old = os.stat(target, follow_symlinks=False)
-    draft = f"{path}/.seccomp.bpf.{os.getpid()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            os.fchown(fd, old.st_uid, old.st_gid)
-            os.fchmod(fd, old.st_mode & 0o7777)
-            file.write(program)
-        os.rename(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    files.write_atomic(f"{path}/seccomp.bpf", program, durable=False)
 
 
 def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":

@@ -136,20 +136,10 @@ def _read(folder: int, key: str) -> bytes:
 def _write(folder: int, key: str, program: bytes) -> None:
     """Keep a program; where that does not go, the next start compiles it again."""
     data = sha256(program).encode() + program
-    draft = f".{key}.{os.getpid()}"
     try:
         names = os.listdir(folder)
         for name in names if len(names) > _KEEP else ():
             os.unlink(name, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(draft, flags, 0o600, dir_fd=folder)
-        try:
-            written = os.write(fd, data)
-        finally:
-            os.close(fd)
-        if written == len(data):
-            os.rename(draft, key, src_dir_fd=folder, dst_dir_fd=folder)
-        else:
-            os.unlink(draft, dir_fd=folder)
+        files.write_atomic(key, data, 0o600, dir_fd=folder)
     except OSError:
         pass
