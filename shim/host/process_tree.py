@@ -6,6 +6,7 @@ ends at any moment, the kernel lets all of them go on as if nobody had looked.
 
 import ctypes
 import os
+import time
 
 from shim import abi
 from shim.host.libc import ptrace
@@ -22,17 +23,20 @@ _EVENTS = (
     | abi.PTRACE_O_TRACECLONE
     | abi.PTRACE_O_TRACEEXEC
 )
+# A thread stops within microseconds of being told to, on a busy machine within a few turns.
+_RELEASE_SECONDS = 10
 
 
 class Family:
     """Process ``root``, seized while it has one thread, and all threads and processes it starts."""
 
-    __slots__ = ("members", "options", "root")
+    __slots__ = ("members", "options", "root", "unserved")
 
     def __init__(self, root: int, options: int = 0) -> None:
         self.root = root
         self.options = options
         self.members = {root}
+        self.unserved = (0, 0)  # who was waited for last, and is not let on yet
         ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
 
     def threaded_child(self, wanted: "Callable[[int], bool]") -> "Member":
@@ -52,44 +56,67 @@ class Family:
         ``until`` as of ``wait_for``.
         """
         try:
-            return wait_for(-1, until)
+            self.unserved = wait_for(-1, until)
         except ChildProcessError:
             raise EndedError("the runtime ended before anything loaded a filter") from None
+        return self.unserved
 
     def serve(self, pid: int, status: int) -> None:
         """Let ``pid`` go on from the stop that ``status`` tells of."""
-        if not self._keep(pid, status):
-            return
-        signal, listen = resumption(status)
-        _ask(listen or abi.PTRACE_CONT, pid, signal)
+        if self._keep(pid, status):
+            signal, listen = resumption(status)
+            _ask(listen or abi.PTRACE_CONT, pid, signal)
+        self.unserved = (0, 0)
 
-    def release(self, but: int = 0) -> None:
+    def release(self, but: int = 0, seconds: float = _RELEASE_SECONDS) -> None:
         """Let go of all ``but`` one for good, as they are: running, stopped, about to be born.
 
         The tracer's end does the same without a stop, but for those whose option is to die with it.
+        TimeoutError: some have not stopped within ``seconds``, and are held still.
         """
-        for pid in self.members - {but}:
-            self._interrupt(pid)
-        while self.members - {but}:
-            try:
-                pid, status = self.wait()
-            except EndedError:
-                return
+        until = time.monotonic() + seconds
+        pid, status = self.unserved  # what came between has left it stopped: it tells of no stop
+        for each in self.members - {but}:
+            self._interrupt(each)
+        while True:
             known = set(self.members)
-            if self._keep(pid, status) and pid != but:
+            if pid != but and self._keep(pid, status):
                 for new in self.members - known - {pid}:
                     self._interrupt(new)
-                _ask(abi.PTRACE_DETACH, pid, resumption(status)[0])
+                if _ask(abi.PTRACE_DETACH, pid, resumption(status)[0]):
+                    self.members.discard(pid)  # else it was killed, and its end is told
+            if not self.members - {but}:
+                return
+            try:
+                pid, status = self.wait(until)
+            except EndedError:
+                return
+            except TimeoutError:
+                self._detach_stopped(but)
+                return
+
+    def _detach_stopped(self, but: int) -> None:
+        """Let go of those whose stop was waited for by somebody who then lost what he was told.
+
+        An alarm's exception can come before waitpid() has given its result away.
+        """
+        for pid in self.members - {but}:
+            if _ask(abi.PTRACE_DETACH, pid):
                 self.members.discard(pid)
+        if self.members - {but}:
+            raise TimeoutError("some threads of the runtime do not stop, and cannot be let go")
 
     def _keep(self, pid: int, status: int) -> bool:
         """Keep account of who is traced; tell whether ``pid`` waits to be let on."""
         if not is_stop(status):
             self.members.discard(pid)
             return False
-        self.members.add(pid)
         if status >> 16 in _BIRTHS:
             self.members.add(_event_message(pid))
+        elif status >> 16 == abi.PTRACE_EVENT_EXEC:
+            # The thread had another number if it was not the first; its end is told by nothing.
+            self.members.discard(_event_message(pid))
+        self.members.add(pid)
         return True
 
     def _interrupt(self, pid: int) -> None:
@@ -126,6 +153,7 @@ class Member(Tracee):
         while True:
             pid, status = self.family.wait(until)
             if pid == self.pid:
+                self.family.unserved = (0, 0)  # it is we who let it on
                 return self._stopped(status)
             self.family.serve(pid, status)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from shim import abi
 from shim.host.process_tree import Family
-from shim.host.ptrace import EndedError
+from shim.host.ptrace import EndedError, wait_for
 from support import need
 
 # Forks, threads, a vfork with an exec, signals with handlers, a child that stops and goes on, and
@@ -79,6 +80,7 @@ def traced(program: str, follow: Callable[[Family], Any], options: int = 0) -> A
     tracer = os.fork()
     if tracer == 0:
         try:
+            signal.alarm(30)  # one that waits for ever ends, without an answer
             family = Family(process.pid, options)
             os.write(go[1], b"g")
             os.write(told[1], json.dumps(follow(family)).encode())
@@ -133,6 +135,90 @@ def test_released_at_any_moment_they_go_on(stops: int) -> None:
     assert answer == "released"
     assert code == 3
     assert json.loads(output) == SEEN
+
+
+@pytest.mark.parametrize("stops", [0, 1, 2, 5, 10, 20, 40, 60])
+def test_an_interrupted_tracer_lets_go_of_whom_it_was_about_to_serve(stops: int) -> None:
+    """Who has stopped and been waited for tells of no stop again, and is let go all the same."""
+
+    def follow(family: Family) -> str:
+        for _ in range(stops):
+            family.serve(*family.wait())
+        family.wait()  # what would serve it is kept from that
+        family.release()
+        return "released"
+
+    code, output, answer = traced(BUSY, follow, abi.PTRACE_O_EXITKILL)
+    assert answer == "released"
+    assert code == 3
+    assert json.loads(output) == SEEN
+
+
+def test_a_signal_that_was_not_served_arrives() -> None:
+    """The one signal that ends a child is seen, is not handed on, and ends it after the release."""
+
+    def follow(family: Family) -> str:
+        while (seen := family.wait())[1] >> 8 != signal.SIGTERM:
+            family.serve(*seen)
+        family.release()
+        return "released"
+
+    code, output, answer = traced(BUSY, follow, abi.PTRACE_O_EXITKILL)
+    assert answer == "released"
+    assert (code, json.loads(output)) == (3, SEEN)
+
+
+def test_a_stop_that_nobody_knows_of_ends_with_the_time_for_it() -> None:
+    """Where even what waitpid() gave was lost, as to an alarm, the stopped thread is let go."""
+
+    def follow(family: Family) -> str:
+        for _ in range(10):
+            family.serve(*family.wait())
+        wait_for(-1)
+        family.release(seconds=0.3)
+        return "released"
+
+    code, _, answer = traced(BUSY, follow, abi.PTRACE_O_EXITKILL)
+    assert (code, answer) == (3, "released")
+
+
+def test_one_that_does_not_stop_is_waited_for_with_a_limit() -> None:
+    """A thread in vfork() stops for nobody: that is told, and it stays one of those held."""
+    vforked = (
+        "import ctypes; libc = ctypes.CDLL(None)\nif libc.vfork() == 0: libc.poll(None, 0, {})"
+    )
+
+    def follow(family: Family) -> list[object]:
+        while (seen := family.wait())[1] >> 16 != abi.PTRACE_EVENT_VFORK:
+            family.serve(*seen)
+        family.serve(*seen)
+        try:
+            family.release(seconds=0.3)
+        except TimeoutError as error:
+            return [str(error), family.members == {family.root}]
+        return ["released"]
+
+    program = vforked.format(600) + "; libc._exit(0)"
+    _, _, answer = traced(program, follow)
+    assert answer == ["some threads of the runtime do not stop, and cannot be let go", True]
+
+
+def test_a_thread_that_executes_a_program_goes_on_as_the_process() -> None:
+    """Its own number is nobody's any more, and nothing is waited for under it."""
+    program = (
+        "import os, sys, threading, time\n"
+        "run = [sys.executable, '-c', 'raise SystemExit(4)']\n"
+        "threading.Thread(target=os.execv, args=(run[0], run)).start()\n"
+        "time.sleep(20)"
+    )
+
+    def follow(family: Family) -> bool:
+        while (seen := family.wait())[1] >> 16 != abi.PTRACE_EVENT_EXEC:
+            family.serve(*seen)
+        family.serve(*seen)
+        return family.members == {family.root}
+
+    assert traced(program, follow) == (4, "", True)
 
 
 # A program whose grandchild, made by a clone within a clone, starts threads of its own.

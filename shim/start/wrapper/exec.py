@@ -194,13 +194,13 @@ class _Tracer:
         os.close(self.answer)
         try:
             self._follow(family, calls)
+            give_up_after(0)
+            if self.start.deny:
+                # Were the one that we follow let go first, our death could still end its runtime.
+                family.release(but=self.start.pid)
         except BaseException as error:
             self._fail(error, family)
             return
-        give_up_after(0)
-        if self.start.deny:
-            # Were the one that we follow let go first, our death could still end its runtime.
-            family.release(but=self.start.pid)
         if self.member is not None:
             _let_go(self.member)
 
@@ -212,11 +212,11 @@ class _Tracer:
         from shim.start.inject.follow import follow
 
         try:
-            self.member = family.threaded_child(_is_runc_init)
-            self.start.pid = self.member.pid
-            self.start.pinned = processes.pin(self.member.pid)  # stopped: it cannot go
-            self.start.facts["pid"] = self.member.pid
-            follow(self.member, calls, self.start.log)
+            member = family.threaded_child(_is_runc_init)
+            self.start.pid = self.start.facts["pid"] = member.pid
+            self.start.pinned = processes.pin(member.pid)  # stopped: it cannot go
+            self.member = member
+            follow(member, calls, self.start.log)
         except (LeftAlone, EndedError) as reason:
             self.start.log("left-alone", reason=str(reason))
         except ProcessLookupError:  # killed while it was stopped
