@@ -24,9 +24,9 @@ from support.isolated import BARE
 _LOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from shim.health import look
-first = look.before([], 2)
-print(json.dumps([first, look.after([], 2, first)]))
+from shim.health import inspection
+first = inspection.before([], 2)
+print(json.dumps([first, inspection.after([], 2, first)]))
 """
 DENIED = {name: {"verdict": "ERRNO(1)", "expected": ""} for name in kernel_injected()}
 STILL_DENIED = {name: {"verdict": "ERRNO(1)", "expected": "ERRNO(1)"} for name in DENIED}

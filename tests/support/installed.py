@@ -11,7 +11,7 @@ BIN = "/opt/seccomp-shim/bin"
 SETTINGS = "/etc/seccomp-shim/config.yaml"
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 _RENDER = (
-    "from pathlib import Path; from shim.engines import hookfile; "
+    "from pathlib import Path; from shim.engines.registration import hookfile; "
     f"hookfile.render_all(Path({BIN!r}))"
 )
 

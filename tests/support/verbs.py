@@ -36,7 +36,7 @@ def shim(
 
 def prepare(host: Host, settings: str = "") -> None:
     """Put the executables, the settings and the log's folder where install.sh would."""
-    render = "from shim.engines import hookfile; from pathlib import Path; "
+    render = "from shim.engines.registration import hookfile; from pathlib import Path; "
     render += f"hookfile.render_all(Path('{BIN}'))"
     host.run(
         f"mkdir -p {BIN} /etc/seccomp-shim /var/log/seccomp-shim\n"

@@ -26,9 +26,9 @@ _SECCOMP = "name=seccomp,profile="
 _LOOK = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from shim.host import cache, runtime
+from shim.host import cache, runtimes
 from shim.startjson import dumps
-print(dumps([cache.facts()["syscalls"], runtime.libseccomp_version(sys.argv[2])]))
+print(dumps([cache.facts()["syscalls"], runtimes.libseccomp_version(sys.argv[2])]))
 """
 
 

@@ -96,7 +96,7 @@ class Cell:
     def hook(self) -> str:
         """Put the hook into the stack, as the installation would, and give its path there."""
         path = "/run/lab/seccomp-shim-hook"
-        code = "from pathlib import Path; from shim.engines import hookfile; "
+        code = "from pathlib import Path; from shim.engines.registration import hookfile; "
         done = self.run(self.python(f"{code} hookfile.render(Path({path!r}))"))
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -109,7 +109,7 @@ class Cell:
         """
         if not (self.root / BIN[1:]).exists():
             (self.root / BIN[1:]).mkdir(parents=True)
-            code = "from pathlib import Path; from shim.engines import hookfile; "
+            code = "from pathlib import Path; from shim.engines.registration import hookfile; "
             done = self.run(self.python(f"{code} hookfile.render_all(Path({BIN!r}))"))
             if done.returncode:
                 raise RuntimeError(done.stderr)
