@@ -223,6 +223,19 @@ def test_what_cannot_be_helped_is_said(started: Shimmed) -> None:
     assert "(not run: the settings say on_error: deny)" in done.stderr
 
 
+def test_what_the_runtime_refuses_by_itself_is_no_error_of_ours(shim: Shimmed) -> None:
+    """With so few open files runc loads no filter: its message, its exit code, and no attention."""
+    words = [*RUN, "--ulimit", "nofile=8:8", image.NAME, *CALL]
+    plain = shim.docker(*words, code=125)
+    done = shim(*words, code=125)
+    refused = "too many open files"
+    assert (refused in plain.stderr, refused in done.stderr) == (True, True)
+    assert [(line["event"], line["level"]) for line in shim.log()] == [
+        ("requested", "info"),
+        ("left-alone", "info"),
+    ]
+
+
 def test_what_cannot_be_logged_is_not_done(shim: Shimmed) -> None:
     """A log that cannot be written leaves the container as it was asked for, and says so."""
     shim.configure(log=f"{shim.docker.folder}/nowhere/audit.jsonl")

@@ -1,5 +1,6 @@
 """What ends by itself is no error of ours: not logged as one, not refused, not put otherwise."""
 
+import json
 import os
 import re
 import subprocess
@@ -67,6 +68,17 @@ def test_a_program_that_is_not_there(lab: WrappedLab, no_new_privileges: bool) -
     done = compare(lab, "run", "--bundle", str(folder), NAME)
     assert done.returncode != 0
     assert "/nosuch" in done.stderr
+    assert recent(str(lab.log_path), 3600).events == []
+
+
+def test_a_limit_that_no_start_gets_by_with(lab: WrappedLab) -> None:
+    """So few open files that the runtime itself fails: it has the word, and the log no error."""
+    folder = bundle(lab)
+    document = json.loads((folder / "config.json").read_text())
+    document["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 8, "hard": 8}]
+    (folder / "config.json").write_text(json.dumps(document))
+    done = compare(lab, "run", "--bundle", str(folder), NAME)
+    assert done.returncode != 0
     assert recent(str(lab.log_path), 3600).events == []
 
 
