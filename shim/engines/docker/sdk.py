@@ -65,7 +65,12 @@ class API(APIClient):
         if choice.uncovered and settings["on_error"] == "deny":
             raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
         create: Callable[..., dict[str, Any]] = super().create_container_from_config
-        answer = create(with_choice(config, choice), name, platform)
+        try:
+            answer = create(with_choice(config, choice), name, platform)
+        except Exception as error:
+            if choice.action != "nothing":
+                _follow_up("not-created", {**facts, **choice.logged(), "reason": str(error)})
+            raise
         self.decisions.append(Decision(answer["Id"], choice))
         if choice.action != "nothing" or choice.uncovered:
             warnings = answer.get("Warnings") or []
@@ -74,9 +79,7 @@ class API(APIClient):
             # What was asked for was logged before; only now has the container an id. The runtime
             # adjusts it when it starts, and logs that itself.
             event = "created" if choice.action == "runtime" else "adjusted"
-            made = {**facts, "container": answer["Id"], **choice.logged()}
-            with suppress(ShimError, OSError):
-                audit.record(event, show=False, **made)
+            _follow_up(event, {**facts, "container": answer["Id"], **choice.logged()})
         return answer
 
     def _choice(self, asked: Mapping[str, Any], canary: int) -> tuple[Choice, str]:
@@ -162,6 +165,12 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
         if choice.action != "nothing":
             return Choice("nothing", "", str(error), choice.calls, uncovered=True)
     return choice
+
+
+def _follow_up(event: str, fields: Mapping[str, Any]) -> None:
+    """Log what has become of what was asked for; it has happened, whether that can be or not."""
+    with suppress(ShimError, OSError):
+        audit.record(event, show=False, **fields)
 
 
 def _twin(original: object, kind: type[_T]) -> _T:
