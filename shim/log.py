@@ -1,7 +1,16 @@
-"""The audit log as a file: one JSON document a line, whole or not at all.
+"""The audit log: one JSON document a line, whole or not at all, by one schema.
 
-Standard library only: the start path writes through here directly, everything else through
-``shim.audit``, which renders the same lines with structlog.
+A line has ``time``, ``level`` and ``event`` first, then what the event has of: ``mechanism``,
+``process`` (``exec`` for one that joined a container), ``engine`` and ``file`` (whose
+configuration was changed), ``container``, ``bundle``, ``runtime``, ``pid``, ``profile``,
+``kernel``, ``state``, ``syscall``,
+``before`` and ``after`` (the verdict for the call), ``length_before``, ``length_after`` (in
+instructions), ``sha256_before``, ``sha256_after``, ``proof``, ``verified``, ``stops``,
+``duration_ms``, ``reason``.
+
+The container start path imports this module and writes with ``render`` and ``append``, which need
+the standard library alone. A verb writes with ``record``, which renders the same lines by
+structlog.
 """
 
 import errno
@@ -10,22 +19,30 @@ import os
 import time
 
 from shim import files
+from shim.errors import ShimError
 from shim.startjson import dumps, loads
 
-DEFAULT = "/var/log/seccomp-shim/audit.jsonl"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, TextIO
 
+    from structlog.typing import EventDict, WrappedLogger
 
 _LOCK_SECONDS = 0.1
+# More than a day of any host that starts ten containers a minute.
+_LIMIT = 64 << 20
+_CHUNK = 1 << 20
 
 
 def timestamp() -> str:
-    """Give the time now: RFC 3339, UTC, microseconds."""
+    """Return the time now: RFC 3339, UTC, microseconds."""
     now = time.time_ns()
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 1_000_000_000))
     return f"{seconds}.{now % 1_000_000_000 // 1000:06d}Z"
 
 
-def render(level: str, event: str, fields: dict[str, object]) -> bytes:
+def render(level: str, event: str, fields: "dict[str, object]") -> bytes:
     """Make one line. JSON escapes every control character, so no name or path can forge another."""
     return dumps({"time": timestamp(), "level": level, "event": event, **fields}).encode() + b"\n"
 
@@ -33,7 +50,7 @@ def render(level: str, event: str, fields: dict[str, object]) -> bytes:
 def append(line: bytes, path: str) -> None:
     """Append ``line`` to the log at ``path``, whole or not at all; OSError says why not.
 
-    The folder must be there: making it is the installation's work, and a missing one is a doubt.
+    The directory must be there: making it is the installation's work, and a missing one is a doubt.
     O_APPEND alone keeps writers apart, but a full disk cuts a write short: the lock lets that
     half line be removed before anybody writes behind it. Whoever may read the log can hold that
     lock, and a container's init may be waiting for us: it is waited for a moment only, and who
@@ -55,30 +72,6 @@ def append(line: bytes, path: str) -> None:
         os.close(fd)
 
 
-def tail(path: str, size: int = 1 << 20) -> "list[dict[str, object]]":
-    """Give the lines in the last ``size`` bytes of the log, the newest last; none without a log.
-
-    What is no line of ours is left out. OSError: there is a log, and it cannot be read.
-    """
-    try:
-        fd = files.open_regular(path)
-    except FileNotFoundError:
-        return []
-    with open(fd, "rb") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - size)
-        file.seek(start)
-        texts = file.read(size).split(b"\n")
-    lines = []
-    for text in texts[1:] if start else texts:
-        try:
-            line = loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
-    return lines
-
-
 def _lock(fd: int) -> bool:
     """Lock the log for this line; False if somebody keeps it locked."""
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -90,3 +83,164 @@ def _lock(fd: int) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.001)
+
+
+def path(*, make: bool = True) -> str:
+    """Return the log's path: the admin's for root, else one of the user's own.
+
+    The user's directory is made for it where ``make`` is set.
+    """
+    if os.geteuid() == 0:
+        from shim import config
+
+        return str(config.load()[0]["log"])
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    directory = os.path.join(state, "seccomp-shim")
+    if make:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    return os.path.join(directory, "audit.jsonl")
+
+
+def record(
+    event: str,
+    *,
+    level: str = "info",
+    log: "str | None" = None,
+    show: bool = True,
+    **fields: object,
+) -> None:
+    """Append one line to the log and, on a terminal, ``show`` it on standard error.
+
+    ShimError if it cannot be written: the caller must not make the adjustment then.
+    """
+    import sys
+
+    target = log or path()
+    line = logger(_Sink(target))
+    try:
+        getattr(line, level)(event, **fields)
+    except OSError as error:
+        raise ShimError(
+            f"cannot log: {error.strerror}",
+            subject=target,
+            hint="what is not logged is not done; make the directory or free the disk",
+        ) from None
+    if show and sys.stderr.isatty():
+        getattr(_console(sys.stderr), level)(event, **fields)
+
+
+def logger(sink: "Any") -> "Any":
+    """Return a structlog logger whose lines are those of ``render``."""
+    import structlog  # a tenth of a second, which who only asks for the path need not wait
+
+    return structlog.wrap_logger(
+        sink,
+        processors=[
+            structlog.processors.add_log_level,
+            _in_order,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: dumps(event)),
+        ],
+        wrapper_class=structlog.BoundLogger,
+    )
+
+
+class _Sink:
+    """Where structlog hands its finished line: the audit log."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def msg(self, line: str) -> None:
+        append(line.encode() + b"\n", self.path)
+
+    info = warning = error = msg
+
+
+def _in_order(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    head = {"time": timestamp(), "level": event.pop("level"), "event": event.pop("event")}
+    return {**head, **event}
+
+
+def _console(stream: "TextIO") -> "Any":
+    import structlog
+
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[structlog.processors.add_log_level, structlog.dev.ConsoleRenderer()],
+        wrapper_class=structlog.BoundLogger,
+    )
+
+
+class Recent:
+    """What went wrong, the oldest first; ``since`` is the time from which on all was read."""
+
+    __slots__ = ("events", "since", "whole")
+
+    def __init__(self, events: "list[dict[str, Any]]", since: str, whole: bool) -> None:
+        self.events = events
+        self.since = since
+        self.whole = whole
+
+
+def recent(log: str, seconds: float) -> Recent:
+    """Return the lines of level error, or with ``verified`` false, of the last ``seconds``.
+
+    They are read from the end, what was rotated away last included, 64 MiB at most: ``whole`` tells
+    whether that was enough. A log that is not there has none. OSError: it cannot be read.
+    """
+    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds))
+    found: list[dict[str, Any]] = []
+    read, oldest = 0, ""
+    for line in _backwards(log):
+        read += len(line) + 1
+        oldest = _time(line) or oldest
+        if oldest and oldest < since:
+            break
+        # Most lines need not be parsed; what is no line of ours has neither.
+        if b'"error"' in line or b"false" in line:
+            event = _parsed(line)
+            if event.get("level") == "error" or event.get("verified") is False:
+                found.append(event)
+        if read > _LIMIT:
+            return Recent(found[::-1], oldest, False)
+    return Recent(found[::-1], since, True)
+
+
+def _backwards(log: str) -> "Iterator[bytes]":
+    """Return the lines of the log and of the one rotated away before it, the newest first."""
+    import glob
+
+    rotated = [each for each in glob.glob(f"{glob.escape(log)}[.-]*") if not each.endswith(".gz")]
+    for each in [log, *sorted(rotated, key=os.path.getmtime)[-1:]]:
+        try:
+            fd = files.open_regular(each)
+        except FileNotFoundError:
+            continue
+        with open(fd, "rb") as file:
+            at = os.fstat(file.fileno()).st_size
+            rest = b""
+            while at:
+                size = min(_CHUNK, at)
+                at -= size
+                file.seek(at)
+                first, *lines = (file.read(size) + rest).split(b"\n")
+                yield from reversed(lines)
+                rest = first
+                if len(rest) > _LIMIT:  # no line of ours is as long
+                    yield rest
+                    return
+            yield rest
+
+
+def _time(line: bytes) -> str:
+    """Return the time of a line that begins as all of ours do; empty: it is none."""
+    head, _, tail = line[:64].partition(b'{"time": "')
+    return tail.partition(b'"')[0].decode("ascii", "replace") if not head else ""
+
+
+def _parsed(line: bytes) -> "dict[str, Any]":
+    try:
+        event = loads(line)
+    except ValueError:
+        return {}  # one that is being written, or that a full disk has cut
+    return event if isinstance(event, dict) else {}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shim import audit
+from shim import log
 from shim.agent.expected import Expected, hold, undoing
 from shim.catalog import kernel_injected
 from shim.discovery.find import File, Survey, survey
@@ -279,7 +279,7 @@ def _diffs(plan: Plan) -> Iterator[str]:
 
 def _make_log_folder() -> None:
     """Make the folder of the log where install.sh has not been: a log is what a change needs."""
-    folder = os.path.dirname(audit.path())
+    folder = os.path.dirname(log.path())
     if not os.path.isdir(folder):
         secure(folder, 0o750)
 

@@ -106,8 +106,8 @@ def _prove_and_log(
     import hashlib
 
     from shim import catalog
-    from shim.audit import record
     from shim.bpf.equivalence import difference
+    from shim.log import record
     from shim.profile.compile import name_of
     from shim.profile.loosening import judge
 

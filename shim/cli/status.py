@@ -10,8 +10,8 @@ from shim.cli import engineoptions
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.recent_errors import Recent
     from shim.engines.registration import Host
+    from shim.log import Recent
 
 DESCRIPTION = """\
 Tell for each engine whether seccomp-shim is registered, whether what the
@@ -138,7 +138,7 @@ def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
 
 def _alarms(log: str) -> "tuple[Recent, str]":
     """Give what went wrong lately, and why that could not be read."""
-    from shim.engines.recent_errors import Recent, recent
+    from shim.log import Recent, recent
 
     try:
         return recent(log, _SECONDS), ""

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
-from shim import audit, files
+from shim import files, log
 from shim.errors import ShimError, one_line
 from shim.node import ROOT, STATE
 from shim.node.daemonset import DaemonSet
@@ -74,7 +74,7 @@ def _end(job: Job, gone: bool | None, doubt: str) -> None:
 
 
 def _logged(job: Job, event: str, reason: str) -> list[str]:
-    audit.record(event, log=job.log, show=False, reason=reason)
+    log.record(event, log=job.log, show=False, reason=reason)
     return []
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from shim import audit
+from shim import log
 from shim.agent import main
 from shim.errors import ShimError
 from shim.host import cache
@@ -19,7 +19,7 @@ class Profiles:
         self._folders = list(folders) or [_KUBELET]
         self._said: set[str] = set()
         self.pause = minutes * 60
-        self.log = audit.path()
+        self.log = log.path()
 
     def step(self) -> list[str]:
         """Patch what needs it; what may not be changed is told once, and is not missing."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from shim import audit
 from shim import log as journal
 from shim.discovery.find import Survey
 from shim.discovery.root import Root
@@ -126,7 +125,7 @@ def run(plan: Plan, state: State, progress: Progress, log: str | None = None) ->
 
     Each change is a line of the audit log (at ``log``, if not the usual place) before it is made.
     """
-    where = log or audit.path()
+    where = log or journal.path()
     book = runs.Journal(state, plan.kind, plan.of, len(plan.changes))
 
     def logged(changes: Sequence[Change]) -> None:

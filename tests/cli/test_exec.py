@@ -52,10 +52,10 @@ class Lab:
     def command(self, profile: dict[str, Any], *command: str, when: str = "always") -> list[str]:
         """Give the command line that runs ``command`` under ``profile``."""
         self.profile.write_text(json.dumps(profile))
-        start = "import sys; from shim import audit, cli; log = sys.argv.pop(1); "
+        start = "import sys; from shim import cli, log; target = sys.argv.pop(1); "
         options = ["--profile", str(self.profile), "--when", when, "--"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        code = f"{start}audit.path = lambda: log; sys.exit(cli.main())"
+        code = f"{start}log.path = lambda: target; sys.exit(cli.main())"
         return [sys.executable, "-c", code, str(self.log), "exec", *options, *command]
 
     def run(

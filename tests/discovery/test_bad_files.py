@@ -9,7 +9,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shim import audit
+from shim import log
 from shim.cli import main
 from shim.discovery.collector import Lines
 from shim.discovery.sources import compose
@@ -106,7 +106,7 @@ def test_others_go_on(
 ) -> None:
     """A file that no engine could use is named and counted, the rest is done, exit status 1."""
     host = Host(tmp_path)
-    monkeypatch.setattr(audit, "path", lambda: host.log)
+    monkeypatch.setattr(log, "path", lambda: host.log)
     opts = "[seccomp:bad.json, seccomp:good.json]"
     host.write("srv/app/compose.yaml", f"services: {{web: {{security_opt: {opts}}}}}")
     good = host.write("srv/app/good.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.engines import recent_errors
+from shim import log as journal
 from shim.engines.registration import executable
 from shim.errors import ShimError
 from support import registration
@@ -31,7 +31,7 @@ def test_all_of_the_last_day_is_read(tmp_path: Path) -> None:
     bad, good = line(DAY - 60, verified=False), line(60, verified=True, reason="x" * 1000)
     log.write_text(line(DAY + 60, level="error") + bad + good * 6000)
     assert log.stat().st_size > 6 << 20
-    found = recent_errors.recent(str(log), DAY)
+    found = journal.recent(str(log), DAY)
     assert ([each["verified"] for each in found.events], found.whole) == ([False], True)
 
 
@@ -40,26 +40,26 @@ def test_what_was_rotated_away_is_read_as_well(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     log.write_text(line(60, verified=True))
     (tmp_path / "audit.jsonl.1").write_text(line(7200, level="error") + line(3600, verified=True))
-    assert [each["level"] for each in recent_errors.recent(str(log), DAY).events] == ["error"]
+    assert [each["level"] for each in journal.recent(str(log), DAY).events] == ["error"]
 
 
 def test_where_it_is_too_long_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound holds, and the time from which on all was read is told."""
-    monkeypatch.setattr(recent_errors, "_LIMIT", 1 << 20)
+    monkeypatch.setattr(journal, "_LIMIT", 1 << 20)
     log = tmp_path / "audit.jsonl"
     lines = line(7200, level="error") + line(3600, verified=True) * 20000
     log.write_text(lines)
-    found = recent_errors.recent(str(log), DAY)
+    found = journal.recent(str(log), DAY)
     assert (found.events, found.whole) == ([], False)
     assert found.since == json.loads(lines.splitlines()[-1])["time"]
 
 
 def test_a_line_across_two_reads_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever a read begins, every line is seen once, the oldest first."""
-    monkeypatch.setattr(recent_errors, "_CHUNK", 7)
+    monkeypatch.setattr(journal, "_CHUNK", 7)
     log = tmp_path / "audit.jsonl"
     log.write_text("".join(line(100 - n, verified=False, n=n) for n in range(5)) + "half a l")
-    assert [each["n"] for each in recent_errors.recent(str(log), DAY).events] == [0, 1, 2, 3, 4]
+    assert [each["n"] for each in journal.recent(str(log), DAY).events] == [0, 1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shim import audit
+from shim import log
 from support import attacker
 from support.attacker import NAME, Scene
 from support.fleet import DENYING, Host
@@ -20,5 +20,5 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         (etc / NAME).write_bytes(DENYING)
         home.mkdir(parents=True)
         attacker.give(home)
-        monkeypatch.setattr(audit, "path", lambda: host.log)
+        monkeypatch.setattr(log, "path", lambda: host.log)
         yield Scene(host, etc, home)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shim.engines import oci
-from shim.engines.recent_errors import recent
+from shim.log import recent
 from support import need
 from support.containers import CANARY, OTHER_CANARY, profile, supported
 from support.wrapped import WrappedLab

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim import audit, log
+from shim import log
 from shim.errors import ShimError
 from support import need
 
@@ -32,7 +32,7 @@ def test_both_renderers_write_the_same_line(fields: dict[str, object]) -> None:
 
         info = msg
 
-    audit.logger(Sink()).info("adjusted", **{f"x{key}": value for key, value in fields.items()})
+    log.logger(Sink()).info("adjusted", **{f"x{key}": value for key, value in fields.items()})
     lines.append(
         log.render("info", "adjusted", {f"x{key}": value for key, value in fields.items()})
     )
@@ -108,5 +108,5 @@ def test_a_symlink_in_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     """Recording where no folder is raises the error that a user reads, and writes nothing."""
     with pytest.raises(ShimError, match="cannot log: No such file"):
-        audit.record("patch", log=str(tmp_path / "none" / "audit.jsonl"))
+        log.record("patch", log=str(tmp_path / "none" / "audit.jsonl"))
     assert not (tmp_path / "none").exists()

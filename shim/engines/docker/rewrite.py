@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shim import audit, log
+from shim import log
 from shim.engines.docker import client_files, commandline, readonce
 from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
@@ -77,7 +77,7 @@ def prepare(planned: Plan) -> None:
         fields = {**choice.logged(), "reason": f"{what}: {choice.reason}"}
         # Not "adjusted": docker may refuse it yet, and the runtime logs what it does itself.
         # Not by structlog: its import alone takes longer than all else here.
-        log.append(log.render("info", "requested", fields), audit.path())
+        log.append(log.render("info", "requested", fields), log.path())
 
 
 def requested(options: Sequence[str], privileged: bool, runtime: str, folder: str = "") -> Request:

@@ -14,7 +14,7 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.transport import UnixHTTPAdapter
 
-from shim import audit
+from shim import log
 from shim.config import load
 from shim.engines.docker.choose import Choice, Request, choose
 from shim.engines.docker.daemon import gather
@@ -160,7 +160,7 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
         event = "requested"
         fields |= choice.logged()
     try:
-        audit.record(event, level=level, show=False, **fields)
+        log.record(event, level=level, show=False, **fields)
     except (ShimError, OSError) as error:
         if choice.action != "nothing":
             return Choice("nothing", "", str(error), choice.calls, uncovered=True)
@@ -170,7 +170,7 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
 def _follow_up(event: str, fields: Mapping[str, Any]) -> None:
     """Log what has become of what was asked for; it has happened, whether that can be or not."""
     with suppress(ShimError, OSError):
-        audit.record(event, show=False, **fields)
+        log.record(event, show=False, **fields)
 
 
 def _twin(original: object, kind: type[_T]) -> _T:

@@ -99,10 +99,10 @@ def load(name: str) -> Engine:
 
 def this_host() -> Host:
     """Give the host as it is, for root or for the user who runs us."""
-    from shim import audit
+    from shim.log import path
 
     home = Path(os.path.expanduser("~"))
-    log = audit.path(make=False)
+    log = path(make=False)
     state = Path("/var/lib/seccomp-shim/engines")
     if os.geteuid() != 0:
         state = Path(log).parent / "engines"

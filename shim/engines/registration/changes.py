@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shim.audit import record as log_line
 from shim.errors import ShimError, printable
 from shim.host.untrusted_files import Reached, reach, secure
+from shim.log import record as log_line
 from shim.profile.diff import unified
 
 _LIMIT = 2 * 1024 * 1024
