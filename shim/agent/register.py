@@ -8,6 +8,9 @@ from shim.engines import registration
 from shim.engines.registration import changes
 from shim.errors import ShimError
 
+# The edits, what is to be said, and what is left to the admin.
+_Done = tuple[list[changes.Edit], list[str], list[str]]
+
 
 class _Options(argparse.ArgumentParser):
     """What would end the process is an error like any other."""
@@ -30,7 +33,7 @@ def registered(
         if name not in registration.ENGINES:
             known = ", ".join(registration.ENGINES)
             raise ShimError("is no engine that is known here", subject=name, hint=f"knows: {known}")
-        edits, notes, steps, _ = (_tell if present else _untell)(name, words, check)
+        edits, notes, steps = (_tell if present else _untell)(name, words, check)
         shown = changes.diff(edits)
         answer["changed"] |= bool(shown)
         answer["diff"] += shown
@@ -46,20 +49,22 @@ def recorded() -> list[str]:
     return [name for name in registration.ENGINES if changes.recorded(name, state) != empty]
 
 
-def _tell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
+def _tell(name: str, words: Sequence[str], check: bool) -> _Done:
     host, engine = registration.this_host(), registration.load(name)
     parser = _Options(prog=name, add_help=False)
     engine.install_options(parser)
     options = parser.parse_args(list(words))
-    edits, notes, steps, default = engine.plan(options, host)
-    notes = [*registration.test_is_on(), *notes]
+    plan = engine.plan(options, host)
+    notes = [*registration.test_is_on(), *plan.notes]
     if not check:
-        changes.apply(name, edits, engine.without, host.state, host.log, default=default)
-        notes = [*notes, *engine.activate(options, host)]
-    return registration.Plan(edits, notes, steps)
+        changes.apply(name, plan.edits, engine.without, host.state, host.log, default=plan.default)
+        notes += engine.activate(options, host)
+    covers = plan.coverage
+    notes += [f"covered: {covers.covered}", f"not covered: {covers.left_out}"]
+    return plan.edits, notes, plan.next_steps
 
 
-def _untell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
+def _untell(name: str, words: Sequence[str], check: bool) -> _Done:
     host, engine = registration.this_host(), registration.load(name)
     parser = _Options(prog=name, add_help=False)
     engine.uninstall_options(parser)
@@ -70,4 +75,4 @@ def _untell(name: str, words: Sequence[str], check: bool) -> registration.Plan:
     if not check:
         changes.take_back(name, edits, host.state, host.log)
         notes = [*notes, *engine.activate(options, host)]
-    return registration.Plan(edits, notes, [])
+    return edits, notes, []

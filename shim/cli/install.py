@@ -9,7 +9,7 @@ from shim.cli import engineoptions
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.registration import Engine, Host
+    from shim.engines.registration import Coverage, Engine, Host
     from shim.engines.registration.changes import Edit
 
 DESCRIPTION = """\
@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     host, engine = this_host(), load(args.engine)
     try:
         plan = engine.plan(args, host)
+        if not plan.coverage.plain and _wants_all(args, plan.coverage):
+            args.default = True
+            plan = engine.plan(args, host)
         report = Report(args, plan.edits, [*test_is_on(), *plan.notes])
         if not args.dry_run:
             changes.apply(
@@ -64,7 +67,28 @@ def run(args: argparse.Namespace) -> int:
             report.activate(engine, args, host)
     except PermissionError as error:
         raise needs_root(error, args) from None
-    return report.end(plan.next_steps)
+    report.cover(plan.coverage)
+    steps = plan.next_steps
+    if not plan.coverage.plain:
+        steps = [f"to cover these as well: seccomp-shim install {args.engine}{_all(args)}", *steps]
+    return report.end(steps)
+
+
+def _wants_all(args: argparse.Namespace, coverage: "Coverage") -> bool:
+    """Ask on a terminal whether what the command leaves out is to be covered, too."""
+    said = args.json or args.dry_run or getattr(args, "runtime", "") or not hasattr(args, "default")
+    if said or args.default is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{args.engine}: covered: {coverage.covered}", file=sys.stderr)
+    print(f"{args.engine}: not covered: {coverage.left_out}", file=sys.stderr)
+    print(f"{args.engine}: cover these as well (--default)? [Y/n] ", end="", file=sys.stderr)
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in {"", "y", "yes"} if answer else False
+
+
+def _all(args: argparse.Namespace) -> str:
+    return " --default" if hasattr(args, "default") else ""
 
 
 def needs_root(error: PermissionError, args: argparse.Namespace) -> ShimError:
@@ -115,6 +139,12 @@ class Report:
         self.document["done"] = lines
         word = "written" if self.document["verb"] == "install" else "taken back"
         self._say([*([word] if self.document["changed"] else []), *lines])
+
+    def cover(self, coverage: "Coverage") -> None:
+        """Say who is covered once this is done, and who is not."""
+        self.document["covered"] = coverage.covered
+        self.document["not_covered"] = coverage.left_out
+        self._say([f"covered: {coverage.covered}", f"not covered: {coverage.left_out}"])
 
     def end(self, next_steps: list[str]) -> int:
         """Add what is left to do, print the document, and give the exit code."""

@@ -112,9 +112,12 @@ def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[
         reason = str(error)
         return {"engine": name, "present": True, "registered": None, "problems": [reason]}
     dying = [call for call, state in states.items() if state == "filtered"]
-    if dying and told["present"] and not told["registered"]:
+    if dying and told["present"] and not told["covers_all"]:
+        which = f" ({told['not_covered']})" if told["registered"] else ""
+        default = "" if name == "podman" else " --default"
         told["problems"].append(
-            f"this kernel kills containers over {', '.join(dying)}: seccomp-shim install {name}"
+            f"this kernel kills containers over {', '.join(dying)}{which}: seccomp-shim install "
+            f"{name}{default}"
         )
     return told
 
@@ -156,8 +159,9 @@ def _show(document: dict[str, Any]) -> None:
         for entry in engine.get("entries", ()):
             there = "" if entry["exists"] else "  (not there)"
             _row("", f"{entry['name']}: {entry['path']}{there}")
-        if engine.get("registered") and engine.get("covers"):
-            _row("", f"covers {engine['covers']}")
+        if engine.get("registered"):
+            _row("", f"covered: {engine['covers']}")
+            _row("", f"not covered: {engine['not_covered']}")
         for note in engine.get("notes", ()):
             _row("", note)
     for alarm in document["alarms"][-_SHOWN:]:
@@ -174,7 +178,7 @@ def _summary(engine: dict[str, Any]) -> str:
         return "could not be told"
     if not engine["registered"]:
         return "not registered" if engine["present"] else "not installed"
-    words = ["registered"]
+    words = ["registered" if engine["covers_all"] else "registered for some containers only"]
     if engine.get("way") == "hooks":
         words.append("by hooks")
     elif engine.get("default"):

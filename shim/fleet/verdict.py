@@ -61,7 +61,7 @@ def verdict(
 
 def _covers(engine: Mapping[str, Any]) -> bool:
     """Tell whether all new containers of an engine are looked after."""
-    return bool(engine["registered"] and (engine.get("default") or engine.get("way")))
+    return bool(engine["registered"] and engine["covers_all"])
 
 
 def _profiles(

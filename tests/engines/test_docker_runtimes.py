@@ -57,7 +57,7 @@ def test_whoever_asks_for_it_is_covered(docker: engines.Docker) -> None:
     calls = Path(f"{docker.folder}/other.log").read_text().splitlines()
     assert [c.startswith("--debug ") for c in calls if " create " in c] == [True, True]
     told = shim(docker.host, "status docker").stdout
-    assert "covers only containers that are created with --runtime other" in told
+    assert "covered: only containers that are created with --runtime other" in told
     # As the default, too: it is called once, and not through itself.
     shim(docker.host, "install docker --default")
     assert "runtimeArgs" not in json.loads(read(docker.host, FILE))["runtimes"]["seccomp-shim"]

@@ -127,7 +127,9 @@ def test_json_tells_programs_the_same(host: Host) -> None:
     assert shown["done"] == []
     told = json.loads(shim(host, "install docker --json").stdout)
     assert (told["diff"], told["done"]) == (shown["diff"], [])
-    assert any("docker run --runtime seccomp-shim" in step for step in told["next_steps"])
+    assert "with --runtime seccomp-shim" in told["covered"]
+    assert "a plain docker run" in told["not_covered"]
+    assert any("install docker --default" in step for step in told["next_steps"])
     told = json.loads(shim(host, "uninstall docker --json").stdout)
     assert told["changed"]
 
@@ -278,7 +280,9 @@ def test_status_says_what_is_wrong(host: Host) -> None:
     told = json.loads(shim(host, "status docker --json").stdout)
     assert told["engines"][0]["registered"] is False
     shim(host, "install docker")
-    assert "registered, not running" in shim(host, "status docker").stdout
+    told = shim(host, "status docker").stdout
+    assert "registered for some containers only, not running" in told
+    assert "not covered: a plain docker run" in told
     host.run(f"mv {WRAPPER} {WRAPPER}.away")
     try:
         done = shim(host, "status docker", code=1)
@@ -340,7 +344,7 @@ def test_containers_run_through_it_after_a_reload(docker: engines.Docker, progra
     assert outcome(docker, "--runtime", "seccomp-shim") == ENOSYS
     assert outcome(docker) == EPERM
     status = shim(docker.host, "status docker").stdout
-    assert "registered, the running one knows it" in status
+    assert "registered for some containers only, the running one knows it" in status
     shim(docker.host, "install docker --default")
     assert outcome(docker) == ENOSYS
     assert info(docker)["DefaultRuntime"] == "seccomp-shim"

@@ -94,22 +94,24 @@ def test_without_root_it_says_what_it_cannot_see(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "summary", "covers"),
+    ("runtime", "words", "way", "covers", "not_covered"),
     [
-        ((), "runtime", "all containers and pods, exec into them, and podman build"),
-        (("--way", "hooks"), "hooks", "exec only where crun runs them"),
+        ("runc", (), "runtime", "exec into them, and podman build", "podman --runtime with a path"),
+        ("runc", ("--way", "hooks"), "hooks", "from their next start on", "exec into them; podman"),
+        ("crun", ("--way", "hooks"), "hooks", "from their next", "exec into them, but with crun"),
     ],
 )
 def test_podmans_ways_are_not_called_a_default_runtime(
-    tmp_path: Path, words: tuple[str, ...], summary: str, covers: str
+    tmp_path: Path, runtime: str, words: tuple[str, ...], way: str, covers: str, not_covered: str
 ) -> None:
     """What is covered by the wrapper in the runtimes' place, and by hooks, is told as it is."""
-    registration.program(tmp_path / "bin", "runc", "exit 1")
+    registration.program(tmp_path / "bin", runtime, "exit 1")
     host = registration.host(tmp_path, str(tmp_path / "bin"))
-    install("podman", host, *words)
+    plan = install("podman", host, *words)
     told = registration.status("podman", host)
-    assert (told["way"], told["default"]) == (summary, False)
-    assert covers in told["covers"]
+    assert (told["way"], told["default"], told["covers_all"]) == (way, False, True)
+    assert covers in told["covers"] == plan.coverage.covered
+    assert not_covered in told["not_covered"] == plan.coverage.left_out
 
 
 def test_in_front_of_one_runtime_of_podmans(tmp_path: Path) -> None:
@@ -123,7 +125,11 @@ def test_in_front_of_one_runtime_of_podmans(tmp_path: Path) -> None:
     registration.program(tmp_path / "bin", "runc", "exit 1")
     host = registration.host(tmp_path, str(tmp_path / "bin"))
     install("podman", host, "--runtime", "nvidia")
+    told = registration.status("podman", host)
+    assert told["covers"] == "only containers and pods of --runtime nvidia"
+    assert not told["covers_all"]
     install("podman", host)
+    assert registration.status("podman", host)["covers_all"]
     text = (tmp_path / "etc/containers/containers.conf.d/99-seccomp-shim.conf").read_text()
     runtimes = tomllib.loads(text)["engine"]["runtimes"]
     script = f"{registration.BIN}/seccomp-shim-podman-nvidia"

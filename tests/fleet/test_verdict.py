@@ -25,7 +25,7 @@ def _profile(word: str, who: str = "docker daemon", file: str = FILE) -> dict[st
 
 
 def _engine(name: str = "docker", **more: Any) -> dict[str, Any]:
-    about = {"engine": name, "present": True, "registered": False, "default": False}
+    about = {"engine": name, "present": True, "registered": False, "covers_all": False}
     return {**about, "version": "28.2.0", "problems": [], **more}
 
 
@@ -69,7 +69,7 @@ def _facts(
         (_facts(profiles=()), "protected", "its runtimes know them"),
         (_facts(engines=(_engine(version="20.10.24"),)), "protected", "its profiles allow"),
         (
-            _facts(libseccomp="2.5.4", engines=(_engine(registered=True, default=True),)),
+            _facts(libseccomp="2.5.4", engines=(_engine(registered=True, covers_all=True),)),
             "protected",
             "through the wrapper",
         ),
@@ -81,7 +81,7 @@ def _facts(
         (
             _facts(
                 libseccomp="2.5.4",
-                engines=(_engine(registered=True, default=True), _engine("podman")),
+                engines=(_engine(registered=True, covers_all=True), _engine("podman")),
             ),
             "exposed",
             "drops the name",
@@ -113,7 +113,7 @@ def test_nothing_that_denies_is_ever_called_protected(
 ) -> None:
     """On a kernel that kills a host is protected by the wrapper, or if all parts allow the call."""
     profiles = tuple(_profile(word, file=f"/{number}") for number, word in enumerate(words))
-    engine = _engine(registered=covered, default=covered)
+    engine = _engine(registered=covered, covers_all=covered)
     told, _ = verdict(_facts(state, profiles, libseccomp, (engine,)), kernel_injected(), {})
     assert told in VERDICTS
     allowed = all(word == "allows" for word in words)

@@ -14,7 +14,7 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.containerd import config_dump, config_file
 from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, RUNC, File, Wanted
-from shim.engines.registration import Host, Plan, dropin, executable
+from shim.engines.registration import Host, Plan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 
@@ -26,12 +26,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
     """Add where the file is, and which pods are covered."""
     _add_config(parser)
     way = parser.add_mutually_exclusive_group()
-    way.add_argument(
-        "--default",
-        action="store_true",
-        help="make the handler the default one: pods need no RuntimeClass then. It calls what the "
-        "default one calls so far",
-    )
+    add_default(way, "make the handler the default one: pods need no RuntimeClass then")
     executable.add_option(way, "handler")
 
 
@@ -74,7 +69,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     path, edits = executable.program(host, "containerd", name, program, host.bin)
     handler = {"runtime_type": RUNC, **model}
     handler["options"] = {**toml.a_table(model, ("options",), file.path), "BinaryName": path}
-    wanted = Wanted({options.runtime or NAME: handler}, options.default)
+    wanted = Wanted({options.runtime or NAME: handler}, bool(options.default))
     if name not in _STOCK:
         notes.append(f"{options.runtime or NAME} calls {program}, as containerd's {name} does")
     if release >= (2,) and set(config_file.imports(file, _ours(file))) & set(_ours(file)):
@@ -88,11 +83,14 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     notes.append(f"containerd {version}: the handler goes into {where}")
     steps = ["restart containerd when it suits (running containers go on)"]
     if not options.default and not options.runtime:
-        steps.append(
-            "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
-            f"then runtimeClassName: {NAME}"
-        )
-    return Plan(edits, dropin.absence(host, "containerd") + notes, steps, options.default)
+        steps += executable.steps(NAME)
+    entries, default = _entries(options, host)
+    covers = executable.coverage(
+        [*_names(entries), options.runtime or NAME],
+        default=bool(options.default) or default == NAME,
+    )
+    notes = dropin.absence(host, "containerd") + notes
+    return Plan(edits, notes, steps, covers, bool(options.default))
 
 
 def _ours(file: File) -> list[Path]:
@@ -178,21 +176,7 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
 
 def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     """Tell what the files say of us, and what containerd makes of them and has read."""
-    entries: list[dict[str, Any]] = []
-    default = None
-    for path in [host.path(options.config), *config_file.drop_ins(host.path(options.config))]:
-        data = content(path)
-        document = toml.parse(data, str(path)) if data is not None else {}
-        for plugin in CRI.values():
-            table = ("plugins", plugin, "containerd")
-            default = toml.look_up(document, (*table, "default_runtime_name")) or default
-            found = config_file.fronted(document, table)
-            if ours := toml.look_up(document, (*table, "runtimes", NAME, *PROGRAM)):
-                found[NAME] = str(ours)
-            for name, program in found.items():
-                entries += [
-                    e for e in executable.entries(host, path, name, program) if e not in entries
-                ]
+    entries, default = _entries(options, host)
     problems = [
         f"{each['file']}: {each['path']} is not there: its pods cannot start"
         for each in entries
@@ -212,8 +196,8 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "registered": bool(entries),
         "entries": entries,
         "default": default == NAME if entries else False,
-        "covers": executable.covers(
-            [each["name"] for each in entries if each["handler"]], default=default == NAME
+        **executable.coverage(_names(entries), default=default == NAME).told(
+            registered=bool(entries)
         ),
         "unseen": executable.unseen("containerd")
         if host.program("containerd") and running is None
@@ -228,6 +212,30 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "problems": problems,
         "notes": notes,
     }
+
+
+def _entries(options: argparse.Namespace, host: Host) -> tuple[list[dict[str, Any]], str | None]:
+    """Return our entries in the files, and the default that they name."""
+    entries: list[dict[str, Any]] = []
+    default = None
+    for path in [host.path(options.config), *config_file.drop_ins(host.path(options.config))]:
+        data = content(path)
+        document = toml.parse(data, str(path)) if data is not None else {}
+        for plugin in CRI.values():
+            table = ("plugins", plugin, "containerd")
+            default = toml.look_up(document, (*table, "default_runtime_name")) or default
+            found = config_file.fronted(document, table)
+            if ours := toml.look_up(document, (*table, "runtimes", NAME, *PROGRAM)):
+                found[NAME] = str(ours)
+            for name, program in found.items():
+                entries += [
+                    e for e in executable.entries(host, path, name, program) if e not in entries
+                ]
+    return entries, default
+
+
+def _names(entries: list[dict[str, Any]]) -> list[str]:
+    return [each["name"] for each in entries if each["handler"]]
 
 
 def _overruling(

@@ -12,12 +12,13 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.crio import config
 from shim.engines.crio.config import NAME, TABLE
-from shim.engines.registration import Host, Plan, dropin, executable, hooksd
+from shim.engines.registration import Coverage, Host, Plan, add_default, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 
 HOOKS = "/etc/containers/oci/hooks.d"
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
+_BY_HOOKS = Coverage("all pods, whatever their handler", "exec into them", plain=True)
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         "exec. hooks: all pods, whatever their handler; exec is not covered",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--default",
-        action="store_true",
-        help="make the handler the default one: pods need no RuntimeClass then. It calls what the "
-        "default one calls so far",
-    )
+    add_default(which, "make the handler the default one: pods need no RuntimeClass then")
     executable.add_option(which, "handler")
 
 
@@ -73,17 +69,18 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
         )
         edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
-        return Plan(edits, dropin.absence(host, "crio") + notes, steps)
+        return Plan(edits, dropin.absence(host, "crio") + notes, steps, _BY_HOOKS)
     now = dropin.without_bare_header(toml.without_key(now, (*TABLE, "hooks_dir")), TABLE)
     text, edits, wanted_values, notes = _handler(options, runtime, now, host)
     if not options.default and not options.runtime:
-        steps.append(
-            "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
-            f"then runtimeClassName: {NAME}"
-        )
+        steps += executable.steps(NAME)
     edits += hooksd.edits(host.path(HOOKS), host, {})
     edits += _placed(host, text, wanted_values)
-    return Plan(edits, dropin.absence(host, "crio") + notes, steps, options.default)
+    document = toml.parse(text.encode(), "")
+    default = toml.look_up(document, (*TABLE, "default_runtime")) == NAME
+    covers = executable.coverage(list(_handlers(document)), default=default)
+    notes = dropin.absence(host, "crio") + notes
+    return Plan(edits, notes, steps, covers, bool(options.default))
 
 
 def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
@@ -180,6 +177,8 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         problems.append("the running CRI-O has what was taken out until it is restarted")
     handlers = [key for key in meant if key.startswith("runtimes/")]
     hooks = "hooks_dir" in meant
+    names = [key.partition("/")[2] for key in handlers]
+    covers = _BY_HOOKS if hooks else executable.coverage(names, default="default_runtime" in meant)
     return {
         "engine": "crio",
         "present": host.program("crio") is not None,
@@ -187,7 +186,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "entries": entries,
         "default": bool(entries) and _said(file, "default_runtime") == NAME,
         "in_use": bool(entries or _seen(running) or config.started(host)),
-        "covers": _covers(handlers, hooks=hooks, default="default_runtime" in meant),
+        **covers.told(registered=bool(entries)),
         "unseen": executable.unseen("CRI-O") if host.program("crio") and running is None else [],
         "running": None if running is None else True,
         "known": None if running is None else not problems,
@@ -195,12 +194,6 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "notes": [],
         "way": "runtime" if handlers else "hooks" if hooks else None,
     }
-
-
-def _covers(handlers: list[str], *, hooks: bool, default: bool) -> str:
-    if hooks:
-        return "all pods; exec is not covered"
-    return executable.covers([key.partition("/")[2] for key in handlers], default=default)
 
 
 def _seen(running: dict[str, Any] | None) -> list[str]:

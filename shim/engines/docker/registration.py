@@ -17,8 +17,8 @@ from shim.engines.docker import site as dockersite
 from shim.engines.docker import way as dockerway
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
-from shim.engines.docker.status import activate, status
-from shim.engines.registration import Host, Plan, dropin, executable
+from shim.engines.docker.status import activate, coverage, status
+from shim.engines.registration import Host, Plan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, edit
 from shim.errors import ShimError
 
@@ -32,11 +32,8 @@ def install_options(parser: argparse.ArgumentParser) -> None:
     """Add what only Docker has."""
     dockersite.add_option(parser)
     way = parser.add_mutually_exclusive_group()
-    way.add_argument(
-        "--default",
-        action="store_true",
-        help="make it the default runtime, too: for all containers that are created from now on. "
-        "The runtime that was the default is what it calls",
+    add_default(
+        way, "make it the default runtime, too: for all containers that are created from now on"
     )
     way.add_argument(
         "--profile",
@@ -82,7 +79,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     elif options.runtime:
         edits, notes, steps = _in_front(site, host, options.runtime)
     else:
-        edits, notes, steps = _by_runtime(site, host, release, default=options.default)
+        edits, notes, steps = _by_runtime(site, host, release, default=bool(options.default))
     changed = [each for each in edits if each.before != each.after]
     if changed:
         notes += _validated(site, host, edits[-1].after or b"")
@@ -90,7 +87,9 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         notes += dropin.absence(host, "dockerd")
     if changed and not site.daemons:
         steps.append(f"no dockerd runs with {where}: it holds from its next start on")
-    return Plan(changed, notes, steps, options.default)
+    after = config.read(edits[-1].after, where)
+    covers = coverage(after, after.default or site.default)
+    return Plan(changed, notes, steps, covers, bool(options.default))
 
 
 def _by_runtime(
@@ -123,12 +122,7 @@ def _by_runtime(
     notes.append(dockerway.advice(dockerway.facts(host, release, args))[1])
     after = config.merged(site.config, entry, default, "")
     steps = []
-    if not default and site.default != RUNTIME:
-        steps.append(
-            f"containers get it by docker run --runtime {RUNTIME}, or all new ones by "
-            "seccomp-shim install docker --default"
-        )
-    elif default:
+    if default:
         steps.append("containers that are there keep their runtime; recreate those to be covered")
     return [edit(site.path, after)], notes, steps
 

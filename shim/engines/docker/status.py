@@ -9,7 +9,7 @@ from shim.engines.docker import dockerd, way
 from shim.engines.docker import site as dockersite
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
-from shim.engines.registration import Host
+from shim.engines.registration import Coverage, Host
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -87,7 +87,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "in_use": bool(entries) or any(_has_us(info) for info in answered),
         "profile": profile,
         "version": release,
-        "covers": _covers(site, profile),
+        **coverage(site.config, site.default).told(registered=bool(entries)),
         "unseen": ["whether dockerd runs and what it has read: this takes root"] if blind else [],
         "running": None if blind else bool(site.daemons),
         "known": all(not _pending(site, info) for info in answered) if answered else None,
@@ -96,19 +96,33 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     }
 
 
-def _covers(site: Site, profile: str) -> str:
-    """Say which containers are looked after, and which are not."""
-    if site.config.default in {RUNTIME, *daemonjson.fronted(site.config)}:
-        return (
-            "every container that is created from now on, and exec into it; not what docker build "
-            "runs by BuildKit"
+def coverage(config: daemonjson.Config, default: str) -> Coverage:
+    """Return which containers are looked after with what daemon.json says, and this default."""
+    fronted = daemonjson.fronted(config)
+    named = [f"--runtime {name}" for name in fronted]
+    if daemonjson.is_ours(config.runtimes.get(RUNTIME)):
+        named.insert(0, f"--runtime {RUNTIME} (or by seccomp-shim docker)")
+    by_name = " or ".join(named)
+    if default in {RUNTIME, *fronted}:
+        return Coverage(
+            "every container that is created from now on, and exec into it",
+            "containers made before, until they are made anew; those with another --runtime; what "
+            "docker build runs by BuildKit",
+            plain=True,
         )
-    found = [f"--runtime {name}" for name in daemonjson.fronted(site.config)]
-    if daemonjson.is_ours(site.config.runtimes.get(RUNTIME)):
-        found.insert(0, f"--runtime {RUNTIME} (or by seccomp-shim docker)")
-    if profile:
-        return "containers without a profile or a runtime of their own, and exec into them"
-    return f"only containers that are created with {' or '.join(found)}" if found else ""
+    if way.is_profile(config.profile):
+        return Coverage(
+            "containers without a profile or a runtime of their own, and exec into them"
+            + (f"; those with {by_name}" if named else ""),
+            "those with --security-opt seccomp= or another --runtime; what docker build runs by "
+            "BuildKit",
+            plain=True,
+        )
+    return Coverage(
+        f"only containers that are created with {by_name}, and exec into them",
+        "a plain docker run, and all else that does not name such a runtime",
+        plain=False,
+    )
 
 
 def _entry(site: Site, name: str, path: str, needed: int) -> dict[str, Any]:

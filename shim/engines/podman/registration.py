@@ -21,7 +21,7 @@ from shim.catalog import kernel_injected
 from shim.engines import toml
 from shim.engines.podman import config
 from shim.engines.podman.config import DROP_IN, Conf
-from shim.engines.registration import Host, Plan, dropin, executable, hooksd
+from shim.engines.registration import Coverage, Host, Plan, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 from shim.host.runtimes import knows, libseccomp_version
@@ -29,11 +29,6 @@ from shim.host.runtimes import knows, libseccomp_version
 # Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
 HOOKS = "oci/podman-hooks.d"
 RUNTIMES = ("crun", "runc")
-_COVERS = {
-    "runtime": "all containers and pods, exec into them, and podman build",
-    "hooks": "new containers and pods; exec only where crun runs them, which keeps the changed "
-    "program, and never podman build",
-}
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 
 
@@ -99,7 +94,9 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         *way.edits,
     ]
     notes = dropin.absence(host, "podman") + way.notes
-    return Plan(edits, notes, ["nothing: it holds from the next podman command on"])
+    table = config.engine_of(tomllib.loads(way.text), folder).get("runtimes", {})
+    covers = _coverage(table, "seccomp-shim-precreate" in way.hooks, conf, host)
+    return Plan(edits, notes, ["nothing: it holds from the next podman command on"], covers)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -157,23 +154,49 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         for each in entries
         if not each["exists"]
     ]
-    problems += [
-        f"{each} overrules {path}"
-        for each in config.overruling(engine, config.read(folder, host), folder)
-    ]
+    conf = config.read(folder, host)
+    problems += [f"{each} overrules {path}" for each in config.overruling(engine, conf, folder)]
+    precreate = any(each["name"] == "seccomp-shim-precreate" for each in entries)
     return {
         "engine": "podman",
         "present": host.program("podman") is not None,
         "registered": bool(entries),
         "entries": entries,
         "default": False,
-        "covers": _COVERS.get(way or "", ""),
+        **_coverage(engine.get("runtimes", {}), precreate, conf, host).told(
+            registered=bool(entries)
+        ),
         "running": None,
         "known": None,
         "problems": problems,
         "notes": [],
         "way": way,
     }
+
+
+def _coverage(table: dict[str, Any], precreate: bool, conf: Conf, host: Host) -> Coverage:
+    """Return what is covered: by the names in ``table`` or, where it is empty, by hooks."""
+    if not table:
+        with_crun = ", but with crun, which keeps the changed program" if precreate else ""
+        return Coverage(
+            "containers and pods, from their next start on",
+            f"exec into them{with_crun}; podman build",
+            plain=True,
+        )
+    here = [name for name in RUNTIMES if config.real(name, conf, host) is not None]
+    asked = [os.path.basename(str(conf.engine.get("runtime", "")))]
+    if set(asked if asked[0] else here) <= table.keys():
+        return Coverage(
+            "containers and pods, from their next start on, exec into them, and podman build",
+            "those of podman --runtime with a path, or with another name than "
+            + " and ".join(table),
+            plain=True,
+        )
+    return Coverage(
+        f"only containers and pods of {' and '.join(f'--runtime {name}' for name in table)}",
+        "those without it",
+        plain=False,
+    )
 
 
 def _scripts(folder: Path, host: Host) -> Path:

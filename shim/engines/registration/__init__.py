@@ -53,12 +53,37 @@ class Host(NamedTuple):
         return self.bin / name
 
 
+class Coverage(NamedTuple):
+    """Which containers are looked after, which are not, and whether those that ask for nothing are.
+
+    Both texts go on behind "covered:" and "not covered:".
+    """
+
+    covered: str
+    left_out: str
+    plain: bool
+
+    def told(self, *, registered: bool) -> dict[str, Any]:
+        """Return what ``status`` says of it."""
+        if not registered:
+            return {"covers": "", "not_covered": "", "covers_all": False}
+        return {
+            "covers": self.covered,
+            "not_covered": self.left_out,
+            "covers_all": self.plain,
+        }
+
+
 class Plan(NamedTuple):
-    """What is to be done: the edits, what was found and decided, and what is left to the admin."""
+    """What is to be done: the edits, what was found and decided, and what is left to the admin.
+
+    ``coverage`` is what is so once it is done.
+    """
 
     edits: "list[Edit]"
     notes: list[str]
     next_steps: list[str]
+    coverage: Coverage
     default: bool = False  # whether it makes us the default: kept, so that status notices a change
 
 
@@ -75,7 +100,7 @@ class Engine(Protocol):
 
     ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
     "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
-    could not be told, more keys as the engine likes: ``covers`` says what is looked after,
+    could not be told, more keys as the engine likes: those of ``Coverage.told``,
     ``unseen`` what only root sees. Any problem makes the exit code 1.
     """
 
@@ -90,6 +115,16 @@ class Engine(Protocol):
     def removal_notes(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
     def activate(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
     def status(self, options: argparse.Namespace, host: Host) -> dict[str, Any]: ...  # noqa: D102
+
+
+def add_default(group: argparse._ActionsContainer, what: str) -> None:
+    """Add the choice whether containers that ask for nothing are covered, too."""
+    group.add_argument(
+        "--default",
+        action=argparse.BooleanOptionalAction,
+        help=f"{what}. The runtime that was the default goes on being used: it is what ours calls. "
+        "With neither, you are asked on a terminal; elsewhere it is as with --no-default",
+    )
 
 
 def load(name: str) -> Engine:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from shim import config
-from shim.engines.registration import Host, dropin
+from shim.engines.registration import Coverage, Host, dropin
 from shim.engines.registration.changes import Edit, edit
 from shim.errors import ShimError
 
 _MODE = 0o755
 _STOCK = ("runc", "crun")
+_LABEL = "seccomp-shim/installed"  # which the RuntimeClass asks of a node
 _REAL = re.compile(r"^real=(.+)$", re.MULTILINE)
 
 
@@ -129,12 +130,24 @@ def entries(host: Host, file: Path, name: str, program: str) -> Iterator[dict[st
             }
 
 
-def covers(names: list[str], *, default: bool) -> str:
+def coverage(names: list[str], *, default: bool) -> Coverage:
     """Return which pods an engine's handlers cover."""
     found = ["those without a RuntimeClass"] if default else []
     found += [f"those of the handler {name}" for name in dict.fromkeys(names)]
-    only = "" if default or not names else "only "
-    return f"pods, {only}{' and '.join(found)}; exec into them" if found else ""
+    return Coverage(
+        f"{'' if default else 'only '}pods, {' and '.join(found)}; exec into them",
+        "pods of another RuntimeClass" if default else "pods without a RuntimeClass, and others",
+        plain=default,
+    )
+
+
+def steps(handler: str) -> list[str]:
+    """Return how pods get a handler that is not the default one."""
+    return [
+        f"label the nodes that have it: kubectl label node NODE {_LABEL}=true",
+        "give pods the handler: kubectl apply -f deploy/kubernetes/base/runtimeclass.yaml, "
+        f"then runtimeClassName: {handler}",
+    ]
 
 
 def unseen(engine: str) -> list[str]:

@@ -1,0 +1,138 @@
+"""Who is covered after an installation, and who is not: told, asked for, and never made up."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support import registration
+from support.checkout import CHECKOUT
+from support.host import Host, throwaway
+from support.registration import install
+from support.verbs import FILE, prepare, read, shim, write
+
+PLAIN = "not covered: a plain docker run"
+RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """Give a view of this host with us installed, and no dockerd that runs."""
+    with throwaway(tmp_path_factory.mktemp("view")) as host:
+        prepare(host)
+        yield host
+
+
+@pytest.fixture
+def host(view: Host) -> Iterator[Host]:
+    """Give the view with nothing registered."""
+    view.run(f"rm -rf {FILE} /var/lib/seccomp-shim")
+    yield view
+    view.run("rm -f /run/seccomp-shim/probe.json")
+
+
+def at_a_terminal(host: Host, line: str, answer: str) -> str:
+    """Run the program in the view with a terminal, on which ``answer`` is typed; give its words."""
+    ours, theirs = os.openpty()
+    script = f"cd / && exec {sys.executable} -P -m shim {line}"
+    environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/sbin:/usr/bin"}
+    with subprocess.Popen(
+        [*host.enter, "sh", "-c", script],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        os.write(ours, answer.encode())
+        words = b""
+        try:
+            while part := os.read(ours, 4096):
+                words += part
+        except OSError:
+            pass  # EIO: nobody has the other end any more
+    os.close(ours)
+    assert process.returncode == 0, words
+    return words.decode()
+
+
+def default(host: Host) -> object:
+    """Give Docker's default runtime as the file says it."""
+    return json.loads(read(host, FILE)).get("default-runtime")
+
+
+def test_without_a_terminal_it_is_told_what_is_left_out(host: Host) -> None:
+    """The obvious command says that a plain `docker run` is not covered, and what to add."""
+    for more in (" --dry-run", "", " --no-default"):
+        said = shim(host, f"install docker{more}").stderr
+        assert PLAIN in said
+        assert "to cover these as well: seccomp-shim install docker --default" in said
+    assert default(host) is None
+    told = shim(host, "status docker").stdout
+    assert "registered for some containers only" in told
+    assert PLAIN in told
+    said = shim(host, "install docker --default").stderr
+    assert "covered: every container that is created from now on, and exec into it" in said
+    assert PLAIN not in said
+    assert "registered, the default runtime" in shim(host, "status docker").stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "chosen"), [("\n", "seccomp-shim"), ("y\n", "seccomp-shim"), ("n\n", None)]
+)
+def test_on_a_terminal_it_asks(host: Host, answer: str, chosen: str | None) -> None:
+    """Who only types return has all containers covered."""
+    said = at_a_terminal(host, "install docker", answer)
+    assert "cover these as well (--default)? [Y/n]" in said
+    assert default(host) == chosen
+    assert (PLAIN in said.split("[Y/n]")[1]) == (chosen is None)
+
+
+@pytest.mark.parametrize("words", ["--no-default", "--default", "--dry-run"])
+def test_who_has_said_it_is_not_asked(host: Host, words: str) -> None:
+    """Nor is who only looks."""
+    assert "[Y/n]" not in at_a_terminal(host, f"install docker {words}", "")
+
+
+def test_status_is_loud_where_the_kernel_kills_who_is_left_out(host: Host) -> None:
+    """Registered for some is not enough there; for all it is."""
+    write(host, FILE, b"{}")
+    shim(host, "probe")
+    host.run('sed -i \'s/"exempt"/"filtered"/\' /run/seccomp-shim/probe.json')
+    shim(host, "install docker")
+    told = shim(host, "status docker", code=1).stdout
+    assert "ATTENTION  docker: this kernel kills containers over uretprobe" in told
+    assert "(a plain docker run, and all else that does not name such a runtime)" in told
+    assert "seccomp-shim install docker --default" in told
+    shim(host, "install docker --default")
+    assert "ATTENTION" not in shim(host, "status docker").stdout
+
+
+@pytest.mark.parametrize("engine", ["containerd", "crio"])
+def test_pods_need_the_label_that_the_runtime_class_asks_for(tmp_path: Path, engine: str) -> None:
+    """The next steps name it: without, a pod of the class finds no node."""
+    registration.program(tmp_path / "bin", "runc", "exit 1")
+    plan = install(engine, registration.host(tmp_path, str(tmp_path / "bin")))
+    steps = "\n".join(plan.next_steps)
+    document = yaml.safe_load(RUNTIME_CLASS.read_text())
+    for label, value in document["scheduling"]["nodeSelector"].items():
+        assert f"kubectl label node NODE {label}={value}" in steps
+    assert f"runtimeClassName: {document['metadata']['name']}" in steps
+    assert not plan.coverage.plain
+    assert "pods without a RuntimeClass" in plan.coverage.left_out
+
+
+@pytest.mark.parametrize("engine", ["containerd", "crio"])
+def test_the_default_handler_covers_pods_that_ask_for_none(tmp_path: Path, engine: str) -> None:
+    """What the plan says is what status says afterwards, without a next step for a class."""
+    registration.program(tmp_path / "bin", "runc", "exit 1")
+    host = registration.host(tmp_path, str(tmp_path / "bin"))
+    plan = install(engine, host, "--default")
+    told = registration.status(engine, host)
+    assert plan.coverage.told(registered=True) == {
+        key: told[key] for key in ("covers", "not_covered", "covers_all")
+    }
+    assert plan.coverage.plain
+    assert "RuntimeClass" not in "".join(plan.next_steps)
