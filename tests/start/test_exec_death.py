@@ -43,7 +43,7 @@ def profiler(frame, event, arg):
     if event == "call":
         if phase == "follow" and code.co_name == "_trace":
             count = 0
-        if phase != "follow" and code.co_name == "__init__" and "rewrite.py" in code.co_filename:
+        if phase != "follow" and code.co_name == "__init__" and "/memory.py" in code.co_filename:
             count = count or 0
             if phase == "serve" and code.co_qualname == "Swap.__init__":
                 stop_poller()

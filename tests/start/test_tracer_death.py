@@ -29,7 +29,7 @@ def profiler(frame, event, arg):
     if os.getpid() == HOOK:
         return
     code = frame.f_code
-    if event == "call" and code.co_name == "__init__" and code.co_filename.endswith("rewrite.py"):
+    if event == "call" and code.co_name == "__init__" and code.co_filename.endswith("/memory.py"):
         count = count or 0
     known = event == "call" and frame.f_code.co_name == "ptrace"
     if count is not None and (known or event == "c_call" and arg.__name__ in OPS):
