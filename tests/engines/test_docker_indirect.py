@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from support import composes, engines, image
+from support import composes, image
 from support.containers import CANARY, ENOSYS, EPERM
 from support.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
-from support.verbs import DAEMONS, info
+from support.verbs import DAEMONS, info, replace_daemon
+from support.verbs import shim as verb
 
 CLASSIC, BUILDKIT = {"DOCKER_BUILDKIT": "0"}, {"DOCKER_BUILDKIT": "1"}
 STEPS = f"its RUN steps run by the default runtime runc, without canary-{CANARY}"
 BY_RUNC = f"BuildKit runs its steps by the runc on dockerd's PATH, without canary-{CANARY}"
 TASKS = f"its tasks run by the default runtime runc, without canary-{CANARY}"
+BUILT = "what docker build runs by BuildKit"
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +53,14 @@ def built(shim: Shimmed, builder: dict[str, str]) -> int:
     return code
 
 
-def served(shim: Shimmed, name: str) -> int:
+def served(shim: Shimmed) -> int:
     """Run a service of one task, and give how its call ended."""
     docker = shim.docker
-    options = ["--detach", "--restart-condition=none", "--network=host", "--name", name]
+    options = ["--detach", "--restart-condition=none", "--network=host", "--name=s"]
     docker("service", "create", *options, image.NAME, *CALL)
     deadline = time.monotonic() + 60
-    while not (
-        found := docker("ps", "-aq", f"--filter=name={name}", "--filter=status=exited")
-    ).stdout:
-        assert time.monotonic() < deadline, docker("service", "ps", name).stdout
+    while not (found := docker("ps", "-aq", "--filter=status=exited")).stdout:
+        assert time.monotonic() < deadline, docker("service", "ps", "s").stdout
         time.sleep(0.1)
     return docker.logged(found.stdout.strip(), 1)[CANARY]
 
@@ -76,27 +76,25 @@ def served(shim: Shimmed, name: str) -> int:
 def test_what_the_default_runtime_covers(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the classic builder's steps and a swarm's tasks; BuildKit takes runc from PATH.
 
-    So a link to the wrapper that comes first there covers them, and then nothing is said of them.
+    So a link to the wrapper that comes first there covers them, and then nothing is said of them;
+    one that leads nowhere is passed over.
     """
     with shimmed() as shim:
         context(shim)
         docker = shim.docker
-        docker.stop()
-        docker.host.run(f"mount --bind {program} {engines.DOCKERD}")
+        replace_daemon(docker, program)
         shim.write_settings()
-        docker.configure({})
-        docker.start()
         docker("swarm", "init", "--advertise-addr=127.0.0.1")
         assert [built(shim, CLASSIC), built(shim, BUILDKIT)] == [EPERM, EPERM]
-        assert served(shim, "before") == EPERM
         shim.configure(default=RUNTIME)
         assert info(docker)["DefaultRuntime"] == RUNTIME
         assert [built(shim, CLASSIC), built(shim, BUILDKIT)] == [ENOSYS, EPERM]
-        assert served(shim, "after") == ENOSYS
+        assert served(shim) == ENOSYS
         words = ["--dry-run", "build", f"{docker.folder}/context"]
         assert BY_RUNC in said(shim(*words, environment=BUILDKIT))
         assert said(shim(*words, environment=CLASSIC)) == ""
         assert said(shim("--dry-run", "service", "create", image.NAME)) == ""
+        assert f"--runtime; {BUILT}" in verb(docker.host, "status docker", code=None).stdout
         docker.stop()
         first = docker.folder / "first"
         first.mkdir()
@@ -105,6 +103,11 @@ def test_what_the_default_runtime_covers(program: str, monkeypatch: pytest.Monke
         docker.start()
         assert built(shim, BUILDKIT) == ENOSYS
         assert said(shim(*words, environment=BUILDKIT)) == ""
+        assert f"exec into it; {BUILT}" in verb(docker.host, "status docker", code=None).stdout
+        (first / "runc").unlink()
+        (first / "runc").symlink_to(docker.folder / "gone")
+        assert built(shim, BUILDKIT) == EPERM
+        assert BY_RUNC in said(shim(*words, environment=BUILDKIT))
 
 
 @pytest.mark.parametrize(

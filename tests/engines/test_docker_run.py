@@ -223,6 +223,15 @@ def test_what_cannot_be_helped_is_said(started: Shimmed) -> None:
     assert "(not run: the settings say on_error: deny)" in done.stderr
 
 
+def test_the_wrapper_does_what_its_kernel_needs_whatever_when_says(shim: Shimmed) -> None:
+    """It is what --when adds; here, where no profile can deny the calls, it changes nothing."""
+    shim.configure(canary=False)
+    done = shim("--when", "always", *RUN, image.NAME, *CALL)
+    assert said(done) == f"{BY_RUNTIME}for uretprobe, uprobe"
+    assert image.outcomes(done.stdout) == {CANARY: EPERM}
+    assert {line["event"] for line in shim.log()} == {"requested"}
+
+
 def test_what_the_runtime_refuses_by_itself_is_no_error_of_ours(shim: Shimmed) -> None:
     """With so few open files runc loads no filter: its message, its exit code, and no attention."""
     words = [*RUN, "--ulimit", "nofile=8:8", image.NAME, *CALL]

@@ -25,6 +25,7 @@ from support.verbs import (
     outcome,
     prepare,
     read,
+    replace_daemon,
     shim,
     state,
     write,
@@ -323,15 +324,6 @@ def docker() -> Iterator[engines.Docker]:
     with engines.dockerd() as daemon:
         prepare(daemon.host, f"canary: {CANARY}")
         yield daemon
-
-
-def replace_daemon(docker: engines.Docker, program: str) -> None:
-    """Go on with ``program`` as the dockerd of the view."""
-    if program != engines.DOCKERD:
-        docker.stop()
-        docker.host.run(f"mount --bind {program} {engines.DOCKERD}")
-        docker.start()
-        assert info(docker)["ServerVersion"] in docker.host.run(f"{program} --version").stdout
 
 
 @pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())

@@ -25,7 +25,7 @@ DAEMONS = {"installed": engines.DOCKERD} | {
 
 
 def shim(
-    host: Host, *words: str, code: int = 0, before: str = ""
+    host: Host, *words: str, code: int | None = 0, before: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Run the program in a view of the host; ``before`` are variables of its environment."""
     line = " ".join([f"cd / && {before} {sys.executable} -P -m shim", *words])
@@ -77,3 +77,12 @@ def info(docker: engines.Docker) -> dict[str, Any]:
     """Ask the daemon."""
     told: dict[str, Any] = json.loads(docker("info", "--format", "{{json .}}").stdout)
     return told
+
+
+def replace_daemon(docker: engines.Docker, program: str) -> None:
+    """Go on with ``program`` as the dockerd of the view."""
+    if program != engines.DOCKERD:
+        docker.stop()
+        docker.host.run(f"mount --bind {program} {engines.DOCKERD}")
+        docker.start()
+        assert info(docker)["ServerVersion"] in docker.host.run(f"{program} --version").stdout

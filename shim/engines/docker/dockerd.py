@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -84,6 +85,17 @@ def own_view(daemon: Daemon) -> bool:
         return os.path.samefile(f"/proc/{daemon.pid}/root/etc", "/etc")
     except OSError:
         return False
+
+
+def builds_by_us(daemon: Daemon) -> bool:
+    """Tell whether the first runc on the daemon's PATH, which BuildKit calls, is the wrapper."""
+    try:
+        environment = Path(f"/proc/{daemon.pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # not for us to see
+        return False
+    paths = [os.fsdecode(each[5:]) for each in environment if each.startswith(b"PATH=")]
+    runc = shutil.which("runc", path=paths[0]) if paths else None
+    return os.path.basename(os.path.realpath(runc or "")) == "seccomp-shim-runtime"
 
 
 def version(host: Host) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ runtime. What their containers would need and do not get is said.
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,7 +53,7 @@ def of_buildkit(real: str, options: Sequence[str], when: When) -> str:
         return of_default(ask(real, options), "its RUN steps run", "its host", when)
     daemon = ask(real, options, "runc")
     calls = _lacking(replace(daemon, default_runtime="runc", ours=frozenset()), _BUILTIN, when)
-    if not calls or (daemon.local and _fronted()):
+    if not calls or (daemon.local and _covered()):
         return ""
     covers = "a link to the wrapper as the first runc there covers them (docs/docker.md)"
     return f"BuildKit runs its steps by the runc on dockerd's PATH, without {calls}; {covers}"
@@ -82,23 +81,9 @@ def _by_buildkit(real: str, command: Sequence[str]) -> bool:
     return "--progress" in done.stdout
 
 
-def _fronted() -> bool:
-    """Tell whether the wrapper is the first runc on the PATH of every dockerd of this host."""
+def _covered() -> bool:
+    """Tell whether the wrapper is the runc of every dockerd of this host that sees our files."""
     from shim.engines.docker import dockerd
 
-    try:
-        paths = [_path(each.pid) for each in dockerd.processes() if dockerd.own_view(each)]
-    except OSError:  # not for us to see
-        return False
-    return bool(paths) and all(_is_ours(shutil.which("runc", path=path)) for path in paths)
-
-
-def _path(pid: int) -> str:
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        variables = file.read().split(b"\0")
-    found = [each[5:] for each in variables if each.startswith(b"PATH=")]
-    return os.fsdecode(found[0]) if found else ""
-
-
-def _is_ours(program: str | None) -> bool:
-    return os.path.basename(os.path.realpath(program or "")) == "seccomp-shim-runtime"
+    found = [each for each in dockerd.processes() if dockerd.own_view(each)]
+    return bool(found) and all(map(dockerd.builds_by_us, found))

@@ -88,7 +88,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     if changed and not site.daemons:
         steps.append(f"no dockerd runs with {where}: it holds from its next start on")
     after = config.read(edits[-1].after, where)
-    covers = coverage(after, after.default or site.default)
+    covers = coverage(after, after.default or site.default, site.daemons)
     return Plan(changed, notes, steps, covers, bool(options.default))
 
 

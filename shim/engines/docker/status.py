@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Collection
 from typing import Any
 
 from shim.engines.docker import config as daemonjson
@@ -10,6 +11,8 @@ from shim.engines.docker import site as dockersite
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
 from shim.engines.registration import Coverage, Host
+
+_BUILT = "what docker build runs by BuildKit"
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -87,7 +90,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         "in_use": bool(entries) or any(_has_us(info) for info in answered),
         "profile": profile,
         "version": release,
-        **coverage(site.config, site.default).told(registered=bool(entries)),
+        **coverage(site.config, site.default, site.daemons).told(registered=bool(entries)),
         "unseen": ["whether dockerd runs and what it has read: this takes root"] if blind else [],
         "running": None if blind else bool(site.daemons),
         "known": all(not _pending(site, info) for info in answered) if answered else None,
@@ -96,8 +99,12 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     }
 
 
-def coverage(config: daemonjson.Config, default: str) -> Coverage:
+def coverage(
+    config: daemonjson.Config, default: str, daemons: Collection[dockerd.Daemon]
+) -> Coverage:
     """Return which containers are looked after with what daemon.json says, and this default."""
+    ours = bool(daemons) and all(map(dockerd.builds_by_us, daemons))
+    built, unbuilt = (f"; {_BUILT}", "") if ours else ("", f"; {_BUILT}")
     fronted = daemonjson.fronted(config)
     named = [f"--runtime {name}" for name in fronted]
     if daemonjson.is_ours(config.runtimes.get(RUNTIME)):
@@ -105,17 +112,17 @@ def coverage(config: daemonjson.Config, default: str) -> Coverage:
     by_name = " or ".join(named)
     if default in {RUNTIME, *fronted}:
         return Coverage(
-            "every container that is created from now on, and exec into it",
-            "containers made before, until they are made anew; those with another --runtime; what "
-            "docker build runs by BuildKit",
+            f"every container that is created from now on, and exec into it{built}",
+            "containers made before, until they are made anew; those with another --runtime"
+            + unbuilt,
             plain=True,
         )
     if way.is_profile(config.profile):
         return Coverage(
             "containers without a profile or a runtime of their own, and exec into them"
-            + (f"; those with {by_name}" if named else ""),
-            "those with --security-opt seccomp= or another --runtime; what docker build runs by "
-            "BuildKit",
+            + (f"; those with {by_name}" if named else "")
+            + built,
+            f"those with --security-opt seccomp= or another --runtime{unbuilt}",
             plain=True,
         )
     return Coverage(
