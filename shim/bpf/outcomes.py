@@ -7,25 +7,8 @@ many (a path that no arguments lead down), so then the whole function is made, a
 """
 
 from shim import abi
-from shim.bpf.emulator import arithmetic, holds
-from shim.bpf.program import (
-    BRANCHES,
-    JA,
-    LD_ABS,
-    LD_IMM,
-    LD_LEN,
-    LD_MEM,
-    LDX_IMM,
-    LDX_LEN,
-    LDX_MEM,
-    NEG,
-    RET_A,
-    RET_K,
-    TAX,
-    TXA,
-    action_name,
-    canonical,
-)
+from shim.bpf.emulator import Undecided, follow
+from shim.bpf.program import action_name, canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +20,7 @@ if TYPE_CHECKING:
 # Docker's default profile takes some 100 instructions for a call.
 _INSTRUCTIONS = 50_000
 _WORK = 20_000
-
-_WORD = 0xFFFFFFFF
-_JEQ_K = abi.BPF_JMP | abi.BPF_JEQ | abi.BPF_K
-_EMPTY: "tuple[int | None, ...]" = (None,) * abi.BPF_MEMWORDS
+_UNKNOWN: "tuple[int | None, ...]" = (None,) * (abi.SECCOMP_DATA_SIZE // 4 - 2)
 
 
 def outcomes(insns: "Insns", nr: int, arch: int = abi.AUDIT_ARCH_X86_64) -> "frozenset[int]":
@@ -77,77 +57,11 @@ def names(verdicts: "Iterable[int]") -> str:
 
 
 def _followed(insns: "Insns", nr: int, arch: int) -> "frozenset[int]":
-    """Give a set that holds every verdict, or nothing where a value or the limit forbids it."""
-    found = set()
-    # A state: the next instruction, A, X and M[]; None for a value that is not known.
-    start: tuple[int, int | None, int | None, tuple[int | None, ...]] = (0, 0, 0, _EMPTY)
-    waiting = [start]
-    seen = {start}
-    left = _INSTRUCTIONS
-    while waiting:
-        pc, a, x, memory = waiting.pop()
-        while True:
-            left -= 1
-            if left < 0:
-                return frozenset()
-            code, jt, jf, k = insns[pc]
-            pc += 1
-            if code == _JEQ_K and a is not None:  # nearly all of a real filter
-                pc += jt if a == k else jf
-            elif code in BRANCHES:
-                operand = x if code & abi.BPF_X else k
-                if a is not None and operand is not None:
-                    pc += jt if holds(code, a, operand) else jf
-                    continue
-                for target in (pc + jt, pc + jf):
-                    state = (target, a, x, memory)
-                    if state not in seen:
-                        seen.add(state)
-                        waiting.append(state)
-                break
-            elif code == LD_ABS:
-                a = nr if k == abi.SECCOMP_DATA_NR else arch if k == abi.SECCOMP_DATA_ARCH else None
-            elif code == RET_K:
-                found.add(canonical(k))
-                break
-            elif code == RET_A:
-                if a is None:
-                    return frozenset()
-                found.add(canonical(a))
-                break
-            elif code == JA:
-                pc += k
-            elif code == NEG:
-                a = None if a is None else -a & _WORD
-            elif code & 7 == abi.BPF_ALU:
-                operand = x if code & abi.BPF_X else k
-                if code & 0xF0 == abi.BPF_DIV and not operand:
-                    found.add(canonical(0))  # a division by X = 0 ends the program with 0
-                    if operand == 0:
-                        break
-                unknown = a is None or operand is None
-                a = None if unknown else arithmetic(code & 0xF0, a, operand)  # type: ignore[arg-type]
-            elif code in (abi.BPF_ST, abi.BPF_STX):
-                memory = (*memory[:k], a if code == abi.BPF_ST else x, *memory[k + 1 :])
-            elif code == LD_MEM:
-                a = memory[k]
-            elif code == LDX_MEM:
-                x = memory[k]
-            elif code == LD_IMM:
-                a = k
-            elif code == LDX_IMM:
-                x = k
-            elif code == LD_LEN:
-                a = abi.SECCOMP_DATA_SIZE
-            elif code == LDX_LEN:
-                x = abi.SECCOMP_DATA_SIZE
-            elif code == TAX:
-                x = a
-            elif code == TXA:
-                a = x
-            else:
-                raise AssertionError(f"bpf.check has let code {code:#06x} pass")
-    return frozenset(found)
+    """Return a set that holds every verdict, or nothing where a value or the limit forbids it."""
+    try:
+        return frozenset(map(canonical, follow(insns, (nr, arch, *_UNKNOWN), _INSTRUCTIONS)))
+    except Undecided:
+        return frozenset()
 
 
 def _exactly(insns: "Insns", nr: int, arch: int) -> "frozenset[int]":

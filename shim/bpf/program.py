@@ -1,4 +1,4 @@
-"""Classic BPF as seccomp admits it: bytes to instructions and back, the kernel's validity rules.
+"""Classic BPF as seccomp admits it: bytes and instructions, the kernel's rules, a prefix.
 
 An instruction is a plain tuple ``(code, jt, jf, k)``, ``struct sock_filter`` of linux/filter.h.
 """
@@ -30,6 +30,7 @@ RET_K = abi.BPF_RET | abi.BPF_K
 RET_A = abi.BPF_RET | abi.BPF_A
 JA = abi.BPF_JMP | abi.BPF_JA
 NEG = abi.BPF_ALU | abi.BPF_NEG
+JEQ_K = abi.BPF_JMP | abi.BPF_JEQ | abi.BPF_K
 
 _ALU = (
     abi.BPF_ADD, abi.BPF_SUB, abi.BPF_MUL, abi.BPF_DIV,
@@ -39,6 +40,11 @@ _BRANCH = (abi.BPF_JEQ, abi.BPF_JGT, abi.BPF_JGE, abi.BPF_JSET)
 _SOURCE = (abi.BPF_K, abi.BPF_X)
 
 BRANCHES = frozenset(abi.BPF_JMP | op | source for op in _BRANCH for source in _SOURCE)
+
+# Of ``allow``'s prefix: its instructions before a program that loads A first, as all of
+# libseccomp's do, and all that it is made of.
+PREFIX_LENGTH = 5
+PREFIX_CODES = frozenset((LD_ABS, LD_IMM, JEQ_K, RET_K))
 
 # kernel/seccomp.c seccomp_check_filter(): BPF_MOD, loads of bytes and halves, and every ancillary
 # load are valid for sockets but not here.
@@ -79,6 +85,41 @@ def encode(insns: "Iterable[Insn]") -> bytes:
         return b"".join([_SOCK_FILTER.pack(*insn) for insn in insns])
     except error as reason:
         raise BpfError(f"not a BPF instruction: {reason}") from None
+
+
+def answering(arch: int, nr: int, value: int) -> Insns:
+    """Return instructions that end with ``value`` for call ``nr`` of audit architecture ``arch``.
+
+    Any other call meets what stands behind them, with its number or its architecture in A.
+    """
+    return [
+        (LD_ABS, 0, 0, abi.SECCOMP_DATA_ARCH),
+        (JEQ_K, 0, 3, arch),
+        (LD_ABS, 0, 0, abi.SECCOMP_DATA_NR),
+        (JEQ_K, 0, 1, nr),
+        (RET_K, 0, 0, value),
+    ]
+
+
+def allow(program: bytes, arch: int, nr: int) -> bytes:
+    """Let call ``nr`` of audit architecture ``arch`` through; all else meets ``program``.
+
+    The old program follows byte for byte and starts with A = 0 as it did before: unless its first
+    instruction loads A, the prefix clears it. BpfError: an empty program, or no room for the
+    prefix.
+    """
+    insns = decode(program)
+    if not insns:
+        raise BpfError("there is no filter to put a permission in front of")
+    prefix = answering(arch, nr, abi.SECCOMP_RET_ALLOW)
+    if insns[0][0] & 7 != abi.BPF_LD:
+        prefix.append((LD_IMM, 0, 0, 0))
+    if len(prefix) + len(insns) > abi.BPF_MAXINSNS:
+        raise BpfError(
+            f"no room for {len(prefix)} more instructions behind the filter's {len(insns)}",
+            hint=f"the kernel takes {abi.BPF_MAXINSNS}",
+        )
+    return encode(prefix) + program
 
 
 def check(insns: Insns) -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 
 from shim import abi
+from shim.bpf.program import RET_K, answering, encode
 from shim.errors import ShimError
 
 TYPE_CHECKING = False
@@ -142,20 +143,9 @@ def _prepare(writer: int) -> None:
 
 
 def _denying(nr: int) -> bytes:
-    """Give a filter that answers ERRNO(77) to ``nr`` of x86-64 and lets all else through."""
-    ld, jeq, ret = abi.BPF_LD | abi.BPF_W | abi.BPF_ABS, abi.BPF_JMP | abi.BPF_JEQ, abi.BPF_RET
-    insns = (
-        (ld, 0, 0, abi.SECCOMP_DATA_ARCH),
-        (jeq, 0, 3, abi.AUDIT_ARCH_X86_64),
-        (ld, 0, 0, abi.SECCOMP_DATA_NR),
-        (jeq, 0, 1, nr),
-        (ret, 0, 0, abi.SECCOMP_RET_ERRNO | _MARK),
-        (ret, 0, 0, abi.SECCOMP_RET_ALLOW),
-    )
-    return b"".join(
-        code.to_bytes(2, "little") + bytes((jt, jf)) + k.to_bytes(4, "little")
-        for code, jt, jf, k in insns
-    )
+    """Return a filter that answers ERRNO(77) to ``nr`` of x86-64 and lets all else through."""
+    insns = answering(abi.AUDIT_ARCH_X86_64, nr, abi.SECCOMP_RET_ERRNO | _MARK)
+    return encode([*insns, (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)])
 
 
 def _call(nr: int) -> str:

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shim import abi
-from shim.bpf import prefix, program
+from shim.bpf import program
 from shim.bpf.bdd import Diagram
 from shim.bpf.emulator import verdict
 from shim.bpf.equivalence import Change, Difference, difference
@@ -167,7 +167,7 @@ _LOOSENED = [
 def test_one_more_permission_is_the_one_difference(arch: int, nr: int, text: str) -> None:
     """An allow for one number of one architecture is listed, and nothing else is."""
     before = _shipped(modern=False)
-    after = prefix.allow(before, arch, nr)
+    after = program.allow(before, arch, nr)
     changes = difference(before, after).changes
     assert [f"{change.arch_name} {change.nr_text}" for change in changes] == [text]
     assert not changes[0].condition

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from shim import abi
 from shim.bpf import program as bpf
-from shim.bpf.disassembler import disassemble
 from shim.bpf.program import LD_ABS, LD_IMM, LD_MEM, RET_A, RET_K, BpfError, Insns
-from support.filters import ALLOW, AND, JEQ, JGE, bodies, in_child, load
+from support.filters import ALLOW, JEQ, bodies, in_child, load
 
 raw_insns = st.lists(
     st.tuples(
@@ -166,36 +165,9 @@ def test_verdicts_are_named(value: int, name: str) -> None:
     assert bpf.action_name(value) == name
 
 
-def test_every_admitted_instruction_is_disassembled() -> None:
-    """No instruction that the kernel takes is shown as unknown."""
-    codes = [code for code in range(256) if not _refused(_around(code))]
-    text = disassemble([(code, 0, 0, 4) for code in codes])
-    assert len(codes) == 41
-    assert "?" not in text
-
-
-def test_disassembly_shows_targets_and_fields() -> None:
-    """Jumps show the line they go to, loads the field of seccomp_data."""
-    insns: Insns = [
-        (LD_ABS, 0, 0, 4),
-        (JEQ, 0, 1, 0xC000003E),
-        (RET_K, 0, 0, 0x00050001),
-        (LD_ABS, 0, 0, 20),
-        (AND, 0, 0, 0xFF),
-        (JGE, 1, 0, 7),
-        (RET_A, 0, 0, 0),
-        ALLOW,
-    ]
-    assert disassemble(insns).splitlines() == [
-        "0000: ld arch",
-        "0001: jeq #0xc000003e, 2, 3",
-        "0002: ret ERRNO(1)",
-        "0003: ld arg0.high",
-        "0004: and #0xff",
-        "0005: jge #0x7, 7, 6",
-        "0006: ret a",
-        "0007: ret ALLOW",
-    ]
+def test_as_many_instructions_as_seccomp_has_are_admitted() -> None:
+    """Of the 256 codes those are taken that seccomp_check_filter() lists, and no other."""
+    assert len([code for code in range(256) if not _refused(_around(code))]) == 41
 
 
 def _around(code: int) -> Insns:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from shim import abi, cli
-from shim.bpf import prefix
 from shim.bpf import program as bpf
 from shim.bpf.program import LD_ABS, RET_K
 from support.filters import ALLOW, X86_64, denying, shipped
@@ -152,7 +151,7 @@ def test_raw_programs_are_compared(
 ) -> None:
     """A prefix for the call is accepted, one for anything else is shown and is not."""
     before = denying(0, 1)
-    files = _files(tmp_path, before, prefix.allow(before, arch, number))
+    files = _files(tmp_path, before, bpf.allow(before, arch, number))
     found, report = _report(capsys, *files)
     assert found == code
     changes = [(c["nr"], c["accepted"]) for c in report["changes"]]
@@ -164,8 +163,8 @@ def test_an_x32_twin_without_a_name_needs_the_admins_word(
 ) -> None:
     """In raw programs nothing tells that the twin came by name."""
     before = denying(0)
-    after = prefix.allow(before, X86_64, 335)
-    after = prefix.allow(after, X86_64, 335 | abi.X32_SYSCALL_BIT)
+    after = bpf.allow(before, X86_64, 335)
+    after = bpf.allow(after, X86_64, 335 | abi.X32_SYSCALL_BIT)
     files = _files(tmp_path, before, after)
     assert _verify(*files) == 1
     assert "x32 twin of uretprobe" in capsys.readouterr().out

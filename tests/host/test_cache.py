@@ -187,7 +187,8 @@ BASE = {
     "_collections_abc", "abc", "_abc",
 }  # fmt: skip
 PROBING = {
-    "shim.abi", "shim.errors", "shim.host.libc", "shim.host.probe",
+    "shim.abi", "shim.errors", "shim.host.libc", "shim.host.probe", "shim.bpf",
+    "shim.bpf.program",
     "_ctypes", "_struct", "ctypes", "ctypes._endian", "errno", "struct", "types",
 }  # fmt: skip
 ASKING = {"shim.host.children", "select", "time"}

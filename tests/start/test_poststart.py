@@ -11,8 +11,7 @@ import pytest
 
 from shim import abi
 from shim.bpf import program
-from shim.bpf.prefix import allow
-from shim.bpf.program import LD_ABS, RET_K, Insns
+from shim.bpf.program import LD_ABS, RET_K, Insns, allow
 from shim.engines.registration import hookfile
 from shim.log import recent
 from shim.start.digest import sha256

@@ -1,7 +1,7 @@
 """Decide on a filter as the kernel is about to see it, and make the longer one. Pure."""
 
 from shim import abi
-from shim.bpf import emulator, prefix
+from shim.bpf import emulator
 from shim.bpf import program as bpf
 from shim.bpf.outcomes import names, outcomes
 from shim.errors import ShimError
@@ -25,7 +25,7 @@ class AlreadyLet(LeftAlone):
 
 def augmented(program: bytes, calls: "dict[str, int]") -> "dict[str, object]":
     """Return what the audit log says of a program that ``augment`` has made; nothing of others."""
-    rest = program[len(calls) * 8 * prefix.LENGTH :]
+    rest = program[len(calls) * 8 * bpf.PREFIX_LENGTH :]
     try:
         made, facts = augment(rest, calls)
     except (LeftAlone, ShimError):
@@ -51,7 +51,7 @@ def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, obje
             reasons[name] = reason
         else:
             needing[name] = before
-            new = prefix.allow(new, abi.AUDIT_ARCH_X86_64, nr)
+            new = bpf.allow(new, abi.AUDIT_ARCH_X86_64, nr)
     if not needing:
         kind = AlreadyLet if set(reasons.values()) == {LETS} else LeftAlone
         raise kind("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
@@ -118,9 +118,8 @@ def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:
         reached, end = 0, (bpf.RET_A, 0, 0, 0)
     front.append(end)
     bpf.check(front)
-    if any(
-        code not in prefix.CODES or (code == bpf.LD_ABS and k > 4) for code, _, _, k in front[:-1]
-    ):
+    codes = {code for code, _, _, _ in front[:-1]}
+    if codes - bpf.PREFIX_CODES or any(code == bpf.LD_ABS and k > 4 for code, _, _, k in front):
         raise ShimError("what is put before the filter looks at more than the call")
     for nr in allowed:
         for arch, other in (

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from shim import abi
 from shim.bpf import program as bpf
 from shim.bpf.emulator import verdict
-from shim.bpf.prefix import allow
-from shim.bpf.program import LDX_IMM, RET_A, BpfError, Insns
+from shim.bpf.program import LDX_IMM, RET_A, BpfError, Insns, allow
 from support.filters import ALLOW, X86_64, arguments, ask, bodies, denying, words
 
 ARCHES = (X86_64, abi.AUDIT_ARCH_I386, abi.AUDIT_ARCH_AARCH64)
