@@ -422,6 +422,20 @@ remove_state() {
         say "Kept: /var/lib/seccomp-shim, which seccomp-shim rollback needs (--purge removes it)"
 }
 
+# name_users: print whose Podman calls us by a file in his home, which stays.
+name_users() {
+    users=$("$prefix/bin/seccomp-shim" status podman --json 2>/dev/null |
+        "$prefix/current/bin/python" -I -c '
+import json, sys
+for user in json.load(sys.stdin)["users"]:
+    if user["file"]:
+        print("  " + ascii(user["file"])[1:-1])
+') || users=
+    [ -n "$users" ] || return 0
+    say "Users have registered it for themselves. Podman passes over a program that is gone; these files stay:"
+    say "$users"
+}
+
 remove_log() {
     [ "$purge" = no ] || drop /var/log/seccomp-shim
     [ -d /var/log/seccomp-shim ] || return 0
@@ -435,6 +449,7 @@ uninstall_all() {
     exec 9<"$prefix"
     flock -n 9 || die "$prefix: another install.sh is at work there"
     refuse_while_used
+    name_users
     [ "$(readlink "$link")" != "$prefix/bin/seccomp-shim" ] || rm -f -- "$link"
     remove_config
     remove_log

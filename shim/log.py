@@ -25,7 +25,7 @@ from shim.startjson import dumps, loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, TextIO
+    from typing import Any, BinaryIO, TextIO
 
     from structlog.typing import EventDict, WrappedLogger
 
@@ -188,10 +188,15 @@ def recent(log: str, seconds: float) -> Recent:
     They are read from the end, what was rotated away last included, 64 MiB at most: ``whole`` tells
     whether that was enough. A log that is not there has none. OSError: it cannot be read.
     """
+    return lately(_backwards(log), seconds)
+
+
+def lately(lines: "Iterator[bytes]", seconds: float, limit: int = _LIMIT) -> Recent:
+    """Return what ``recent`` does of ``lines``, the newest first, and of ``limit`` bytes."""
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds))
     found: list[dict[str, Any]] = []
     read, oldest = 0, ""
-    for line in _backwards(log):
+    for line in lines:
         read += len(line) + 1
         oldest = _time(line) or oldest
         if oldest and oldest < since:
@@ -201,7 +206,7 @@ def recent(log: str, seconds: float) -> Recent:
             event = _parsed(line)
             if event.get("level") == "error" or event.get("verified") is False:
                 found.append(event)
-        if read > _LIMIT:
+        if read > limit:
             return Recent(found[::-1], oldest, False)
     return Recent(found[::-1], since, True)
 
@@ -217,19 +222,24 @@ def _backwards(log: str) -> "Iterator[bytes]":
         except FileNotFoundError:
             continue
         with open(fd, "rb") as file:
-            at = os.fstat(file.fileno()).st_size
-            rest = b""
-            while at:
-                size = min(_CHUNK, at)
-                at -= size
-                file.seek(at)
-                first, *lines = (file.read(size) + rest).split(b"\n")
-                yield from reversed(lines)
-                rest = first
-                if len(rest) > _LIMIT:  # no line of ours is as long
-                    yield rest
-                    return
+            yield from backwards(file)
+
+
+def backwards(file: "BinaryIO", limit: int = _LIMIT) -> "Iterator[bytes]":
+    """Return the lines of an open log, the newest first; a line of ``limit`` bytes ends it."""
+    at = os.fstat(file.fileno()).st_size
+    rest = b""
+    while at:
+        size = min(_CHUNK, at)
+        at -= size
+        file.seek(at)
+        first, *lines = (file.read(size) + rest).split(b"\n")
+        yield from reversed(lines)
+        rest = first
+        if len(rest) > limit:  # no line of ours is as long
             yield rest
+            return
+    yield rest
 
 
 def _time(line: bytes) -> str:

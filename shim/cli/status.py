@@ -57,12 +57,19 @@ def run(args: argparse.Namespace) -> int:
     states = cache.states()
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)
+    users = _users() if args.engine in (None, "podman") else []
     problems = [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]
     when = "24 hours" if alarms.whole else f"64 MiB of the log, since {alarms.since}"
     if alarms.events:
         problems.append(
             f"{len(alarms.events)} adjustments went wrong in the last {when}: {host.log}"
         )
+    problems += [
+        f"{len(each['events'])} adjustments went wrong in the last 24 hours, as the log of user "
+        f"{each['name']} says: {each['log']}"
+        for each in users
+        if each["events"]
+    ]
     unseen = [f"{each['engine']}: {line}" for each in engines for line in each.get("unseen", ())]
     if unread:
         unseen.append(f"the log: {unread}")
@@ -72,12 +79,14 @@ def run(args: argparse.Namespace) -> int:
         unseen.append(
             f"root's log, which has what these start: {config.DEFAULTS['log']} or another"
         )
+    unseen += [f"user {each['name']}: {each['unseen']}" for each in users if each["unseen"]]
     document = {
         "kernel": states,
         "test_syscall": test_is_on(),
         "engines": engines,
         "log": host.log,
         "alarms": alarms.events,
+        "users": users,
         "unseen": unseen,
         "problems": problems,
     }
@@ -149,6 +158,13 @@ def _alarms(log: str) -> "tuple[Recent, str]":
         return Recent([], "", True), f"{log}: {error.strerror}"
 
 
+def _users() -> list[dict[str, Any]]:
+    """Return what root sees of users' own registrations and logs."""
+    from shim.engines.podman import users
+
+    return [each._asdict() for each in users.look(_SECONDS)]
+
+
 def _show(document: dict[str, Any]) -> None:
     states = ", ".join(f"{name} {state}" for name, state in document["kernel"].items())
     _row("kernel", states)
@@ -164,9 +180,15 @@ def _show(document: dict[str, Any]) -> None:
             _row("", f"not covered: {engine['not_covered']}")
         for note in engine.get("notes", ()):
             _row("", note)
-    for alarm in document["alarms"][-_SHOWN:]:
-        told = ("time", "event", "engine", "container", "runtime", "reason")
-        _row("log", ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
+    for user in document["users"]:
+        if user["file"]:
+            _row("user", f"{user['name']} has registered Podman for himself: {user['file']}")
+    told = ("time", "event", "engine", "container", "runtime", "reason")
+    for who, events in [("log", document["alarms"])] + [
+        (f"{user['name']}'s", user["events"]) for user in document["users"]
+    ]:
+        for alarm in events[-_SHOWN:]:
+            _row(who, ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
     for line in document["unseen"]:
         _row("not seen", line)
     for problem in document["problems"]:

@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SECONDS = 1
+
 
 def answer_of(work: "Callable[[int], object]", seconds: float, limit: int) -> bytes:
     """Return what ``work`` writes in a child, to the descriptor that it is given.
@@ -47,9 +49,14 @@ def answer_of(work: "Callable[[int], object]", seconds: float, limit: int) -> by
 
 def _end(child: int) -> None:
     """See that ``child`` is no more: all that it had to say has been said."""
+    import time
+
     try:
         if os.waitpid(child, os.WNOHANG)[0] == 0:
             os.kill(child, 9)
-            os.waitpid(child, 0)
+            # One that waits in the kernel, on a dead file system, dies of it only later.
+            deadline = time.monotonic() + _SECONDS
+            while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+                time.sleep(0.001)
     except (ChildProcessError, ProcessLookupError):
         pass  # SIGCHLD is ignored: the kernel has reaped it

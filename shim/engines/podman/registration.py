@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from shim.catalog import kernel_injected
 from shim.engines import toml
-from shim.engines.podman import config
+from shim.engines.podman import config, users
 from shim.engines.podman.config import DROP_IN, Conf
 from shim.engines.registration import Coverage, Host, Plan, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
@@ -126,9 +126,16 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
 
 
 def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
-    """Say what becomes of containers that are there."""
+    """Say what becomes of containers that are there, and which users have registered us."""
     del options, host
-    return ["containers that are there go on with the runtime itself, under the name they have"]
+    notes = ["containers that are there go on with the runtime itself, under the name they have"]
+    for user in users.look(0):
+        if user.file:
+            hint = f"seccomp-shim uninstall podman, as {user.name}, takes it away"
+            notes.append(
+                f"user {user.name} has registered it for himself, which stays: {user.file} ({hint})"
+            )
+    return notes
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
