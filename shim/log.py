@@ -188,10 +188,10 @@ def recent(log: str, seconds: float) -> Recent:
     They are read from the end, what was rotated away last included, 64 MiB at most: ``whole`` tells
     whether that was enough. A log that is not there has none. OSError: it cannot be read.
     """
-    return lately(_backwards(log), seconds)
+    return lately(_backwards(log), seconds, _LIMIT)
 
 
-def lately(lines: "Iterator[bytes]", seconds: float, limit: int = _LIMIT) -> Recent:
+def lately(lines: "Iterator[bytes]", seconds: float, limit: int) -> Recent:
     """Return what ``recent`` does of ``lines``, the newest first, and of ``limit`` bytes."""
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds))
     found: list[dict[str, Any]] = []
@@ -222,10 +222,10 @@ def _backwards(log: str) -> "Iterator[bytes]":
         except FileNotFoundError:
             continue
         with open(fd, "rb") as file:
-            yield from backwards(file)
+            yield from backwards(file, _LIMIT)
 
 
-def backwards(file: "BinaryIO", limit: int = _LIMIT) -> "Iterator[bytes]":
+def backwards(file: "BinaryIO", limit: int) -> "Iterator[bytes]":
     """Return the lines of an open log, the newest first; a line of ``limit`` bytes ends it."""
     at = os.fstat(file.fileno()).st_size
     rest = b""
