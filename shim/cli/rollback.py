@@ -20,6 +20,8 @@ attributes stay as they are. A rollback is a run of its own and can be rolled
 back as well."""
 
 EPILOG = """\
+Without --id only your own runs are rolled back, by the last one that changed
+something: under sudo you are the user who called it. Another's run is named.
 A file that somebody has changed since the run is left alone unless --force is
 given; what it held is kept as a backup even then. Runs that were killed count
 too: what they left half done is found out and written down first.
@@ -48,7 +50,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="roll back only these files")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--last", action="store_true", help="roll back the last run")
+    which.add_argument(
+        "--last", action="store_true", help="roll back your last run that changed a file"
+    )
     which.add_argument(
         "--id", default="", metavar="ID", help="roll back this run: its id, or its number"
     )
@@ -109,11 +113,11 @@ def _list(opened: "State", *, as_json: bool) -> None:
             print(json.dumps({**each._asdict(), "entries": None, "files": files}))
         return
     rows = [_row(each) for each in runs]
-    print(table(("ID", "WHAT", "NEW", "LEFT OLD", "CHANGED SINCE", "ENDED"), rows), end="")
+    print(table(("ID", "WHAT", "BY", "NEW", "LEFT OLD", "CHANGED SINCE", "ENDED"), rows), end="")
 
 
 def _row(run: "Run") -> tuple[str, ...]:
     states = [entry.state for entry in run.entries.values()]
     what = f"{run.kind} of {run.of}" if run.of else run.kind
     counts = (str(states.count(state)) for state in ("new", "old", "changed"))
-    return (run.id, what, *counts, run.ended or "at work")
+    return (run.id, what, run.by or "?", *counts, run.ended or "at work")

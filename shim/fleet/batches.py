@@ -1,6 +1,5 @@
 """Who comes first, who next, and when it is time to stop. Pure."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,21 +18,42 @@ def percentage(text: str) -> float:
     return value
 
 
-def batches(
-    hosts: Sequence[str], kinds: Mapping[str, object], *, canary: int = 0, percent: float = 0
-) -> list[list[str]]:
-    """Divide hosts: ``canary`` of them and then the rest, or ``percent`` of them at a time.
+def serial(text: str) -> list[str]:
+    """Read the sizes of batches, as Ansible's ``serial``: numbers and percentages, by commas.
 
-    With neither, all at once. ``kinds`` tells in what hosts differ: canaries are of as many kinds
-    as can be, since what goes wrong goes wrong for a kind. Otherwise the order is kept.
+    ShimError: one of them is neither.
     """
-    if canary:
-        first = set(_canaries(hosts, kinds, canary))
-        parts = [[each for each in hosts if each in first]]
-        parts.append([each for each in hosts if each not in first])
-        return [part for part in parts if part]
-    size = max(1, math.ceil(len(hosts) * (percent or 100) / 100))
-    return [list(hosts[start : start + size]) for start in range(0, len(hosts), size)]
+    sizes = [each.strip() for each in text.split(",")]
+    for each in sizes:
+        if each.endswith("%"):
+            percentage(each)
+        elif not each.isdecimal() or not int(each):
+            raise ShimError("is neither a number of hosts nor a percentage", subject=each or text)
+    return sizes
+
+
+def batches(
+    hosts: Sequence[str],
+    kinds: Mapping[str, object],
+    *,
+    canary: int = 0,
+    sizes: Sequence[str] = ("100%",),
+) -> list[list[str]]:
+    """Divide hosts: ``canary`` of them, then the others in batches of ``sizes``.
+
+    The sizes are Ansible's: a percentage is one of all hosts, rounded down to one at least, and the
+    last size holds for the batches that follow. ``kinds`` tells in what hosts differ: canaries are
+    of as many kinds as can be, since what goes wrong goes wrong for a kind. Otherwise the order is
+    kept.
+    """
+    first = set(_canaries(hosts, kinds, canary))
+    parts = [[each for each in hosts if each in first]]
+    left = [each for each in hosts if each not in first]
+    while left:
+        size = _size(sizes[min(len(parts), len(sizes)) - 1], len(hosts))
+        parts.append(left[:size])
+        left = left[size:]
+    return [part for part in parts if part]
 
 
 def stop(lines: Iterable[Mapping[str, Any]], max_fail: float) -> str:
@@ -50,6 +70,12 @@ def stop(lines: Iterable[Mapping[str, Any]], max_fail: float) -> str:
     if len(wrong) * 100 > max_fail * len(results):
         return f"{len(wrong)} of {len(results)} hosts of the batch failed: {_some(wrong)}"
     return ""
+
+
+def _size(text: str, hosts: int) -> int:
+    if not text.endswith("%"):
+        return int(text)
+    return max(1, int(percentage(text) * hosts / 100))
 
 
 def _canaries(hosts: Sequence[str], kinds: Mapping[str, object], count: int) -> list[str]:

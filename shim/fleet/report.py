@@ -115,5 +115,5 @@ def _change(run: Run, line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(run: Run) -> dict[str, Any]:
     results = Counter(str(line["result"]) for line in run.lines.values())
-    about = {"run": run.id, "kind": run.kind, "time": run.time, "ended": run.ended}
-    return {**about, "why": run.why, "hosts": dict(results)}
+    about = {"run": run.id, "kind": run.kind, "by": run.by, "time": run.time}
+    return {**about, "ended": run.ended, "why": run.why, "hosts": dict(results)}

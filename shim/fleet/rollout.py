@@ -14,6 +14,7 @@ from shim.fleet import known
 from shim.fleet.ansible import Answer, Watch, Way, ask
 from shim.fleet.batches import batches, stop
 from shim.fleet.store import Book, Run, Store, wants
+from shim.transaction.store import whose
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
 _PATHS = "{{ (seccomp_shim_profile_paths | default([])) + given.paths }}"
@@ -34,7 +35,7 @@ class Rules(NamedTuple):
     """How a roll-out goes on: in what portions, what stops it, and whether that is taken back."""
 
     canary: int = 0
-    percent: float = 0
+    serial: Sequence[str] = ("100%",)
     max_fail: float = 100
     auto_rollback: bool = False
     verify: bool = True
@@ -125,12 +126,17 @@ def apply(
     hosts = planned(made, names)
     if not hosts:
         raise ShimError("nothing to do on these hosts", subject=f"plan {made.id}")
+    parts = divided(store, made, hosts, rules)
+    book = store.begin("apply", parts, of=made.id, rules=rules._asdict())
+    return _apply(store, way, book, made, tell)
+
+
+def divided(store: Store, made: Run, hosts: Sequence[str], rules: Rules) -> list[list[str]]:
+    """Return the batches of a roll-out. ShimError: the plan is older than its hosts' facts."""
     answers = known.facts(store.runs("facts")).answers
     known.refuse_stale(made, hosts, answers)
     kinds = {each: known.kind(answers[each]["facts"], made.lines[each]) for each in hosts}
-    parts = batches(hosts, kinds, canary=rules.canary, percent=rules.percent)
-    book = store.begin("apply", parts, of=made.id, rules=rules._asdict())
-    return _apply(store, way, book, made, tell)
+    return batches(hosts, kinds, canary=rules.canary, sizes=rules.serial)
 
 
 def apply_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
@@ -162,18 +168,47 @@ def take_back(
     Hosts that never answered are asked, too: what became of their files is not known here.
     ShimError: the run has changed nothing that has not been taken back.
     """
+    hosts = _left(store, applied, names)
+    if not hosts:
+        others = [each.id for each in store.runs("apply") if _left(store, each, names)]
+        raise ShimError(
+            "has changed nothing that is left on these hosts",
+            subject=applied.id,
+            hint=f"--id takes one of: {', '.join(others)}" if others else "nor has any other run",
+        )
+    parts = batches(hosts, {}, sizes=rules.serial)
+    book = store.begin("rollback", parts, of=applied.id, rules=rules._asdict())
+    return take_back_again(store, way, book, tell)
+
+
+def last_change(store: Store, names: Sequence[str]) -> Run:
+    """Return our last apply of which something is left on hosts. ShimError: there is none."""
+    runs = [each for each in store.runs("apply") if _left(store, each, names)]
+    own = [each for each in runs if each.by == whose()]
+    if own:
+        return own[-1]
+    if runs:
+        raise ShimError(
+            f"the last apply on these hosts is that of {runs[-1].by or 'an unknown user'}",
+            subject=runs[-1].id,
+            hint=f"--id {runs[-1].id} rolls it back all the same",
+        )
+    store.found("", "apply")
+    raise ShimError(
+        "every apply on these hosts has changed nothing, or has been rolled back",
+        hint="fleet report lists the runs",
+    )
+
+
+def _left(store: Store, applied: Run, names: Sequence[str]) -> list[str]:
+    """Return the hosts on which there may be changes of a run that have not been rolled back."""
     back = known.taken_back(store, applied)
-    hosts = [
+    return [
         each
         for each in applied.hosts
         if each in names and each in applied.begun and each not in back
         if applied.lines.get(each, {}).get("result") != "unchanged"
     ]
-    if not hosts:
-        raise ShimError("has changed nothing that is left on these hosts", subject=applied.id)
-    parts = batches(hosts, {}, percent=rules.percent)
-    book = store.begin("rollback", parts, of=applied.id, rules=rules._asdict())
-    return take_back_again(store, way, book, tell)
 
 
 def take_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:

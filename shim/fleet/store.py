@@ -1,10 +1,10 @@
 """What is kept of many hosts: a journal of every run over them.
 
 A run's first line is about it: its ``kind`` (facts, plan, apply, rollback), ``hosts`` in
-``batches``, ``of`` (the run that it was made from), and what it was told. Then, host by host, a
-line ``{"host", "begun"}`` when one begins and one with its ``result`` when it has ended; a last
-line says how the run ended: ``done``, ``stopped`` and why, ``interrupted``. A run without it was
-killed, or is at work.
+``batches``, ``by`` (the user), ``of`` (the run that it was made from), and what it was told. Then,
+host by host, a line ``{"host", "begun"}`` when one begins and one with its ``result`` when it has
+ended; a last line says how the run ended: ``done``, ``stopped`` and why, ``interrupted``. A run
+without it was killed, or is at work.
 """
 
 import contextlib
@@ -42,6 +42,11 @@ class Run(NamedTuple):
         """Give the hosts, batch by batch."""
         batches: list[list[str]] = self.head["batches"]
         return batches
+
+    @property
+    def by(self) -> str:
+        """Return whose run it is."""
+        return str(self.head.get("by", ""))
 
     @property
     def hosts(self) -> list[str]:
@@ -90,7 +95,7 @@ class Store:
 
     def begin(self, kind: str, batches: Sequence[Sequence[str]], **head: Any) -> Book:
         """Begin a run."""
-        about = {"kind": kind, **head, "batches": batches}
+        about = {"kind": kind, "by": store.whose(), **head, "batches": batches}
         ident, path, fd = journal.start(self._runs, about)
         return Book(ident, path, fd, _read(path, _head(path)))
 
@@ -104,12 +109,22 @@ class Store:
         return [_read(*each) for each in self._heads(kinds)]
 
     def found(self, asked: str, *kinds: str) -> Run:
-        """Give the run that a user names, or the last one. ShimError: there is none."""
-        known = [
-            each
-            for each in self._heads(kinds)
-            if not asked or journal.named(_ident(each[0]), asked)
-        ]
+        """Return the run that a user names, or the last one of his own. ShimError: there is none.
+
+        Another's is gone on with only where it is named: it may be about other hosts.
+        """
+        every = self._heads(kinds)
+        if asked:
+            known = [each for each in every if journal.named(_ident(each[0]), asked)]
+        else:
+            known = [each for each in every if each[1].get("by", "") in ("", store.whose())]
+            if every and not known:
+                path, head = every[-1]
+                raise ShimError(
+                    f"the last fleet {head['kind']} is that of {head['by']}",
+                    subject=_ident(path),
+                    hint="name it by its id to use it",
+                )
         if not known:
             what = " or ".join(kinds)
             raise ShimError(

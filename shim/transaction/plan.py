@@ -1,4 +1,4 @@
-"""A run: changes planned, made in groups, logged; and a run taken back by another."""
+"""A run: changes planned, made in groups, logged; and a run rolled back by another."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from shim.profile.edit import Finding
 from shim.transaction import runs
 from shim.transaction.commit import Result, commit
 from shim.transaction.staged import Change
-from shim.transaction.store import State, checksum
+from shim.transaction.store import State, checksum, whose
 
 Progress = Callable[[int], None]
+LISTED = "rollback --list shows the runs, --id ID takes one of them"
 
 
 class Plan(NamedTuple):
-    """What a run is to do: ``kind`` is patch or rollback, ``of`` the run that is taken back.
+    """What a run is to do: ``kind`` is patch or rollback, ``of`` the run that is rolled back.
 
     ``contents`` are by checksum; ``findings``, by the checksum before, are for the audit log.
     ``refused`` are files that stay as they are, and why.
@@ -74,10 +75,11 @@ def add(plan: Plan, real: str, before: str, after: bytes, findings: Iterable[Fin
 def taking_back(
     state: State, run_id: str = "", paths: Sequence[str] = (), *, force: bool = False
 ) -> Plan:
-    """Plan to take a run back (without ``run_id`` the last one), or what it did to ``paths``.
+    """Plan to roll back a run (without ``run_id`` our last one), or what it did to ``paths``.
 
-    With ``paths`` alone it is, for each of them, the last run that has changed it. ``force`` also
-    takes back what somebody else has changed since. ShimError: there is nothing to take back.
+    With ``paths`` alone it is, for each of them, the last run that has changed it. Another user's
+    run is rolled back only where it is named. ``force`` also overwrites what somebody else has
+    changed since. ShimError: there is nothing to roll back.
     """
     known = [
         run for run in runs.listed(state) if any(e.state != "old" for e in run.entries.values())
@@ -85,13 +87,19 @@ def taking_back(
     if run_id:
         known = [run for run in known if run.id == runs.found(state, run_id).id]
     if not known:
-        raise ShimError("no run has changed a file", subject=run_id or state.path)
+        what = "it has changed no file" if run_id else "no run has changed a file"
+        raise ShimError(what, subject=run_id or state.path, hint=LISTED)
     chosen: list[tuple[str, runs.Entry]] = []
     if paths:
         for path in paths:
-            chosen.append(_last(known, path))
+            run, entry = _last(known, path)
+            _refuse_another(run, path, run_id)
+            chosen.append((run.id, entry))
     else:
-        chosen = [(known[-1].id, each) for each in known[-1].entries.values()]
+        own = [run for run in known if run_id or run.by == whose()]
+        run = (own or known)[-1]
+        _refuse_another(run, state.path, run_id)
+        chosen = [(run.id, each) for each in run.entries.values()]
     of = ",".join(dict.fromkeys(run for run, _ in chosen))
     plan = empty("rollback", of)
     for _, entry in chosen:
@@ -152,12 +160,22 @@ def run(plan: Plan, state: State, progress: Progress, log: str | None = None) ->
         book.end(how)
 
 
-def _last(known: Iterable[runs.Run], path: str) -> tuple[str, runs.Entry]:
+def _refuse_another(run: runs.Run, subject: str, run_id: str) -> None:
+    """Refuse to roll back another user's run that was not named. ShimError: it is one."""
+    if not run_id and run.by != whose():
+        raise ShimError(
+            f"the last run here, {run.id}, is that of {run.by or 'an unknown user'}",
+            subject=subject,
+            hint=f"--id {run.id} rolls it back all the same",
+        )
+
+
+def _last(known: Iterable[runs.Run], path: str) -> tuple[runs.Run, runs.Entry]:
     for each in reversed(list(known)):
         for entry in each.entries.values():
             if entry.file == path and entry.state != "old":
-                return each.id, entry
-    raise ShimError("no run has changed it", subject=path, hint="rollback --list shows the runs")
+                return each, entry
+    raise ShimError("no run has changed it", subject=path, hint=LISTED)
 
 
 def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:

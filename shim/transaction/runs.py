@@ -1,10 +1,10 @@
 """The journal of runs: one file a run, one JSON document a line.
 
-The first line is about the run. Before files are touched each has a line with its path, its
-checksums before and after, and the draft's path: these lines are on the disk before the first draft
-is. After that each has a line with its ``state``: ``new``, or ``old`` and why. A run that came to
-its end has a last line that says so; what a killed one left open is found out by the next, from the
-files themselves.
+The first line is about the run: its ``kind``, ``by`` whom, ``of`` which other one. Before files are
+touched each has a line with its path, its checksums before and after, and the draft's path: these
+lines are on the disk before the first draft is. After that each has a line with its ``state``:
+``new``, or ``old`` and why. A run that came to its end has a last line that says so; what a killed
+one left open is found out by the next, from the files themselves.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from shim.errors import ShimError
 from shim.host.untrusted_files import reach
 from shim.log import timestamp
 from shim.transaction import journal
-from shim.transaction.store import State, checksum
+from shim.transaction.store import State, checksum, whose
 
 DRAFT = ".seccomp-shim-"
 _LIMIT = 16 * 1024 * 1024
@@ -43,6 +43,7 @@ class Run(NamedTuple):
     id: str
     time: str
     kind: str
+    by: str
     of: str
     entries: dict[int, Entry]
     ended: str
@@ -52,7 +53,7 @@ class Journal:
     """The journal of the run that is at work."""
 
     def __init__(self, state: State, kind: str, of: str = "", files: int = 0) -> None:
-        head = {"kind": kind, "of": of, "files": files}
+        head = {"kind": kind, "by": whose(), "of": of, "files": files}
         self.id, self.path, self.fd = journal.start(state.runs, head)
 
     def intend(self, entries: Iterable[tuple[int, str, str, str, str]]) -> None:
@@ -161,5 +162,5 @@ def _read(path: str) -> Run:
         elif "end" in document:
             ended = document["end"]
     name = os.path.basename(path).removesuffix(".jsonl")
-    time, kind, of = (head.get(key, "") for key in ("time", "kind", "of"))
-    return Run(name, time, kind, of, entries, ended)
+    time, kind, by, of = (head.get(key, "") for key in ("time", "kind", "by", "of"))
+    return Run(name, time, kind, by, of, entries, ended)

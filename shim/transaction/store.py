@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from shim.transaction.lock import held
 ROOT = "/var/lib/seccomp-shim"
 # How long a run of few files waits for another one to end.
 PATIENCE = 60.0
+
+
+def whose() -> str:
+    """Return the name of who works here: under sudo, that of the user who called it."""
+    name = os.environ.get("SUDO_USER", "") if os.geteuid() == 0 else ""
+    if name:
+        return name
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def folder() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shim.transaction.store import whose
 from support.fleet import DENYING, KUBELET, Host
 from support.profiles import ALLOW, ruled
 from support.resources import HEAD, embedded
@@ -132,7 +133,7 @@ def test_all_and_back(shim: Run, host: Host) -> None:
     assert shim(*everything(host), "--yes", "--check").returncode == 0
     state = f"--state={host.state}"
     listed = shim("rollback", "--list", state).stdout.splitlines()
-    assert listed[1].split() == [run, "patch", "2", "0", "0", "done"]
+    assert listed[1].split() == [run, "patch", whose(), "2", "0", "0", "done"]
     dry = shim("rollback", "--last", "--dry-run", state)
     assert len(dry.stdout.splitlines()) == 2
     assert host.contents() == patched

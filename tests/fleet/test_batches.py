@@ -1,36 +1,52 @@
 """Who comes first, who next, and when a roll-out stops."""
 
-import math
-
 import pytest
+from ansible.utils.helpers import pct_to_int
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.fleet.batches import batches, percentage, stop
+from shim.fleet.batches import batches, percentage, serial, stop
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=6), unique=True, min_size=1, max_size=40)
 
 
-@given(NAMES, st.integers(0, 50), st.floats(0, 100), st.dictionaries(st.text("abc"), st.text()))
+SIZE = st.integers(1, 50).map(str) | st.integers(0, 100).map("{}%".format)
+SIZES = st.lists(SIZE, min_size=1, max_size=4)
+
+
+@given(NAMES, st.integers(0, 50), SIZES, st.dictionaries(st.text("abc"), st.text()))
 def test_every_host_is_in_one_batch(
-    names: list[str], canary: int, percent: float, kinds: dict[str, str]
+    names: list[str], canary: int, sizes: list[str], kinds: dict[str, str]
 ) -> None:
     """However hosts are divided, each is there once, and the order within a batch is kept."""
-    parts = batches(names, kinds, canary=canary, percent=percent)
+    parts = batches(names, kinds, canary=canary, sizes=sizes)
     assert sorted(each for part in parts for each in part) == sorted(names)
     assert all(parts)
     for part in parts:
         assert part == sorted(part, key=names.index)
 
 
-@given(NAMES, st.floats(0.1, 100))
-def test_a_batch_is_no_larger_than_asked_for(names: list[str], percent: float) -> None:
-    """A batch has that share of the hosts, rounded up to a whole host."""
-    parts = batches(names, {}, percent=percent)
-    largest = max(1, math.ceil(len(names) * percent / 100))
-    assert {len(part) for part in parts[:-1]} <= {largest}
-    assert len(parts[-1]) <= largest
+@given(NAMES, SIZES)
+def test_batches_are_those_of_ansible(names: list[str], sizes: list[str]) -> None:
+    """Hosts are divided as Ansible divides them for the same ``serial``."""
+    left, expected = list(names), list[list[str]]()
+    wanted = [pct_to_int(each, len(names)) for each in sizes]
+    while left:
+        size = wanted[min(len(expected), len(wanted) - 1)]
+        expected.append(left[:size])
+        left = left[size:]
+    assert batches(names, {}, sizes=sizes) == expected
+
+
+@given(NAMES, st.integers(0, 9), SIZES)
+def test_canaries_come_before_the_batches(names: list[str], canary: int, sizes: list[str]) -> None:
+    """After them the first size holds for the first batch."""
+    parts = batches(names, {}, canary=canary, sizes=sizes)
+    first, *rest = parts if canary else [[], *parts]
+    assert len(first) == min(canary, len(names))
+    if rest:
+        assert len(rest[0]) == min(pct_to_int(sizes[0], len(names)), len(names) - len(first))
 
 
 @given(NAMES, st.integers(1, 50))
@@ -76,3 +92,15 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
     """Anything else is an error that names it."""
     with pytest.raises(ShimError, match="is no percentage"):
         percentage(text)
+
+
+@pytest.mark.parametrize("text", ["", "ten", "0", "1,", "-1", "1.5", "101%", "10%%", ","])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    """A size is a number of hosts or a percentage."""
+    with pytest.raises(ShimError):
+        serial(text)
+
+
+def test_sizes_are_read() -> None:
+    """Several are parted by commas."""
+    assert serial("1, 10%,100%") == ["1", "10%", "100%"]

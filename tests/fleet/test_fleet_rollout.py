@@ -66,10 +66,26 @@ def test_canaries_go_first(fleet: hosts.Fleet, operator: Operator) -> None:
     assert _changed(fleet) == set(NAMES)
 
 
+def test_one_host_goes_first_by_default(fleet: hosts.Fleet, operator: Operator) -> None:
+    """Without options one host is a batch; applied again, a rollback is of what changed hosts."""
+    fleet["a1"].write(PROFILE, TEXT + "\n")
+    said = operator("apply", "--yes", "--no-verify", code=1)
+    assert said.results() == {"a1": "failed"}
+    assert _changed(fleet) == {"a1"}
+    fleet["a1"].write(PROFILE, TEXT)
+    assert "batch 2 of 2: 5 hosts\n" in operator("apply", "--yes", "--no-verify").text
+    again = operator("apply", "--yes", "--no-verify")
+    assert again.results() == dict.fromkeys(NAMES, "unchanged")
+    said = operator("rollback", "--yes", "--no-verify")
+    assert said.results() == dict.fromkeys(NAMES, "taken back")
+    assert _changed(fleet) == set()
+    assert "has been rolled back" in operator("rollback", "--yes", code=2).text
+
+
 def test_failures_stop_a_rollout_and_can_be_mended(fleet: hosts.Fleet, operator: Operator) -> None:
     """Where a batch fails the next does not begin; --resume goes on once the reason is gone."""
     fleet["a2"].write(PROFILE, TEXT + "\n")
-    said = operator("apply", "--yes", "--no-verify", "--batch", "33%", code=1)
+    said = operator("apply", "--yes", "--no-verify", "--serial", "2", code=1)
     assert said.results() == {"a1": "changed", "a2": "failed"}
     assert "stopped: 1 of 2 hosts of the batch failed: a2\n" in said.text
     assert _changed(fleet) == {"a1", "a2"}
@@ -84,7 +100,7 @@ def test_failures_stop_a_rollout_and_can_be_mended(fleet: hosts.Fleet, operator:
 def test_some_failures_can_be_allowed(fleet: hosts.Fleet, operator: Operator) -> None:
     """With --max-fail so many hosts of a batch may fail, and the others are changed."""
     fleet["a2"].write(PROFILE, TEXT + "\n")
-    words = ("--batch", "50", "--max-fail", "34%")
+    words = ("--serial", "50%", "--max-fail", "34%")
     said = operator("apply", "--yes", "--no-verify", *words, code=1)
     assert said.results() == {**dict.fromkeys(NAMES, "changed"), "a2": "failed"}
     assert "stopped" not in said.text
@@ -107,7 +123,7 @@ def test_what_was_interrupted_can_be_gone_on_with(
     fleet: hosts.Fleet, operator: Operator, number: signal.Signals
 ) -> None:
     """After ctrl-C or a crash the journal tells who is done, and --resume does the others."""
-    command = operator.command("apply", "--yes", "--no-verify", "--batch", "1", "--json")
+    command = operator.command("apply", "--yes", "--no-verify", "--serial", "1", "--json")
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **operator.started
     )
@@ -252,7 +268,7 @@ def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, 
     before = fleet["a2"].run("ls -l /usr/sbin/runc* /usr/bin/crun", code=None).stdout
     if "runc.real" not in before:
         _refuse_new_profiles(fleet, "a2")
-    words = ["--batch", "34%", *(["--auto-rollback"] if back else [])]
+    words = ["--serial", "3", *(["--auto-rollback"] if back else [])]
     said = operator("apply", "--yes", *words, code=1)
     assert "containers do worse than before on a2\n" in said.text
     [journal] = (operator.state / "runs").glob("00003-*.jsonl")
@@ -283,7 +299,10 @@ def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, 
         (["facts", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["apply", "--yes", "--", "--check"], "fleet plan is what changes nothing"),
         (["apply", "--plan", "99", "--yes"], "99: no such run of fleet plan"),
-        (["apply", "--batch", "ten", "--yes"], "ten: is no percentage"),
+        (
+            ["apply", "--serial", "ten", "--yes"],
+            "ten: is neither a number of hosts nor a percentage",
+        ),
         (["apply"], "nobody can be asked here"),
         (["rollback", "--id", "1", "--yes"], "1: no such run of fleet apply"),
         (["facts", "--resume", "2"], "2: no such run of fleet facts"),

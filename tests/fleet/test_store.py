@@ -1,13 +1,16 @@
 """The journals of runs over many hosts."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.fleet import store
+from shim.fleet import rollout, store
+from shim.transaction import store as state
+from support import need
 
 
 def _run(opened: store.Store) -> str:
@@ -89,3 +92,62 @@ def test_two_do_not_work_at_once(tmp_path: Path) -> None:
         _run(opened)
     with store.opened(str(tmp_path)) as opened:
         assert len(opened.runs("apply")) == 1
+
+
+def _apply(opened: store.Store, **results: str) -> str:
+    """Make an apply that came to these results."""
+    book = opened.begin("apply", [list(results)], of="00001", rules={})
+    for host, result in results.items():
+        book.begun(host)
+        book.settle({"host": host, "result": result, "reason": ""})
+    book.end("done")
+    return book.id
+
+
+def _rolled_back(opened: store.Store, of: str, *hosts: str) -> None:
+    book = opened.begin("rollback", [list(hosts)], of=of, rules={})
+    for host in hosts:
+        book.settle({"host": host, "result": "taken back", "reason": ""})
+    book.end("done")
+
+
+def test_a_rollback_is_of_the_last_run_that_left_a_change(tmp_path: Path) -> None:
+    """An apply that changed nothing, or was rolled back, is passed over; in the end it is told."""
+    with store.opened(str(tmp_path)) as opened:
+        with pytest.raises(ShimError, match="there is no fleet apply yet"):
+            rollout.last_change(opened, ["a", "b"])
+        first = _apply(opened, a="changed", b="changed")
+        second = _apply(opened, a="unchanged", b="unchanged")
+        assert rollout.last_change(opened, ["a", "b"]).id == first
+        _rolled_back(opened, first, "a")
+        assert rollout.last_change(opened, ["b"]).id == first
+        rules, unused = rollout.Rules(), cast(Any, None)
+        found = opened.found(second, "apply")
+        with pytest.raises(ShimError, match=f"--id takes one of: {first}") as error:
+            rollout.take_back(opened, unused, ["a", "b"], found, rules, unused)
+        assert str(error.value).startswith(second)
+        with pytest.raises(ShimError, match="changed nothing, or has been rolled back"):
+            rollout.last_change(opened, ["a"])
+
+
+def test_another_users_run_is_named_or_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two who share journals each go on with runs of their own; the other's has to be named."""
+    need.root()
+    with store.opened(str(tmp_path)) as opened:
+        monkeypatch.setenv("SUDO_USER", "alice")
+        hers = _apply(opened, a="changed")
+        assert opened.found("", "apply").by == "alice"
+        monkeypatch.setenv("SUDO_USER", "bob")
+        with pytest.raises(ShimError, match=f"{hers}: the last fleet apply is that of alice"):
+            opened.found("", "apply")
+        with pytest.raises(ShimError, match=f"is that of alice .--id {hers} rolls it back"):
+            rollout.last_change(opened, ["a"])
+        assert opened.found(hers, "apply").id == hers
+        his = _apply(opened, a="changed")
+        monkeypatch.setenv("SUDO_USER", "alice")
+        assert opened.found("", "apply").id == rollout.last_change(opened, ["a"]).id == hers
+        monkeypatch.delenv("SUDO_USER")
+        assert state.whose() == "root"
+        assert his != hers

@@ -144,6 +144,27 @@ def test_changed_since_the_plan(host: Host, change: str) -> None:
     assert mine.is_symlink() is (change == "link")
 
 
+def test_only_a_named_run_of_another_user_is_rolled_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two who share a state each rolls back runs of his own; the other's is refused by name."""
+    need.root()
+    (path,) = host.profiles(1)
+    monkeypatch.setenv("SUDO_USER", "alice")
+    hers = host.patch().run
+    monkeypatch.setenv("SUDO_USER", "bob")
+    for files in ([], [str(path)]):
+        with pytest.raises(ShimError, match=f"that of alice .--id {hers} rolls it back"):
+            host.rollback(files=files)
+    second = host.write("etc/docker/second.json")
+    host.patch()
+    host.rollback()
+    assert (b"uretprobe" in path.read_bytes(), second.read_bytes()) == (True, DENYING)
+    assert [run.by for run in journals(host)] == ["alice", "bob", "bob"]
+    host.rollback(hers)
+    assert path.read_bytes() == DENYING
+
+
 def test_rollback_leaves_what_was_changed_since(host: Host) -> None:
     """What was changed after a run is taken back by force only, and is then a backup itself."""
     mine, other = host.profiles(2)

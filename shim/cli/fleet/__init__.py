@@ -4,14 +4,14 @@ import argparse
 
 _DESCRIPTION = """\
 Ask many hosts what their kernels do and which profiles they have, plan what to
-change, change it host by host or in batches, take it back, and report. The
+change, change it in batches, roll it back, and report. The
 hosts are those of an Ansible inventory; they need Python 3.11 and nothing else."""
 
 _EPILOG = """\
 The usual way:
   seccomp-shim fleet facts -i hosts.yml
   seccomp-shim fleet plan -i hosts.yml --diff
-  seccomp-shim fleet apply -i hosts.yml --canary 2
+  seccomp-shim fleet apply -i hosts.yml
   seccomp-shim fleet report -i hosts.yml --html report.html
 
 Every run has an id and a journal: --resume goes on with one that was interrupted
@@ -24,8 +24,8 @@ stopped, 2 error: nothing was begun, 130 interrupted."""
 _EACH = {
     "facts": "ask hosts about kernel, runtimes, engines and profiles",
     "plan": "have hosts tell what they would change; nothing is changed",
-    "apply": "carry out a plan, all at once or in batches",
-    "rollback": "take back what an apply has changed",
+    "apply": "carry out a plan: on one host first, then on the others, or in batches",
+    "rollback": "undo what an apply has changed",
     "report": "tell of every host: in how far is it affected, what was changed",
 }
 
@@ -152,29 +152,35 @@ def _apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--auto-rollback",
         action="store_true",
-        help="where containers do worse than before, take the batch back",
+        help="where containers do worse than before, roll the batch back",
     )
 
 
 def _rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--id", default="", metavar="ID", help="take back this apply (the last one)"
+        "--id",
+        default="",
+        metavar="ID",
+        help="roll back this apply (your last one of which something is left)",
     )
     _batches(parser, canary=False)
 
 
 def _batches(parser: argparse.ArgumentParser, *, canary: bool) -> None:
-    portions = parser.add_mutually_exclusive_group()
     if canary:
-        portions.add_argument(
+        parser.add_argument(
             "--canary",
             type=_positive,
-            default=0,
+            default=None,
             metavar="N",
-            help="first N hosts, of as many kinds as can be, then the others",
+            help="first N hosts, of as many kinds as can be (1, or none with --serial)",
         )
-    portions.add_argument(
-        "--batch", default="", metavar="PERCENT", help="so many of the hosts at a time"
+    parser.add_argument(
+        "--serial",
+        default="",
+        metavar="N|N%[,...]",
+        help="so many of the hosts at a time, as Ansible's serial; the last size is that of all "
+        "batches that follow (100%%: all at once)",
     )
     parser.add_argument(
         "--max-fail",

@@ -51,10 +51,16 @@ def _show(document: dict[str, Any]) -> None:
     if document["runs"]:
         print()
         rows = [
-            (each["run"], each["kind"], _results(each), each["ended"] or "killed, or at work")
+            (
+                each["run"],
+                each["kind"],
+                each["by"],
+                _results(each),
+                each["ended"] or "killed, or at work",
+            )
             for each in document["runs"]
         ]
-        print(table(("RUN", "WHAT", "HOSTS", "ENDED"), rows), end="")
+        print(table(("RUN", "WHAT", "BY", "HOSTS", "ENDED"), rows), end="")
 
 
 def _results(run: dict[str, Any]) -> str:

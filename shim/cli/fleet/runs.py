@@ -66,12 +66,16 @@ def _start(
     if args.subverb == "apply":
         made = opened.found(args.plan, "plan")
         hosts = rollout.planned(made, names)
-        question = f"Change profiles on {counted(len(hosts), 'host')}?"
-        if hosts and not agreed(question, yes=args.yes):
-            return None
+        if hosts:
+            sizes = [str(len(each)) for each in rollout.divided(opened, made, hosts, rules)]
+            shown = ", ".join(sizes[:5]) + (", ..." if len(sizes) > 5 else "")
+            question = f"Change profiles on {counted(len(hosts), 'host')}"
+            question += f", in batches of {shown}?" if len(sizes) > 1 else "?"
+            if not agreed(question, yes=args.yes):
+                return None
         return rollout.apply(opened, way, names, made, rules, tell)
-    applied = opened.found(args.id, "apply")
-    if not agreed(f"Take run {applied.id} back?", yes=args.yes):
+    applied = opened.found(args.id, "apply") if args.id else rollout.last_change(opened, names)
+    if not agreed(f"Roll back run {applied.id}?", yes=args.yes):
         return None
     return rollout.take_back(opened, way, names, applied, rules, tell)
 
@@ -101,13 +105,15 @@ def _way(args: argparse.Namespace) -> "Way":
 
 
 def _rules(args: argparse.Namespace) -> "Rules":
-    from shim.fleet.batches import percentage
+    from shim.fleet.batches import percentage, serial
     from shim.fleet.rollout import Rules
 
-    percent = percentage(args.batch) if args.batch else 0
+    canary = 0
+    if args.subverb == "apply":  # what is wrong with a change shows on one host as well as on all
+        canary = args.canary or (0 if args.serial else 1)
     return Rules(
-        canary=getattr(args, "canary", 0),
-        percent=percent,
+        canary=canary,
+        serial=serial(args.serial or "100%"),
         max_fail=percentage(args.max_fail),
         auto_rollback=getattr(args, "auto_rollback", False),
         verify=not args.no_verify,
