@@ -6,6 +6,7 @@
 import os
 import sys
 
+from shim.cli.when import VALUES
 from shim.engines.docker import commandline, passthrough
 from shim.errors import ShimError, printable
 from shim.start.wrapper.exec_runtime import become
@@ -14,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from shim.engines.docker.choose import When
     from shim.engines.docker.rewrite import Plan
+    from shim.profile.edit import When
 
 HELP = """\
 usage: seccomp-shim docker [--when WHEN] [--dry-run] [--quiet] DOCKER ARGUMENTS...
@@ -37,7 +38,6 @@ where it cannot be told what docker would do, that goes as it is, too.
                 files it names as a diff; run nothing
   --quiet       say nothing
 """
-_WHEN = ("needed", "present", "always")
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -82,8 +82,8 @@ def _split(words: list[str]) -> tuple[_Ours, list[str]]:
             if not equals:
                 at += 1
                 value = words[at] if at < len(words) else ""
-            if value not in _WHEN:
-                raise ShimError("must be one of " + ", ".join(_WHEN), subject="--when")
+            if value not in VALUES:
+                raise ShimError("must be one of " + ", ".join(VALUES), subject="--when")
             ours.when = value  # type: ignore[assignment]  # just checked
         elif words[at] in ("--dry-run", "--quiet", "--help"):
             setattr(ours, words[at][2:].replace("-", "_"), True)

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from shim.cli import when
 from shim.cli.container import add_container_options, container
 from shim.errors import ShimError, printable
 
@@ -43,13 +44,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--profile", required=True, metavar="FILE", help="the profile")
     add_container_options(parser)
-    parser.add_argument(
-        "--when",
-        choices=("present", "needed", "always"),
-        default="present",
-        help="add kernel-injected calls if this kernel has them (present, the default), only if "
-        "it lets a profile deny them (needed), or without a look at it (always)",
-    )
+    when.add(parser)
     parser.add_argument("command", nargs="+", metavar="CMD", help="the program and its arguments")
     parser.set_defaults(run=run)
 

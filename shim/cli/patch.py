@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from shim.cli import when
 from shim.cli.output import write_diff
 from shim.cli.runtime import line
 from shim.errors import ShimError, printable
@@ -99,13 +100,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--check", action="store_true", help="write nothing, exit 1 if a profile would change"
     )
     parser.add_argument("--json", action="store_true", help="print edits and reasons as JSON")
-    parser.add_argument(
-        "--when",
-        choices=("present", "needed", "always"),
-        default="present",
-        help="add kernel-injected calls if this kernel has them (present, the default), only if "
-        "it lets a profile deny them (needed), or without a look at it (always)",
-    )
+    when.add(parser)
     parser.add_argument(
         "--add",
         action="append",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet.store import WANTING, Run, Store
-from shim.profile.edit import WORTHWHILE
+from shim.profile.edit import worthwhile
 
 # What of a profile patching is about; override_deny adds the last.
 _TO_PATCH = {"denied-by-default", "conditional", "no-x86-64"}
@@ -44,7 +44,7 @@ def states(told: Mapping[str, Any]) -> dict[str, str]:
 def nothing_to_do(told: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """Say why a host need not even be asked for its plan; empty: it must be."""
     when, known = options["when"], states(told)
-    calls = [name for name in known if when == "always" or known[name] in WORTHWHILE[when]]
+    calls = [name for name in known if worthwhile(known[name], when)]
     if not calls:
         return _UNCONCERNED[when]
     # What a plan names may have come since, and is a failure where it is not there.

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from copy import copy
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from shim.catalog import Syscall
 from shim.profile import evaluate as core
@@ -10,8 +10,10 @@ from shim.profile.docker import ARCHITECTURE
 from shim.profile.document import DOCKER, Document, Format, seccomp_of
 from shim.profile.enosys_line import ENOSYS, NOBODY, Kept, kept
 
-# The kernel's states in which a call is worth allowing, for --when.
-WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
+# When a call that the kernel makes processes issue is worth allowing; docs/reference.md tells.
+When = Literal["present", "needed", "always"]
+WHEN: tuple[When, ...] = get_args(When)
+_WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
 
 # Verdicts of what lacks the call: the native architecture is filtered, listed or not.
 _LACKING = ("denied-by-default", "conditional", "no-x86-64")
@@ -22,6 +24,11 @@ _NOT_HERE = {
     "unknown": "whether the kernel here has it could not be told",
 }
 _HINT = {"exempt": " (--when present adds it)", "unknown": " (--when always adds it)"}
+
+
+def worthwhile(state: str, when: str) -> bool:
+    """Tell whether a call is worth allowing that the kernel treats as ``state`` says."""
+    return when == "always" or state in _WORTHWHILE[when]
 
 
 class Edit(NamedTuple):
@@ -131,7 +138,7 @@ def _by_arguments(document: Document, name: str, verdict: str) -> bool:
 def _not_here(call: Syscall, states: Mapping[str, str], when: str) -> str:
     """Say why the kernel here does not call for ``call``; empty: it does, or is not asked."""
     state = states.get(call.name, "unknown")
-    if when == "always" or call.kind != "kernel-injected" or state in WORTHWHILE[when]:
+    if call.kind != "kernel-injected" or worthwhile(state, when):
         return ""
     return _NOT_HERE.get(state, _NOT_HERE["unknown"]) + _HINT.get(state, "")
 

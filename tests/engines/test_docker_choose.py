@@ -9,17 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.bpf.equivalence import difference
+from shim.catalog import kernel_injected
+from shim.cli.when import VALUES
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import (
     RUNTIME,
     Daemon,
     Request,
-    When,
+    checked,
     choose,
     seccomp_option,
 )
+from shim.errors import ShimError
 from shim.profile.compile import program
 from shim.profile.document import Document, read
+from shim.profile.edit import WHEN, When, plan
 from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
 from support.profiles import ALLOW, CONFIG, DOCKER, ruled, texts
 
@@ -226,3 +230,27 @@ def test_always_decides(
     if choice.uncovered:
         assert choice.action == "nothing"
         assert choice.calls
+
+
+@given(
+    when=st.sampled_from(WHEN),
+    states=st.fixed_dictionaries(
+        {name: st.sampled_from(["absent", "filtered", "exempt", "unknown"]) for name in FILTERED}
+    ),
+)
+def test_when_means_what_it_means_to_patch(when: When, states: dict[str, str]) -> None:
+    """The calls that a container is given are those that patch would add to its profile."""
+    document = read(json.dumps(DOCKER).encode(), "p.json")
+    _, findings = plan(document, list(kernel_injected().values()), states, when)
+    added = tuple(each.syscall for each in findings if each.changed)
+    daemon = _daemon(states=states, libseccomp="99.0.0")
+    assert sorted(choose(daemon, _opt(DOCKER), when).calls) == sorted(added)
+    assert checked(when) == when
+
+
+@pytest.mark.parametrize("when", ["", "Needed", "never", "present "])
+def test_when_is_one_of_three_words(when: str) -> None:
+    """A slip of the pen is told, and is not taken for always."""
+    with pytest.raises(ShimError, match="must be one of present, needed, always"):
+        checked(when)
+    assert VALUES == WHEN

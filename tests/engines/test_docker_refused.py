@@ -9,7 +9,6 @@ import pytest
 from docker.errors import APIError, ImageNotFound
 
 from shim.engines.docker import shim_client
-from shim.engines.docker.choose import When
 from support import composes, image
 from support.containers import CANARY
 from support.shimmed import ALONE, CALL, Shimmed, shimmed

@@ -22,9 +22,10 @@ from shim.bpf import emulator
 from shim.bpf.program import decode
 from shim.catalog import kernel_injected
 from shim.engines.docker import builtin, from_env, shim_client
-from shim.engines.docker.choose import RUNTIME, When
+from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.sdk import Client, Refused
 from shim.engines.registration import hookfile
+from shim.profile.edit import When
 from support import auditlog, engines, image
 from support.capture import Capture
 from support.containers import CANARY, ENOSYS, EPERM

@@ -2,6 +2,8 @@
 
 import argparse
 
+from shim.cli import when
+
 _DESCRIPTION = """\
 Ask many hosts what their kernels do and which profiles they have, plan what to
 change, change it in batches, roll it back, and report. The
@@ -117,13 +119,7 @@ def _facts(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--when",
-        choices=["present", "needed", "always"],
-        default="present",
-        help="add the calls that a host's kernel has (present), those that it lets profiles deny "
-        "(needed), or all (always)",
-    )
+    when.add(parser)
     parser.add_argument(
         "--path",
         action="append",

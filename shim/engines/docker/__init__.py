@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     import docker
 
-    from shim.engines.docker.choose import When
     from shim.engines.docker.sdk import Client
+    from shim.profile.edit import When
 
 
 def from_env(*, when: "When" = "needed", settings: str = "", **options: "Any") -> "Client":
@@ -26,9 +26,9 @@ def shim_client(
 ) -> "Client":
     """Give a twin of ``client`` whose containers are adjusted; ``client`` itself stays as it is.
 
-    ``when`` is that of ``seccomp-shim patch``: ``needed``, ``present`` or ``always``. ``settings``
+    ``when`` is ``needed``, ``present`` or ``always``, as docs/reference.md has it. ``settings``
     names a file of settings other than the admin's. The two share connections and credentials:
-    closing one closes the other.
+    closing one closes the other. ShimError: ``when`` is another word.
     """
     from shim import config
     from shim.engines.docker import sdk

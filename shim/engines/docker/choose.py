@@ -13,14 +13,12 @@ from shim import catalog
 from shim.errors import ShimError
 from shim.host.runtimes import knows
 from shim.profile.document import CONFIG, Document, read
-from shim.profile.edit import WORTHWHILE, Finding, amended, plan
+from shim.profile.edit import WHEN, Finding, When, amended, plan, worthwhile
 from shim.profile.enosys_line import LISTED
 from shim.profile.versions import parse
 
 RUNTIME = "seccomp-shim"
 _INSTALL = "`seccomp-shim install docker` on its host covers it"
-
-When = Literal["needed", "present", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,16 @@ class Choice(NamedTuple):
         return {"mechanism": mechanism, "syscall": ",".join(self.calls)}
 
 
+def checked(when: str) -> When:
+    """Return ``when`` where it is a word for that. ShimError: it is none."""
+    for each in WHEN:
+        if when == each:
+            return each
+    raise ShimError(f"must be one of {', '.join(WHEN)}, not {when!r}", subject="when")
+
+
 def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
-    """Decide for one container. ``when`` is that of ``seccomp-shim patch``."""
+    """Decide for one container; docs/reference.md tells what ``when`` means."""
     if reason := _unfiltered(daemon, request):
         return Choice("nothing", "", reason)
     if request.runtime in daemon.ours:
@@ -169,14 +175,15 @@ def _wanted(
 
     A registered runtime looks at its own kernel: there, ``unknown`` is for it to find out.
     """
-    worthwhile = WORTHWHILE.get(when, tuple(set(states.values())))
-    if its_own_look:
-        worthwhile = (*worthwhile, "unknown")
-    calls = tuple(name for name, state in states.items() if state in worthwhile)
+    calls = tuple(
+        name
+        for name, state in states.items()
+        if worthwhile(state, when) or (its_own_look and state == "unknown")
+    )
     if calls:
         return calls, ""
     if "unknown" in states.values():
-        return (), "what the daemon's kernel does cannot be told from here (--when always adds it)"
+        return (), "what the daemon's kernel does cannot be told from here (when: always adds it)"
     found = ", ".join(f"{name} {state}" for name, state in states.items())
     return (), f"the daemon's kernel does not call for it: {found}"
 

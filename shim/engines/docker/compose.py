@@ -16,11 +16,12 @@ from typing import Any
 
 from shim.engines.docker import client_files, commandline
 from shim.engines.docker.api import ask
-from shim.engines.docker.choose import Choice, Daemon, Request, When, choose
+from shim.engines.docker.choose import Choice, Daemon, Request, choose
 from shim.engines.docker.indirect import of_buildkit
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
+from shim.profile.edit import When
 
 FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = (

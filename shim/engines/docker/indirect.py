@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from shim.engines.docker import commandline
 from shim.engines.docker.api import ask
-from shim.engines.docker.choose import Daemon, Request, When, choose
+from shim.engines.docker.choose import Daemon, Request, choose
 from shim.engines.docker.rewrite import Plan
+from shim.profile.edit import When
 
 _BUILTIN = Request(("seccomp=builtin",), profile_name="the daemon's own profile")
 _HELP_SECONDS = 10

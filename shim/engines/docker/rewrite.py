@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from shim import log
 from shim.engines.docker import client_files, commandline, readonce
 from shim.engines.docker.api import ask
-from shim.engines.docker.choose import Choice, Daemon, Request, When, choose, seccomp_option
+from shim.engines.docker.choose import Choice, Daemon, Request, choose, seccomp_option
 from shim.errors import ShimError
 from shim.profile.diff import unified
 from shim.profile.document import MAX_BYTES
+from shim.profile.edit import When
 
 _HELP_SECONDS = 10
 _NO_FILE = (None, "", "unconfined", "builtin")

@@ -16,12 +16,12 @@ from docker.transport import UnixHTTPAdapter
 
 from shim import log
 from shim.config import load
-from shim.engines.docker.choose import Choice, Request, choose
+from shim.engines.docker.choose import Choice, Request, checked, choose
 from shim.engines.docker.daemon import gather
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
-    from shim.engines.docker.choose import When
+    from shim.profile.edit import When
 
 _KEPT = 1000
 _T = TypeVar("_T")
@@ -129,7 +129,7 @@ class Client(DockerClient):
 def client_of(client: DockerClient, when: "When", settings: str) -> Client:
     """Give a twin of ``client`` that adjusts, of a class that is also that of ``client``."""
     api = _twin(client.api, API)
-    api.decisions, api.when, api.settings = deque(maxlen=_KEPT), when, settings
+    api.decisions, api.when, api.settings = deque(maxlen=_KEPT), checked(when), settings
     twin = _twin(client, Client)
     twin.api = api
     return twin
