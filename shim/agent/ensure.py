@@ -33,6 +33,7 @@ def patched(
     paths: Sequence[str],
     *,
     everything: bool,
+    extra_paths: Sequence[str] = (),
     when: str,
     override_deny: bool,
     check: bool,
@@ -41,9 +42,10 @@ def patched(
     expected: Expected | None = None,
     homes: bool = False,
 ) -> dict[str, Any]:
-    """Patch the profiles at ``paths`` (files, or all in a folder), or every one of this host.
+    """Patch the profiles at ``paths`` (files, or all in a directory), or ``everything`` here.
 
-    Those in users' home folders are among them with ``homes`` only.
+    To everything belongs what lies at ``extra_paths``, and with ``homes`` what users have in their
+    home directories.
 
     A profile that may not be changed is a problem where it was named. With ``expected`` only the
     files in it are changed, and only as it says; what keeps one of them from that is a problem.
@@ -52,7 +54,8 @@ def patched(
     options = Options(list(kernel_injected().values()), known, when, override_deny)
     answer = _answer([])
     paths = _real(answer, paths)
-    found = survey(Root(), paths, options, homes=homes)
+    extra = _real(answer, extra_paths)
+    found = survey(Root(), None if everything else paths, options, extra=extra, homes=homes)
     answer["notes"] += [f"{path}: {why}" for path, why in found.notes]
     if everything:
         # No problem of this run: anybody can put a file there that is none.

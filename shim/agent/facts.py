@@ -21,7 +21,11 @@ _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
 def gather(
-    paths: Sequence[str] = (), *, profiles: bool = True, fresh: bool = False, homes: bool = False
+    extra_paths: Sequence[str] = (),
+    *,
+    profiles: bool = True,
+    fresh: bool = False,
+    homes: bool = False,
 ) -> Any:
     """Give all facts as one JSON document.
 
@@ -29,8 +33,8 @@ def gather(
     ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
     ``[{"path", "program", "libseccomp"}]``; ``engines`` as the verb status prints them;
     ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them,
-    ``paths`` looked at as well, users' home folders with ``homes``, and both told; ``notes``: what
-    could not be looked at, and why.
+    ``extra_paths`` looked at as well, users' home directories with ``homes``, and both told;
+    ``notes``: what could not be looked at, and why.
     """
     notes: list[str] = []
     return {
@@ -41,8 +45,8 @@ def gather(
         "runtimes": [_runtime(path) for name in ("runc", "crun") if (path := find(name))],
         "engines": [_engine(name) for name in registration.ENGINES],
         "installed": installed(),
-        "profiles": _profiles(paths, notes, homes) if profiles else None,
-        "paths": list(paths),
+        "profiles": _profiles(extra_paths, notes, homes) if profiles else None,
+        "extra_paths": list(extra_paths),
         "homes": homes,
         "notes": notes,
     }
@@ -89,8 +93,9 @@ def _engine(name: str) -> dict[str, Any]:
         return {"engine": name, "present": True, "registered": None, "problems": [str(error)]}
 
 
-def _profiles(paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
+def _profiles(extra_paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
     options = Options(list(kernel_injected().values()), {}, "always")
-    found = survey(Root(), [os.path.abspath(path) for path in paths], options, homes=homes)
+    extra = [os.path.abspath(path) for path in extra_paths]
+    found = survey(Root(), None, options, extra=extra, homes=homes)
     notes += [f"{path}: {why}" for path, why in found.notes]
     return [document(each) for each in found.found]

@@ -38,10 +38,11 @@ told on standard error.
 
 examples:
   seccomp-shim find
-  seccomp-shim find /srv/deploy --json | jq 'select(.state == "denies by default")'
+  seccomp-shim find --extra-path /srv/deploy --json | jq 'select(.state == "denies by default")'
   seccomp-shim find --root /mnt/image
 
-With --root a PATH is one inside of it.
+A PATH means that and nothing else, --extra-path that besides all others. With
+--root both are paths inside of it.
 
 exit codes: 0 done, 1 some files are invalid or could not be read (each is named,
 the others are listed all the same), 2 error: a PATH is no profile, for instance."""
@@ -57,8 +58,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="look at this file or into this folder as well"
+        "paths", nargs="*", metavar="PATH", help="only this file, or what is in this directory"
     )
+    extra_path(parser)
     parser.add_argument(
         "--root", default="/", metavar="DIR", help="look at the host whose root folder is DIR"
     )
@@ -69,6 +71,17 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.set_defaults(run=run)
 
 
+def extra_path(parser: argparse.ArgumentParser) -> None:
+    """Add the option for what lies where engines do not look."""
+    parser.add_argument(
+        "--extra-path",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="this file or directory, too; may be given again",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Print what is found."""
     from shim.catalog import kernel_injected
@@ -77,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     from shim.discovery.state import Options
 
     options = Options(list(kernel_injected().values()), {}, "always")
-    found = survey(root(args.root), args.paths, options, homes=args.homes)
+    extra = args.extra_path
+    found = survey(root(args.root), args.paths or None, options, extra=extra, homes=args.homes)
     if args.json:
         for each in found.found:
             print(json.dumps(document(each)))
@@ -86,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")
     else:
         print("no profile was found")
-    return problems(found, args.paths, "find")
+    return problems(found, [*args.paths, *extra], "find")
 
 
 def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:

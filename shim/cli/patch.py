@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from shim.cli import when
+from shim.cli.find import extra_path
 from shim.cli.output import write_diff
 from shim.cli.runtime import line
 from shim.errors import ShimError, printable
@@ -74,15 +75,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "files",
         nargs="*",
         metavar="FILE",
-        help="a profile; - is standard input; with --all also a folder to be looked into",
+        help="a profile; - is standard input; with --all all that is in this file or directory",
     )
     parser.add_argument(
         "-a",
         "--all",
         action="store_true",
-        help="every profile that find finds: shows a plan, asks, changes all in one run that "
-        "rollback can take back",
+        help="every profile that find finds, or that it finds at FILE: shows a plan, asks, changes "
+        "all in one run that rollback undoes",
     )
+    extra_path(parser)
     parser.add_argument(
         "--root", metavar="DIR", help="with --all: the host whose root folder is DIR"
     )
@@ -137,8 +139,8 @@ def run(args: argparse.Namespace) -> int:
         args.root = args.root or "/"
         states = {} if args.when == "always" else cache.states()
         return patchall.run(args, _calls(args.add), states)
-    if args.root or args.yes or args.homes:
-        raise ShimError("--root, --homes and --yes are for --all")
+    if args.root or args.yes or args.homes or args.extra_path:
+        raise ShimError("--root, --homes, --extra-path and --yes are for --all")
     if args.state and not args.in_place:
         raise ShimError("--state is for --all and --in-place")
     if not args.files:

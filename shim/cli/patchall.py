@@ -28,10 +28,11 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
     options = Options(calls, states, args.when, args.override_deny, line(args.runtime))
-    found = survey(root(args.root), args.files, options, homes=args.homes)
+    extra = args.extra_path
+    found = survey(root(args.root), args.files or None, options, extra=extra, homes=args.homes)
     plan = patching(found)
     _show(args, found, plan)
-    bad = problems(found, args.files, "patch")
+    bad = problems(found, [*args.files, *extra], "patch")
     if args.check or args.diff or args.json:
         return max(bad, 1 if args.check and plan.changes else 0)
     if not plan.changes:

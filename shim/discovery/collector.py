@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shim.discovery.root import MAX_DEPTH, Root
 from shim.errors import ShimError
@@ -37,6 +37,14 @@ class Place:
         self.kept = ""
         self.led: dict[Control, str] = {}
         self.found = False
+
+    def join(self, other: "Place") -> None:
+        """Add what is known of the same file from elsewhere."""
+        self.uses += other.uses
+        self.own = self.own or other.own
+        self.kept = self.kept or other.kept
+        self.led |= other.led
+        self.found = self.found or other.found
 
     def stays(self, control: Control) -> str:
         """Say why the file, which others can change as ``control`` has it, is to stay as it is.
@@ -73,8 +81,14 @@ class Look:
         self.homes = [*own, *(others if homes else ())]
         # Folders that are passed over wherever files are looked for.
         self.without = frozenset([*_KERNELS, *(() if homes else others)])
-        if others and not homes:
-            self.note("/home", f"{len(others)} home folders are not looked into: --homes does")
+        self._unseen = () if homes else tuple(others)
+
+    def note_homes(self, below: Iterable[str] = ("/",)) -> None:
+        """Note the home directories below these that are not looked into."""
+        above = tuple(f"{each.rstrip('/')}/" for each in below)
+        count = sum(f"{each}/".startswith(above) for each in self._unseen)
+        if count:
+            self.note("/home", f"{count} home directories are not looked into: --homes does")
 
     def used(self, path: str, who: str, file: str, line: int) -> None:
         """Note that ``who`` uses the profile ``path``, as ``file`` says."""

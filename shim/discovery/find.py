@@ -59,16 +59,20 @@ class Survey(NamedTuple):
     bad: frozenset[str] = frozenset()
 
 
-def survey(root: Root, paths: Sequence[str], options: Options, *, homes: bool = False) -> Survey:
-    """Look everywhere engines look, and into ``paths``; judge what is there.
+def survey(
+    root: Root,
+    paths: Sequence[str] | None,
+    options: Options,
+    *,
+    extra: Sequence[str] = (),
+    homes: bool = False,
+) -> Survey:
+    """Look at ``paths`` and nothing else, or, with None, everywhere engines look; judge it.
 
-    With ``homes`` the home folders of users are looked into as well.
+    What is at ``extra`` is looked at besides. With ``homes`` the home directories of users are
+    looked into as well.
     """
-    look = Look(root, homes=homes)
-    for source in (engines, kubernetes, compose, units):
-        source.look(look)
-    for path in paths:
-        _named(look, path)
+    look = _looked(root, paths, extra, homes)
     contents, unread = _contents(look)
     verdicts = _judged(contents, options)
     found: list[Found] = []
@@ -98,6 +102,26 @@ def survey(root: Root, paths: Sequence[str], options: Options, *, homes: bool = 
         found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
     bad = look.bad.union(each.file for each in found if each.state == "invalid")
     return Survey(found, files, look.notes, frozenset(bad))
+
+
+def _looked(root: Root, paths: Sequence[str] | None, extra: Sequence[str], homes: bool) -> Look:
+    """Gather the places; of those at ``paths`` also who uses them, as engines' settings say."""
+    everything = Look(root, homes=homes)
+    for source in (engines, kubernetes, compose, units):
+        source.look(everything)
+    if paths is None:
+        everything.note_homes()
+        for path in extra:
+            _named(everything, path)
+        return everything
+    named = Look(root, homes=homes)
+    named.note_homes(paths)
+    for path in (*paths, *extra):
+        _named(named, path)
+    for real, place in named.places.items():
+        if real in everything.places:
+            place.join(everything.places[real])
+    return named
 
 
 class _Contents(NamedTuple):

@@ -17,7 +17,7 @@ from shim.fleet.store import Book, Run, Store, wants
 from shim.transaction.store import whose
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
-_PATHS = "{{ (seccomp_shim_profile_paths | default([])) + given.paths }}"
+_EXTRA = "{{ (seccomp_shim_extra_paths | default([])) + given.extra_paths }}"
 _KEPT = ("files", "problems", "notes", "diff", "health", "run")
 
 
@@ -63,16 +63,16 @@ def ask_facts(
 ) -> Outcome:
     """Ask hosts for their facts.
 
-    Profiles are looked for where the inventory says, too, and as ``options`` say: at ``paths``,
-    and in ``homes`` of users or not.
+    Profiles are looked for where the inventory says, too, and as ``options`` say: at
+    ``extra_paths``, and in ``homes`` of users or not.
     """
     return facts_again(store, way, store.begin("facts", [names], **options), tell)
 
 
 def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     """Ask those hosts of a run that have not answered."""
-    given = {"paths": book.run.head["paths"]}
-    asked = {"paths": _PATHS, "homes": book.run.head["homes"]}
+    given = {"extra_paths": book.run.head["extra_paths"]}
+    asked = {"extra_paths": _EXTRA, "homes": book.run.head["homes"]}
     task = _Task("seccomp_shim_facts", asked, dict.fromkeys(book.run.hosts, given))
     return _drive(way, book, task, tell, _read_facts)
 
@@ -344,7 +344,8 @@ def _where(facts: known.Facts, host: str, options: Mapping[str, Any]) -> dict[st
     """Tell where a host is to look: as the plan says, else as it had to for its facts."""
     told = facts.answers[host]["facts"]
     return {
-        "path": options["paths"] or told["paths"],
+        "path": options["paths"],
+        "extra_paths": [] if options["paths"] else told["extra_paths"],
         "homes": options["homes"] or told["homes"],
     }
 
@@ -366,6 +367,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "all": not options["paths"],
         "path": "{{ given.path }}",
+        "extra_paths": "{{ given.extra_paths }}",
         "homes": "{{ given.homes }}",
         "when": options["when"],
         "override_deny": options["override_deny"],

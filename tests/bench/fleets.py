@@ -108,7 +108,7 @@ def _name_profiles(inventory: Path) -> None:
     """Have the inventory name the profile of each of its hosts."""
     document = json.loads(inventory.read_text())
     for name, variables in document["all"]["hosts"].items():
-        variables["seccomp_shim_profile_paths"] = [f"/srv/profiles/{name}.json"]
+        variables["seccomp_shim_extra_paths"] = [f"/srv/profiles/{name}.json"]
     inventory.write_text(json.dumps(document))
 
 

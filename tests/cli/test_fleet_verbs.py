@@ -155,7 +155,7 @@ def test_named_and_no_profile(shim: Run, host: Host) -> None:
         assert done.returncode == 2
         [row] = [row for row in done.stdout.splitlines() if row.startswith(path)]
         assert "invalid" in row
-    done = shim(*everything(host), "--yes", "/srv/notes.txt")
+    done = shim(*everything(host), "--yes", "--extra-path", "/srv/notes.txt")
     assert done.returncode == 2
     assert "2 files changed" in done.stdout
 
@@ -227,6 +227,18 @@ def test_bad_calls(shim: Run, words: list[str], line: str) -> None:
     done = shim(*words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert line in done.stderr
+
+
+def test_a_path_with_all_leaves_the_others_alone(shim: Run, host: Host) -> None:
+    """With a PATH patch --all changes that and nothing else; --extra-path does that, too."""
+    mine = host.write("srv/mine.json")
+    before = host.contents()
+    assert shim(*everything(host), "--yes", "/srv").returncode == 0
+    after = host.contents()
+    assert {name for name in after if after[name] != before[name]} == {"srv/mine.json"}
+    mine.write_bytes(DENYING)
+    done = shim(*everything(host), "--yes", "--extra-path", "/srv")
+    assert done.stdout.splitlines()[-1].startswith("3 files changed")
 
 
 def test_one_file_of_yaml(shim: Run, tmp_path: Path) -> None:

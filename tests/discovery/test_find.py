@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shim.discovery.find import Found
-from support.fleet import DENYING, KUBELET, OTHER, Host
+from shim.discovery.find import Found, survey
+from shim.discovery.root import Root
+from support.fleet import DENYING, KUBELET, OTHER, Host, options
 from support.profiles import ALLOW, ERRNO, LAYOUTS, ruled
 from support.resources import HEAD, embedded
 
@@ -291,3 +292,24 @@ def test_many_contents(host: Host) -> None:
     assert len({file.before for file in survey.files}) == 100
     assert OTHER not in [file.verdict.after for file in survey.files]
     assert all(file.verdict.after for file in survey.files)
+
+
+def test_a_path_is_that_path_and_nothing_else(host: Host) -> None:
+    """What is named is looked at alone, and who uses it is told; --extra-path adds to all."""
+    host.write("etc/docker/daemon.json", '{"seccomp-profile": "/etc/docker/mine.json"}')
+    host.write("etc/docker/mine.json")
+    host.write("etc/docker/other.json", "{")
+    host.write(f"{KUBELET}/broken.json", "{")
+    host.write("srv/one.json")
+    host.write("home/mallory/p.json")
+    named = host.survey("/etc/docker/mine.json")
+    assert [each.file for each in named.found] == ["/etc/docker/mine.json"]
+    assert named.found[0].uses == (("docker daemon", "/etc/docker/daemon.json:1"),)
+    assert (named.notes, named.bad) == ([], frozenset())
+    assert [each.file for each in host.survey("/srv").found] == ["/srv/one.json"]
+    everything = {each.file for each in host.survey().found}
+    assert everything >= {"/etc/docker/mine.json", f"/{KUBELET}/broken.json"}
+    assert "/srv/one.json" not in everything
+    extra = survey(Root(str(host.root)), None, options(), extra=["/srv"])
+    assert {each.file for each in extra.found} == everything | {"/srv/one.json"}
+    assert "home directories" in str(host.survey("/home").notes)

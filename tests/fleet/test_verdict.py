@@ -38,7 +38,7 @@ def _facts(
     states = {"uretprobe": {"state": state}, "uprobe": {"state": "absent"}}
     runtimes = [{"path": "/usr/sbin/runc", "program": "runc", "libseccomp": libseccomp}]
     about = {"syscalls": states, "profiles": list(profiles), "runtimes": runtimes}
-    return {**about, "engines": list(engines), "paths": [], "homes": False}
+    return {**about, "engines": list(engines), "extra_paths": [], "homes": False}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Host:
 
     def survey(self, *paths: str, homes: bool = False) -> Survey:
         """Find what is there."""
-        return survey(Root(str(self.root)), paths, options(), homes=homes)
+        return survey(Root(str(self.root)), paths or None, options(), homes=homes)
 
     def patch(self, *paths: str) -> Outcome:
         """Patch all that is found."""

@@ -109,11 +109,11 @@ def _common(parser: argparse.ArgumentParser, *, reaches: bool) -> None:
 
 def _facts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--path",
+        "--extra-path",
         action="append",
         default=[],
         metavar="PATH",
-        help="look at this file or into this folder of the hosts as well; may be given again",
+        help="this file or directory of the hosts, too; may be given again",
     )
     _homes(parser)
 
@@ -125,7 +125,7 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="only these profiles or folders of the hosts; may be given again",
+        help="only this file, or what is in this directory of the hosts; may be given again",
     )
     _homes(parser)
     parser.add_argument(

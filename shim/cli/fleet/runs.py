@@ -52,7 +52,7 @@ def _start(
     if args.resume is not None:
         return _resume(args, opened, way, tell)
     if args.subverb == "facts":
-        options = {"paths": args.path, "homes": args.homes}
+        options = {"extra_paths": args.extra_path, "homes": args.homes}
         return rollout.ask_facts(opened, way, names, options, tell)
     if args.subverb == "plan":
         options = {

@@ -16,8 +16,8 @@ options:
     description: Whether to look for profiles, which reads many files.
     type: bool
     default: true
-  paths:
-    description: Files and folders to look into besides those that engines know of.
+  extra_paths:
+    description: Files and directories to look into besides those that engines know of.
     type: list
     elements: path
     default: []
@@ -64,14 +64,14 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "profiles": {"type": "bool", "default": True},
-            "paths": {"type": "list", "elements": "path", "default": []},
+            "extra_paths": {"type": "list", "elements": "path", "default": []},
             "homes": {"type": "bool", "default": False},
             "fresh": {"type": "bool", "default": False},
             **onhost.ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    question = {key: module.params[key] for key in ("profiles", "paths", "homes", "fresh")}
+    question = {key: module.params[key] for key in ("profiles", "extra_paths", "homes", "fresh")}
     answer = onhost.ask(module, {"do": "facts", **question})
     module.exit_json(changed=False, ansible_facts={"seccomp_shim": answer})
 

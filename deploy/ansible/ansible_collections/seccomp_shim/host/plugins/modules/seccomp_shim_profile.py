@@ -24,9 +24,15 @@ options:
     default: patched
   path:
     description:
-      - Profiles, or folders of profiles.
-      - Exactly one of O(path), O(all) and O(run) must be given; but with O(state=patched) and
-        O(all) these are looked at besides.
+      - Profiles, or directories of profiles, and nothing else.
+      - Exactly one of O(path), O(all) and O(run) must be given.
+    type: list
+    elements: path
+    default: []
+  extra_paths:
+    description:
+      - With O(state=patched) and O(all), profiles and directories of profiles besides those that
+        engines know of.
     type: list
     elements: path
     default: []
@@ -162,6 +168,7 @@ def main():
                 "default": "patched",
             },
             "path": {"type": "list", "elements": "path", "default": []},
+            "extra_paths": {"type": "list", "elements": "path", "default": []},
             "all": {"type": "bool", "default": False},
             "run": {"type": "str", "default": ""},
             "when": {
@@ -187,9 +194,10 @@ def main():
 
 def _question(module, given):
     """Put what was asked for in words."""
-    besides = given["state"] == "patched" and given["all"]
-    if sum(bool(given[key]) for key in ("path", "all", "run") if key != "path" or not besides) != 1:
+    if sum(bool(given[key]) for key in ("path", "all", "run")) != 1:
         module.fail_json(msg="exactly one of path, all and run must be given")
+    if given["extra_paths"] and not (given["state"] == "patched" and given["all"]):
+        module.fail_json(msg="extra_paths goes with state: patched and all: true")
     common = {"paths": given["path"], "check": module.check_mode, "diff": module._diff}
     common["verify"] = given["verify"]
     expected = given["expected"]
@@ -206,6 +214,7 @@ def _question(module, given):
     return {
         "do": "patched",
         "everything": given["all"],
+        "extra_paths": given["extra_paths"],
         "when": given["when"],
         "override_deny": given["override_deny"],
         "homes": given["homes"],
