@@ -9,6 +9,7 @@ import pytest
 from docker.errors import APIError, ImageNotFound
 
 from shim.engines.docker import shim_client
+from shim.profile.edit import When
 from support import composes, image
 from support.containers import CANARY
 from support.shimmed import ALONE, CALL, Shimmed, shimmed
