@@ -1,4 +1,4 @@
-"""The one kind of error that a user is meant to read."""
+"""The one kind of error that a user is meant to read, and the decision to do nothing."""
 
 
 class ShimError(Exception):
@@ -16,6 +16,10 @@ class ShimError(Exception):
     def __str__(self) -> str:
         line = f"{self.subject}: {self.message}" if self.subject else self.message
         return printable(f"{line} ({self.hint})" if self.hint else line)
+
+
+class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
+    """There is nothing to do; the message says why."""
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from shim.bpf import program
 from shim.bpf.emulator import verdict
 from shim.bpf.outcomes import names, outcomes, together
 from shim.bpf.program import LD_ABS, LD_MEM, RET_A, RET_K, TAX, Insns, canonical, encode
-from shim.start.decide import LeftAlone
+from shim.errors import LeftAlone
 from shim.start.inject.augment import augment
 from support.filters import ALLOW, AND, JEQ, JGT, X86_64, bodies
 

@@ -20,7 +20,7 @@ def test_docker_shows_why_a_start_was_refused(tmp_path: Path, on_error: str) -> 
     template = lab.wrapper.read_text()
     line = "    from shim.start.wrapper.main import main\n"
     assert line in template
-    fault = "    import shim.start.wrapper.bundle\n    del shim.start.wrapper.bundle.change\n"
+    fault = "    import shim.start.wrapper.mechanism\n    del shim.start.wrapper.mechanism.change\n"
     lab.wrapper.write_text(template.replace(line, fault + line))
     settings: dict[str, Any] = {
         "runtimes": {"shim": {"path": str(lab.wrapper), "runtimeArgs": options}}

@@ -24,8 +24,9 @@ from shim.errors import ShimError
 from shim.host.runtimes import Runtime
 from shim.profile.document import read
 from shim.profile.edit import plan
-from shim.start.wrapper.bundle import change
+from shim.start.spec import parse
 from shim.start.wrapper.exec import Exec
+from shim.start.wrapper.mechanism import change
 from support import filters, need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
 from support.filters import JEQ, JGE, filters_of
@@ -100,8 +101,8 @@ def test_no_config_is_changed_for_it(rule: dict[str, Any], base: dict[str, Any])
     for annotations in ({}, {RAW_BPF: "BgAAAAEABQA="}):
         text = json.dumps(config | {"annotations": annotations})
         for runtime in RUNTIMES:
-            made = change(text, CALLS, runtime)
-            assert (made.mechanism, made.text) == ("", text)
+            made = change(parse(text), CALLS, runtime)
+            assert (made.mechanism, made.spec.proved()) == ("", text)
             assert "uretprobe" in str(made.facts["reason"])
 
 

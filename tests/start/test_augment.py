@@ -12,8 +12,8 @@ from shim import abi
 from shim.bpf import emulator
 from shim.bpf import program as bpf
 from shim.bpf.equivalence import difference
+from shim.errors import LeftAlone
 from shim.host import libc
-from shim.start.decide import LeftAlone
 from shim.start.digest import sha256
 from shim.start.inject.augment import augment
 

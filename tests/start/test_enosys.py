@@ -14,7 +14,8 @@ from shim.profile.compile import name_of
 from shim.profile.enosys_line import numbers
 from shim.profile.loosening import judge
 from shim.profile.model import Loader, loaded, whole
-from shim.start.wrapper.bundle import change
+from shim.start.spec import parse
+from shim.start.wrapper.mechanism import change
 from support import odd
 from support.odd import ALL, OLD, X86_64, rule
 
@@ -24,8 +25,9 @@ CALLS = {"uretprobe": 335, "uprobe": 336}
 def _mechanism(profile: dict[str, Any], program: str) -> tuple[str, dict[str, Any]]:
     """Give the mechanism, and what becomes of the profile."""
     text = json.dumps({"ociVersion": "1.0.2", "linux": {"seccomp": profile}})
-    made = change(text, CALLS, Runtime(f"/x/{program.split(maxsplit=1)[0]}", [], program, "2.6.1"))
-    return made.mechanism, json.loads(made.text)["linux"]["seccomp"]
+    runtime = Runtime(f"/x/{program.split(maxsplit=1)[0]}", [], program, "2.6.1")
+    made = change(parse(text), CALLS, runtime)
+    return made.mechanism, json.loads(made.spec.proved())["linux"]["seccomp"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ main(["hook", "--config", {str(settings)!r}])
 def test_a_start_that_is_adjusted() -> None:
     """Everything that the tracer uses besides."""
     names = imported(
-        "import shim.start.hooks.prestart, shim.start.decide, shim.start.inject.follow\n"
+        "import shim.start.hooks.prestart, shim.start.spec, shim.start.inject.follow\n"
         "import select, _signal\n"
         "from shim.start.digest import sha256; sha256(b'')\n"
     )
@@ -115,7 +115,7 @@ assert main({arguments!r}, False) == 0
 def test_an_exec_that_is_followed() -> None:
     """What a process that joins a container waits for, and what its tracer uses besides."""
     names = imported(
-        "import shim.start.wrapper.exec, shim.start.wrapper.container_state, shim.start.decide\n"
+        "import shim.start.wrapper.exec, shim.start.wrapper.container_state, shim.start.spec\n"
         "import shim.start.wrapper.exec_runtime\n"
         "import shim.start.inject.follow, shim.host.process_tree, select, _signal\n"
         "from shim.start.digest import sha256; sha256(b'')\n"

@@ -89,7 +89,7 @@ def test_a_config_json(tmp_path: Path, make: Make) -> None:
     """Neither the wrapper nor the hooks wait for it or read on and on: it is a doubt."""
     make(tmp_path / "config.json")
     with pytest.raises(ShimError, match=r"cannot read|no regular file|more than"):
-        spec.read_config(str(tmp_path))
+        spec.read(str(tmp_path / "config.json"))
 
 
 def test_settings(tmp_path: Path, make: Make) -> None:

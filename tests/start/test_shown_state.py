@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shim.engines import oci
-from shim.start.decide import RAW_BPF
+from shim.start.spec import RAW_BPF
 from support import need
 from support.containers import CANARY, OTHER_CANARY, profile, supported
 from support.wrapped import WrappedLab, script

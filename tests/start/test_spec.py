@@ -14,10 +14,10 @@ import pytest
 from shim.engines import oci
 from shim.errors import ShimError
 from shim.host.runtimes import Runtime
-from shim.start.decide import RAW_BPF
-from shim.start.spec import parse_config
+from shim.start.hookentry import enter
+from shim.start.spec import RAW_BPF, parse
 from shim.start.wrapper import rawbpf
-from shim.start.wrapper.bundle import change, enter
+from shim.start.wrapper.mechanism import change
 from shim.startjson import dumps
 from support import need
 from support.configs import Members, by_crun, by_go, config_text, parsed
@@ -105,19 +105,20 @@ def sweep(count: int, seed: int) -> Counter[str]:
 def attempt(text: str, runtime: Runtime) -> str:
     """Read and change one text; tell what came of it, and what is wrong with that."""
     try:
-        document = parse_config(text, "config.json")
+        spec = parse(text)
     except ShimError:
         return "doubted"
     members = parsed(text)
     for reader in (by_go, by_crun):
-        if view(reader, members) != view(ours, document):
+        if view(reader, members) != view(ours, spec.config):
             return f"bad: read otherwise {reader.__name__}"
     before = json.loads(text)
     try:
-        made = change(text, CALLS, runtime)
-        new = made.text
+        made = change(spec, CALLS, runtime)
+        edited = made.spec
         for stage in ("createRuntime", "poststart") if made.mechanism else ():
-            new = enter(new, stage, ENTRY)
+            edited = enter(edited, stage, ENTRY)
+        new = edited.proved()
     except ShimError:
         return "left"
     if not made.mechanism:
@@ -208,13 +209,13 @@ def test_twenty_thousand_random_texts(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_can_be_read_in_two_ways_is_not_read(text: str) -> None:
     """Go takes keys in any case and merges two of a kind; crun takes the first, up to a NUL."""
     with pytest.raises(ShimError):
-        parse_config(text, "config.json")
+        parse(text)
 
 
 def test_what_is_a_users_own_may_be_spelled_as_it_likes() -> None:
     """Annotations and environment are data: no runtime folds those."""
     text = '{"annotations": {"Linux": "x", "a": "1", "A": "2"}, "process": {"Path": "\\\\u0000"}}'
-    assert parse_config(text, "config.json")["annotations"] == {"Linux": "x", "a": "1", "A": "2"}
+    assert parse(text).config["annotations"] == {"Linux": "x", "a": "1", "A": "2"}
 
 
 WRONG: list[Any] = [{}, "", 0, False, True, "x", 1, {"a": 1}]
@@ -231,9 +232,9 @@ HOOKS: list[Any] = [
 def test_hooks_of_a_wrong_type_are_left(hooks: Any, runtime: Runtime) -> None:
     """Nothing is entered into what is no list of hooks, be it empty."""
     text = dumps({"hooks": hooks, "linux": {"seccomp": profile()}})
-    made = change(text, CALLS, runtime)
+    made = change(parse(text), CALLS, runtime)
     with pytest.raises(ShimError):
-        enter(enter(made.text, "createRuntime", ENTRY), "poststart", ENTRY)
+        enter(enter(made.spec, "createRuntime", ENTRY), "poststart", ENTRY)
 
 
 # --- with real runtimes ------------------------------------------------------------------------

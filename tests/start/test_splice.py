@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.start.wrapper.splice import add, put, remove
+from shim.start.spec import parse
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 scalars = (
@@ -37,6 +37,21 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         place = members if draw(st.integers(0, 9)) or key == KEYS[0] else None
     document: dict[str, Any] = place
     return document
+
+
+def add(text: str, keys: tuple[str, ...], item: str, *, last: bool = False) -> str:
+    """Add ``item`` to a text, which is then read again."""
+    return parse(text).add(keys, item, last=last).proved()
+
+
+def put(text: str, keys: tuple[str, ...], value: str) -> str:
+    """Put ``value`` into a text, which is then read again."""
+    return parse(text).put(keys, value).proved()
+
+
+def remove(text: str, keys: tuple[str, ...]) -> str:
+    """Remove a member from a text, which is then read again."""
+    return parse(text).remove(keys).proved()
 
 
 def with_place(document: dict[str, Any], change: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shim.engines.registration import Host, dropin
 from shim.engines.registration.changes import Edit, content, edit
-from shim.start.wrapper.bundle import hook, program
+from shim.start.hookentry import hook, program
 
 STAGES = {
     "seccomp-shim-hook": "createRuntime",

@@ -85,21 +85,20 @@ class Verification(Start):
 
     def look(self, calls: "dict[str, int]") -> None:
         """Read the filters in force and log whether they let ``calls`` through."""
-        from shim.start.decide import denied_by_default
-        from shim.start.spec import read_config
+        from shim.start.spec import read
 
         bundle = str(self.facts["bundle"])
         try:
-            config = read_config(bundle)
+            spec = read(os.path.join(bundle, "config.json"))
         except ShimError:
             if os.path.exists(bundle):
                 raise
             # Engines remove the bundle with the container: on a busy host before we come to it.
             raise CannotTell("the container's process has ended") from None
-        denied, named, _ = denied_by_default(config, calls, raw_bpf=True)
+        denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
         if not denied and not named:
             return  # the profile's author wants it so, or there is none
-        self._is_container(config)
+        self._is_container(spec.config)
         filters = self._settled()
         verified, facts = opinion(filters, _own_filters(), denied | named, self.expected)
         self.log(

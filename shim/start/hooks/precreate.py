@@ -52,23 +52,24 @@ def _changed(
     data: bytes, calls: "dict[str, int]", runtimes: "list[Runtime]", start: Start
 ) -> bytes:
     """Change the config.json if it comes out the same for all of ``runtimes``."""
-    from shim.start.spec import LIMIT, parse_config
-    from shim.start.wrapper.bundle import change
+    from shim.start.spec import LIMIT, parse
+    from shim.start.wrapper.mechanism import change
 
     if len(data) > LIMIT:
         raise ShimError(f"a config.json of more than {LIMIT >> 20} MiB")
-    text = data.decode()
-    made = [change(text, calls, runtime) for runtime in runtimes]
-    texts = {each.text for each in made}
-    if len(texts) != 1 or texts == {text}:
+    spec = parse(data.decode())
+    made = [change(spec, calls, runtime) for runtime in runtimes]
+    texts = {each.spec.text for each in made}
+    if len(texts) != 1 or texts == {spec.text}:
         return data
+    new = made[0].spec.proved().encode()
     start.facts |= {"mechanism": made[0].mechanism, **made[0].facts}
     start.facts["runtime"] = ",".join(runtime.path for runtime in runtimes)
-    if container := _container(parse_config(text, "config.json")):
+    if container := _container(spec.config):
         start.facts["container"] = container
     # Not "adjusted": it may be another runtime that Podman calls, which takes no notice.
     start.log("requested")
-    return made[0].text.encode()
+    return new
 
 
 def _container(config: "dict[str, Any]") -> str:

@@ -10,7 +10,7 @@ import sys
 
 from shim import abi, config
 from shim import log as journal
-from shim.errors import ShimError
+from shim.errors import LeftAlone, ShimError
 from shim.host import processes
 from shim.start.needed import needed_calls
 from shim.startjson import dumps, loads
@@ -114,15 +114,14 @@ class Start:
             return self._leave(reason)
         # Its imports are half of what an injection adds: it begins with them while we decide.
         tracer = Tracer(self)
-        from shim.start.decide import needing, takes_program
-        from shim.start.spec import read_config
+        from shim.start.spec import read
 
-        config = read_config(str(self.facts["bundle"]))
+        spec = read(os.path.join(str(self.facts["bundle"]), "config.json"))
         self.facts["runtime"] = caller = _runtime(runtime)
-        denied, reason = needing(config, needed, caller)
+        denied, reason = spec.needing(needed, caller)
         if not denied:
             return self._leave(reason)
-        raw_bpf = takes_program(config, caller)
+        raw_bpf = spec.takes_program(caller)
         tracer.seize({"calls": denied, "runtime": caller, "raw_bpf": raw_bpf})
         return 0
 
@@ -244,7 +243,6 @@ def trace(
     except OSError:
         return 1  # nobody waits any more; the init goes on as we end, or ends with us (deny)
     # From here on the runtime goes on beside us: what is imported now costs the container nothing.
-    from shim.start.decide import LeftAlone
     from shim.start.inject.follow import follow
 
     try:

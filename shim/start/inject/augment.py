@@ -4,8 +4,7 @@ from shim import abi
 from shim.bpf import emulator
 from shim.bpf import program as bpf
 from shim.bpf.outcomes import names, outcomes
-from shim.errors import ShimError
-from shim.start.decide import LeftAlone
+from shim.errors import LeftAlone, ShimError
 from shim.start.digest import sha256
 
 LETTING = frozenset((abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG))

@@ -4,6 +4,7 @@ import os
 
 from shim import files
 from shim.errors import ShimError
+from shim.start.spec import Spec
 from shim.startjson import loads
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def folder(root: str, container: str, real: str) -> "tuple[str, bool]":
     raise ShimError(f"no state of {os.path.basename(real)} that can be read", subject=container)
 
 
-def runc_config(path: str) -> "tuple[dict[str, Any], str]":
+def runc_config(path: str) -> "tuple[Spec, str]":
     """Read the container's profile, as an OCI config with nothing else, and its bundle.
 
     runc keeps in ``path``/state.json what it made of the profile when it created the container, and
@@ -58,7 +59,7 @@ def runc_config(path: str) -> "tuple[dict[str, Any], str]":
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ShimError(f"is not what runc writes: {error!r}", subject=subject) from None
     bundles = [text for text in labels or () if isinstance(text, str) and text[:7] == "bundle="]
-    return {"linux": {"seccomp": profile}}, "".join(bundles[:1])[7:]
+    return Spec({"linux": {"seccomp": profile}}), "".join(bundles[:1])[7:]
 
 
 def crun_filter(path: str) -> bytes:

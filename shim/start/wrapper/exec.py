@@ -8,7 +8,7 @@ is followed, as a hook follows a container's init, until it loads the result.
 import os
 
 from shim import abi
-from shim.errors import ShimError
+from shim.errors import LeftAlone, ShimError
 from shim.host import processes
 from shim.start.hooks.prestart import Start
 from shim.start.inject.background import give_up_after, leave
@@ -85,11 +85,9 @@ class Exec(Start):
         if cruns:
             self._lengthen(path, calls)
             return
-        from shim.start.decide import needing
-
-        config, bundle = container_state.runc_config(path)
+        spec, bundle = container_state.runc_config(path)
         self.facts["bundle"] = bundle
-        denied, _ = needing(config, calls, real)
+        denied, _ = spec.needing(calls, real)
         if denied:
             _Tracer(self, denied)
 
@@ -100,9 +98,8 @@ class Exec(Start):
         The profile does, of which crun keeps a copy beside the program (libcrun_copy_config_file)
         and reads that one for each exec; what has become of the bundle meanwhile is of no account.
         """
-        from shim.start.decide import LeftAlone, denied_by_default
         from shim.start.inject.augment import AlreadyLet, augment
-        from shim.start.spec import read_config
+        from shim.start.spec import read
         from shim.start.wrapper import container_state
 
         old = container_state.crun_filter(path)
@@ -110,7 +107,8 @@ class Exec(Start):
             return
         try:
             augment(old, calls)  # most often it is long enough: nothing else need be read then
-            denied, named, _ = denied_by_default(read_config(path), calls, raw_bpf=True)
+            spec = read(f"{path}/config.json")
+            denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
             if not denied and not named:
                 return
             new, facts = augment(old, denied | named)
@@ -208,7 +206,6 @@ class _Tracer:
         from shim.host.ptrace import EndedError
 
         # The runtime starts beside us: what is imported now costs it nothing.
-        from shim.start.decide import LeftAlone
         from shim.start.inject.follow import follow
 
         try:

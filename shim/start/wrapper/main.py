@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from shim.host.runtimes import Runtime
     from shim.start.inject.waiting import Tracer
-    from shim.start.wrapper.bundle import Change
+    from shim.start.spec import Spec
+    from shim.start.wrapper.mechanism import Change
 
 GO, REFUSED, EXEC = 0, 4, 6
 _HOOK_SECONDS = 60
@@ -132,34 +133,38 @@ class Wrapped(Start):
         if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
         from shim.host.runtimes import about
-        from shim.start.spec import read_text
-        from shim.start.wrapper.bundle import change, enter, hook, starving
+        from shim.start.hookentry import enter, hook
+        from shim.start.spec import read, read_text
+        from shim.start.wrapper.mechanism import change
 
-        text = read_text(self.document)
+        spec = read(self.document)
+        text = spec.text
         runtime = about(self.real)
-        made = change(text, calls, runtime)
+        made = change(spec, calls, runtime)
         if not made.mechanism:
+            new = made.spec.proved()
             self.facts |= made.facts
             self.log("left-alone")
-            if made.text != text:  # a program of ours that the profile has no use for any more
-                data = made.text.encode()
+            if new != text:  # a program of ours that the profile has no use for any more
+                data = new.encode()
                 files.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
-        tracer, new = None, made.text
-        limit = starving(text, runtime)
+        tracer, entered = None, made.spec
+        limit = spec.limit_below(runtime)
         if made.mechanism == "filter-injection":
             if limit:
                 raise ShimError(
                     f"no hook runs under the container's limit {limit}, which crun sets"
                 )
-            tracer, new = self._await_hook(made, runtime, folder, options, caller)
+            tracer, entered = self._await_hook(made, runtime, folder, options, caller)
         if limit:
             made.facts["limits"] = f"{limit}: no look after the start"
         else:
             more = [*options, "--mechanism", made.mechanism]
             if "sha256_after" in made.facts:
                 more += ["--sha256", str(made.facts["sha256_after"])]
-            new = enter(new, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
+            entered = enter(entered, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
+        new = entered.proved()
 
         def log() -> None:
             if made.mechanism != "filter-injection":  # the tracer logs what it does
@@ -184,14 +189,14 @@ class Wrapped(Start):
         folder: str,
         options: "list[str]",
         caller: int,
-    ) -> "tuple[Tracer | None, str]":
+    ) -> "tuple[Tracer | None, Spec]":
         """Enter the hook, and have a tracer wait for it.
 
         runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
         """
         from shim.start import runtime_directory
+        from shim.start.hookentry import enter, has, hook
         from shim.start.inject.waiting import Tracer
-        from shim.start.wrapper.bundle import enter, has, hook
 
         place, where = runtime_directory.folder("start")
         tracer = None
@@ -205,10 +210,10 @@ class Wrapped(Start):
         entry = hook(f"{folder}/seccomp-shim-hook", options)
         # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
         entry["timeout"] = _HOOK_SECONDS
-        if has(made.text, entry):  # the engine's, or of an earlier start
-            return tracer, made.text
+        if has(made.spec, entry):  # the engine's, or of an earlier start
+            return tracer, made.spec
         newer = runtime.is_at_least("runc", "1.0.0") or runtime.is_at_least("crun", "1.0")
-        return tracer, enter(made.text, "createRuntime" if newer else "prestart", entry)
+        return tracer, enter(made.spec, "createRuntime" if newer else "prestart", entry)
 
 
 def _exec(

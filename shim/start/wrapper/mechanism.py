@@ -1,0 +1,162 @@
+"""By which mechanism a container's filter lets calls through, and what that changes in config.json.
+
+Pure but for the program that crun is given, which is kept in a directory of ours.
+"""
+
+from shim.errors import LeftAlone, ShimError
+from shim.profile.evaluate import says
+from shim.start.spec import RAW_BPF, Spec
+from shim.startjson import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from shim.host.runtimes import Runtime
+
+_ENOSYS = 38
+
+
+class Change:
+    """The new config.json, by which mechanism, and what the audit log says of it.
+
+    ``calls`` are those that the container's own filter would deny by its default only.
+    """
+
+    __slots__ = ("calls", "facts", "mechanism", "spec")
+
+    def __init__(self, mechanism: str, spec: Spec, facts: "dict[str, object]") -> None:
+        self.calls: dict[str, int] = {}
+        self.mechanism = mechanism
+        self.spec = spec
+        self.facts = facts
+
+
+def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
+    """Return the change by the cheapest mechanism that really works with ``runtime``.
+
+    The mechanism is ``name``, ``raw-bpf`` or ``filter-injection``, and then ``spec`` is as it was:
+    the hook has to be entered. It is empty where no call needs anything; ``reason`` among the facts
+    says why. ShimError: the config cannot be understood.
+    """
+    if _has_own_program(spec):
+        # Of an earlier start: crun would load that one, whatever the profile says by now.
+        made = change(spec.remove(("annotations", RAW_BPF)), calls, runtime)
+        if made.spec.text == spec.text:
+            return Change("", spec, {"reason": "the program is in its place already"})
+        return made
+    denied, reason = spec.needing(calls, runtime.path)
+    if not denied:
+        return Change("", spec, {"reason": reason})
+    annotations = spec.config.get("annotations") or {}
+    by_name = _knows_all(runtime, denied) and RAW_BPF not in annotations
+    moved = by_name and _moves_line(spec.config, runtime)
+    made = (
+        _named(spec, list(denied)) if by_name and not moved else _programmed(spec, denied, runtime)
+    )
+    if moved:
+        made.facts["reason"] = "by name runc would refuse other calls in another way"
+    made.calls = denied
+    return made
+
+
+def _has_own_program(spec: Spec) -> bool:
+    """Tell whether the raw program is ours: then the hook that looks for it knows its SHA-256."""
+    annotations = spec.config.get("annotations")
+    data = annotations.get(RAW_BPF) if isinstance(annotations, dict) else None
+    if not isinstance(data, str):
+        return False
+    from binascii import a2b_base64
+
+    from shim.start.digest import sha256
+
+    try:
+        digest = sha256(a2b_base64(data))
+    except ValueError:
+        return False
+    entries = spec.hooks().get("poststart", [])
+    told = [args for entry in entries if isinstance(args := entry.get("args"), list)]
+    return any(
+        ["--sha256", digest] in (args[at : at + 2] for at in range(len(args))) for args in told
+    )
+
+
+def _knows_all(runtime: "Runtime", names: "dict[str, int]") -> bool:
+    from shim.catalog import load
+    from shim.host.runtimes import knows
+
+    catalogue = load()
+    return all(
+        name in catalogue and knows(runtime.libseccomp, catalogue[name].libseccomp)
+        for name in names
+    )
+
+
+def _moves_line(config: "dict[str, Any]", runtime: "Runtime") -> bool:
+    """Tell whether a name more moves runc's ENOSYS line, so that calls in between get EPERM.
+
+    runc answers ENOSYS above the largest number that a profile names
+    (shim/profile/enosys_line.py). What we add is below 424, and a libseccomp that knows it knows
+    all of LATER: one of those, and the line is beyond on every architecture that has our calls.
+    crun has no such line.
+    """
+    from shim.catalog.later import LATER
+
+    seccomp = config["linux"]["seccomp"]
+    if runtime.program.startswith("crun ") or seccomp.get("defaultErrnoRet") == _ENOSYS:
+        return False
+    names = (name for rule in seccomp.get("syscalls") or () for name in rule.get("names") or ())
+    return set(LATER).isdisjoint(names)
+
+
+def _named(spec: Spec, names: "list[str]") -> Change:
+    """Put the calls into the profile by name, as its first rule: no other decides on them."""
+    rule = dumps({"names": names, "action": "SCMP_ACT_ALLOW"})
+    new = spec.add(("linux", "seccomp", "syscalls"), rule)
+    for name in names:
+        verdict, reason = says(new.config["linux"]["seccomp"], name)
+        if verdict not in ("allows", "no-x86-64"):
+            raise ShimError(f"with a rule for it {name} is still not allowed: {reason}")
+    facts: dict[str, object] = {
+        "syscall": ",".join(names),
+        "before": spec.config["linux"]["seccomp"]["defaultAction"],
+        "after": "SCMP_ACT_ALLOW",
+        "proof": "one more rule, for calls that no other rule names",
+    }
+    return Change("name", new, facts)
+
+
+def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
+    """Give crun the finished program; where that does not go, leave it to the hook."""
+    from shim.start.digest import sha256
+    from shim.start.wrapper.rawbpf import program, unfit
+
+    config = spec.config
+    reason = unfit(config, runtime)
+    if reason:
+        return Change("filter-injection", spec, {"reason": f"no raw program: {reason}"})
+    try:
+        made, kept = program(config["linux"]["seccomp"], calls, runtime)
+    except LeftAlone as nothing:
+        return Change("", spec, {"reason": str(nothing)})
+    except ShimError as error:
+        return Change("filter-injection", spec, {"reason": f"no raw program: {error}"})
+    from binascii import b2a_base64
+
+    data = b2a_base64(made, newline=False).decode()
+    there = (config.get("annotations") or {}).get(RAW_BPF)
+    if there == data:
+        return Change("", spec, {"reason": "the program is in its place already"})
+    if there is not None:
+        # Somebody's own filter takes the profile's place. Only when it is loaded can it be seen.
+        return Change("filter-injection", spec, {"reason": "it brings a raw program of its own"})
+    facts: dict[str, object] = {
+        "syscall": ",".join(calls),
+        "before": config["linux"]["seccomp"]["defaultAction"],
+        "after": "ALLOW",
+        "length_after": len(made) // 8,
+        "sha256_after": sha256(made),
+        "proof": "compiled with and without them and compared for every call"
+        + (", when it was made" if kept else ""),
+    }
+    return Change("raw-bpf", spec.add(("annotations",), f'"{RAW_BPF}":"{data}"'), facts)
