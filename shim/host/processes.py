@@ -67,9 +67,9 @@ def tell(pinned: int, message: str) -> None:
 
 
 def held_by_us(pinned: int) -> bool:
-    """Tell whether a tracer of ours holds the process: of our name, and the user that we are."""
+    """Tell whether another tracer of ours holds the process: of our name, the user that we are."""
     tracer = status(pinned, ("TracerPid",)).get("TracerPid", ["0"])[0]
-    if tracer == "0":
+    if tracer in ("0", str(os.getpid())):
         return False
     holder = pin(int(tracer))
     found = status(holder, ("Name", "Uid"))

@@ -18,7 +18,8 @@ LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
 # In place of the wrapper: its Python part, and in the tracer a profiler that counts what it does to
 # the outside, ptrace and file calls, and ends it before the one asked for. In the phase "serve" it
 # is ended as it would let a thread of the runtime go on from a signal: the one by which Go hears of
-# all that it waits for, since without most others the runtime comes to its end all the same.
+# all that it waits for, since without most others the runtime comes to its end all the same. In the
+# phase "begin" it is the process between the runtime and the tracer that is ended.
 KILLING_WRAPPER = """#!/usr/bin/python3 -IS
 import sys
 sys.path.insert(0, "@PACKAGE_DIR@")
@@ -36,6 +37,7 @@ def stop_poller():
     ctypes.CDLL(None).syscall(234, runtime, found[0], 23)  # tgkill, SIGURG
     while not tasks("stat", ") t "):
         pass
+BEGIN = {"open", "getppid", "fork", "write", "_exit"}
 OPS = {"pread", "pwrite", "open", "read", "write", "close", "flock", "fstat", "alarm"}
 def profiler(frame, event, arg):
     global count
@@ -43,11 +45,15 @@ def profiler(frame, event, arg):
     if event == "call":
         if phase == "follow" and code.co_name == "_trace":
             count = 0
-        if phase != "follow" and code.co_name == "__init__" and "/memory.py" in code.co_filename:
+        if phase in ("rewrite", "serve") and code.co_qualname == "Memory.__init__":
             count = count or 0
-            if phase == "serve" and code.co_qualname == "Swap.__init__":
-                stop_poller()
+        if phase == "serve" and code.co_qualname == "Swap.__init__":
+            stop_poller()
     known = event == "call" and code.co_name == "ptrace"
+    if phase == "begin":
+        count = count or 0
+        known = event == "c_call" and arg.__name__ in BEGIN and os.getppid() == runtime
+        event = ""
     if phase == "serve":
         known = known and frame.f_back.f_back.f_code.co_name == "serve"
         event = ""
@@ -140,6 +146,17 @@ def test_ended_as_soon_as_it_holds_the_runtime(joiner: Joiner, on_error: str) ->
     with joiner.joinable() as container:
         steps = (1, 2, 3, 5, 10, 20, 40)
         assert [end_at(joiner, "follow", step, "kill", on_error) for step in steps] == [True] * 7
+        assert container.outcomes() == DENIED
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_ended_between_the_runtime_and_the_tracer(joiner: Joiner, on_error: str) -> None:
+    """Nobody waits for what the process that forks the tracer had not said yet."""
+    with joiner.joinable() as container:
+        for step in itertools.count(1):
+            if not end_at(joiner, "begin", step, "kill", on_error):
+                break
+        assert step > 4
         assert container.outcomes() == DENIED
 
 

@@ -219,6 +219,11 @@ def trace(
 
     from shim.host.ptrace import EndedError, Tracee
 
+    def unstoppable(_number: int, _frame: object) -> None:
+        raise ShimError(f"it does not stop within {_SEIZE_SECONDS} seconds")
+
+    _signal.signal(_signal.SIGALRM, unstoppable)
+    _signal.alarm(_SEIZE_SECONDS)  # a frozen one, one in vfork(): the runtime waits for our answer
     try:
         fate = abi.PTRACE_O_EXITKILL if start.deny else 0
         tracee = Tracee(start.pid, abi.PTRACE_O_TRACEEXEC | fate)
@@ -226,6 +231,7 @@ def trace(
             tracee.detach()  # it has ended in between, and its number is another's
             raise ShimError("it has ended")
     except (OSError, ShimError) as error:
+        _signal.alarm(0)
         held = processes.held_by_us(start.pinned)
         answer("held" if held else f"cannot trace the container's init: {error}")
         return 1 - held

@@ -130,8 +130,6 @@ class _Tracer:
 
     def __init__(self, start: Exec, calls: "dict[str, int]") -> None:
         """Return once we are held; ShimError if we are not."""
-        import select
-
         self.start = start
         self.member: Member | None = None
         reader, self.answer = os.pipe()
@@ -146,13 +144,14 @@ class _Tracer:
             os.waitpid(child, 0)
         except ChildProcessError:
             pass  # our caller ignores SIGCHLD, and so do we
-        tracer = int.from_bytes(os.read(reader, 4), "little")
+        tracer = int.from_bytes(_answer(reader, 4), "little")
+        if not tracer:
+            raise ShimError("the tracer ended, or did not answer")
         if os.path.exists(_YAMA):
             _let_trace(tracer)
         os.write(writer, b"g")
         os.close(writer)
-        ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
-        answer = os.read(reader, 4096) if ready else b""
+        answer = _answer(reader, 4096)
         os.close(reader)
         if answer != b"seized":  # one that wants to answer later finds nobody, and ends
             raise ShimError(answer.decode() or "the tracer did not answer")
@@ -164,9 +163,9 @@ class _Tracer:
             pinned = processes.pin(runtime)
             if os.getppid() != runtime:
                 os._exit(1)  # it was killed meanwhile, and the number may be another's
-            if tracer := os.fork():
-                os.write(self.answer, tracer.to_bytes(4, "little"))
-            else:
+            if os.fork() == 0:
+                # It says so itself: we may be killed before we could.
+                os.write(self.answer, os.getpid().to_bytes(4, "little"))
                 leave(self.answer, self.go, pinned)
                 self._trace(runtime, pinned, calls)
             code = 0
@@ -232,6 +231,14 @@ class _Tracer:
         self.start.fail(fault)
         if processes.kill(self.start.pinned) and self.member is not None:
             family.release()  # the runtime shall tell of it; without a member it ends with us
+
+
+def _answer(reader: int, size: int) -> bytes:
+    """Read what the tracer answers; nothing if it has ended, or takes too long."""
+    import select
+
+    ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
+    return os.read(reader, size) if ready else b""
 
 
 def _knows_container(real: str, root: str, container: str) -> bool:

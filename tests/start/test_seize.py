@@ -1,0 +1,90 @@
+"""Holding a container's init: what does not stop is waited for with a limit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shim.host import processes
+from shim.host.ptrace import Tracee
+from shim.start.hooks import prestart
+from support import need
+from support.containers import CANARY
+
+# Its only thread waits in vfork() for a child that goes on to no program of its own.
+VFORKED = """
+import ctypes
+libc = ctypes.CDLL(None)
+print("ready", flush=True)
+if libc.vfork() == 0:
+    libc.poll(None, 0, -1)
+"""
+
+
+def in_a_tracer(work: Callable[[], object]) -> object:
+    """Do ``work`` in a process that bears a tracer's name; give what it returned, as JSON."""
+    reader, writer = os.pipe()
+    tracer = os.fork()
+    if tracer == 0:
+        try:
+            Path("/proc/self/comm").write_text(f"{processes.TRACER}test")
+            signal.alarm(30)  # one that waits for ever ends, without an answer
+            os.write(writer, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe:
+        answer = json.loads(pipe.read() or "null")
+    os.waitpid(tracer, 0)
+    return answer
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_an_init_that_does_not_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_error: str
+) -> None:
+    """The runtime is told so in time; the init goes on as it was, or ends where that is chosen."""
+    need.root()
+    monkeypatch.setattr(prestart, "_SEIZE_SECONDS", 1)
+    command = [sys.executable, "-IS", "-c", VFORKED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as init:
+        assert init.stdout is not None
+        init.stdout.readline()
+        said: list[str] = []
+
+        def work() -> object:
+            start = prestart.Start({"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
+            start.pid, start.pinned = init.pid, processes.pin(init.pid)
+            return [prestart.trace(start, {"canary": CANARY}, said.append), *said]
+
+        try:
+            why = "cannot trace the container's init: it does not stop within 1 seconds"
+            assert in_a_tracer(work) == [1, why]
+            if on_error == "deny":
+                assert init.wait(20) == -signal.SIGKILL
+            else:
+                assert init.poll() is None
+        finally:
+            os.killpg(init.pid, signal.SIGKILL)
+
+
+def test_who_holds_a_process_is_not_another_that_does() -> None:
+    """A tracer that could not do its work does not take itself for the one that does it."""
+    need.root()
+    with subprocess.Popen(["sleep", "60"]) as process:
+
+        def work() -> object:
+            pinned = processes.pin(process.pid)
+            Tracee(process.pid)
+            other = in_a_tracer(lambda: processes.held_by_us(pinned))
+            return [processes.held_by_us(pinned), other]
+
+        try:
+            assert in_a_tracer(work) == [False, True]
+        finally:
+            process.kill()
