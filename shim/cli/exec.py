@@ -163,6 +163,6 @@ def _become(path: str, command: list[str], built: "Built") -> NoReturn:
 
 def _may_load() -> bool:
     """Tell whether the kernel takes a filter from this process without no_new_privs."""
-    with open("/proc/self/status") as status:
-        effective = next(line.split()[1] for line in status if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
+    from shim.host.processes import effective_capabilities
+
+    return bool(effective_capabilities() >> _CAP_SYS_ADMIN & 1)

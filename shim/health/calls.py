@@ -8,6 +8,7 @@ from shim import abi
 from shim.bpf import program as bpf
 from shim.bpf.outcomes import names, together
 from shim.catalog import kernel_injected
+from shim.host.processes import status_of
 from shim.host.ptrace import installed_filters
 
 _LETTING = ("ALLOW", "LOG")
@@ -65,13 +66,7 @@ def expected(
 
 
 def _filters(pid: int) -> int:
-    """Give how many filters a process runs under; kernels before 5.9 tell only whether any."""
-    mode = count = 0
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name == "Seccomp":
-                mode = int(value)
-            elif name == "Seccomp_filters":
-                count = int(value)
+    """Return how many filters a process runs under; kernels before 5.9 tell only whether any."""
+    found = status_of(pid, ("Seccomp", "Seccomp_filters"))
+    mode, count = (int(found.get(key, ["0"])[0]) for key in ("Seccomp", "Seccomp_filters"))
     return count or int(mode == abi.SECCOMP_MODE_FILTER)

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 from shim.engines import oci, unixhttp
 from shim.errors import ShimError, printable
 from shim.health.calls import Seen, seen
+from shim.host import processes
 
 _SOCKET = "/var/run/docker.sock"
 _UNIX = "unix://"
@@ -60,9 +61,8 @@ def running(pid: int, program: str, deadline: float) -> None:
     """Wait until process ``pid`` is the container's own program. TimeoutError; ShimError: ended."""
     while True:
         try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                if file.read().strip() == program:
-                    return
+            if processes.name(pid) == program:
+                return
         except (FileNotFoundError, ProcessLookupError):
             raise ShimError("the container has ended at once") from None
         if time.monotonic() > deadline:

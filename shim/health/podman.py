@@ -20,6 +20,7 @@ from shim.errors import ShimError, printable
 from shim.health.calls import Seen, seen
 from shim.health.docker import SLEEP, running
 from shim.health.runtimes import reason
+from shim.host import processes
 from shim.host.runtimes import find
 
 _CLEAN_SECONDS = 10
@@ -112,13 +113,12 @@ def _kill(pid: int, name: str) -> None:
 
 def _naming(name: str) -> list[int]:
     """Return the processes whose command lines have ``name`` in them."""
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if _names(pid, name)]
+    return [pid for pid in processes.pids() if _names(pid, name)]
 
 
 def _names(pid: int, name: str) -> bool:
-    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return name.encode() in file.read()
+    with suppress(OSError):
+        return any(name in word for word in processes.command_line(pid))
     return False
 
 

@@ -10,6 +10,7 @@ import time
 
 from shim import abi
 from shim.host.libc import ptrace
+from shim.host.processes import status_of
 from shim.host.ptrace import EndedError, Tracee, is_stop, resumption, wait_for
 
 TYPE_CHECKING = False
@@ -176,10 +177,6 @@ def _event_message(pid: int) -> int:
 def _process_of(tid: int) -> int:
     """Give the process (thread group) that thread ``tid`` is of, 0 if it is gone."""
     try:
-        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("Tgid:"):
-                    return int(line.split()[1])
+        return int(status_of(tid, ("Tgid",))["Tgid"][0])
     except (FileNotFoundError, ProcessLookupError):
-        pass
-    return 0
+        return 0

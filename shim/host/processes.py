@@ -1,19 +1,71 @@
-"""A process that is meant and no other, held by its folder in /proc in place of its number.
+"""What /proc tells of processes: by number, or of one that is meant and no other.
 
 A number is given to the next process as soon as its owner has been waited for; what is reached by
-an open folder of /proc is that process or nothing (ESRCH), and pidfd_send_signal(2) takes such a
-folder for a pidfd. The folder has to be opened while somebody is sure to keep the process from
-being reaped: a runtime whose hook we are, a tracer, a parent.
+an open directory of /proc is that process or nothing (ESRCH), and pidfd_send_signal(2) takes such a
+directory for a pidfd. It has to be opened while somebody is sure to keep the process from being
+reaped: a runtime whose hook we are, a tracer, a parent.
+
+The container start path imports this module. ``proc`` is another root's /proc, as a node's. OSError
+of a function that takes a number: the process is gone, or not ours to look at.
 """
 
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable, Iterator
 
 # So that the hook of a second stage, and whoever looks, knows a tracer of ours.
 TRACER = "shim-"
+_STARTED = 19  # of the fields behind the name, which may itself hold spaces: proc(5), stat
+
+
+def pids(proc: str = "/proc") -> "Iterator[int]":
+    """Return the numbers of all processes; none where there is no /proc."""
+    try:
+        names = os.listdir(proc)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.isdigit():
+            yield int(name)
+
+
+def name(pid: int, proc: str = "/proc") -> str:
+    """Return the name that process ``pid`` goes by, 15 characters at most."""
+    return _read(f"{proc}/{pid}/comm").decode(errors="replace").strip()
+
+
+def command_line(pid: int, proc: str = "/proc") -> "list[str]":
+    """Return the words that ``pid`` was started with, and one empty one behind them."""
+    return _read(f"{proc}/{pid}/cmdline").decode(errors="replace").split("\0")
+
+
+def environment(pid: int) -> "list[bytes]":
+    """Return the variables that ``pid`` was started with, each with its value."""
+    return _read(f"/proc/{pid}/environ").split(b"\0")
+
+
+def started(pid: int, proc: str = "/proc") -> str:
+    """Return when ``pid`` started, which tells it from a later process of the same number."""
+    text = _read(f"{proc}/{pid}/stat").decode(errors="replace")
+    return text.rpartition(")")[2].split()[_STARTED]
+
+
+def link(pid: int, name: str) -> str:
+    """Return where a link of ``pid`` leads: ``exe`` to its program, ``cwd`` to its directory."""
+    return os.readlink(f"/proc/{pid}/{name}")
+
+
+def status_of(pid: "int | str", keys: "Container[str]") -> "dict[str, list[str]]":
+    """Return the fields ``keys`` of /proc/PID/status, of ``self`` our own."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return _fields(file, keys)
+
+
+def effective_capabilities() -> int:
+    """Return the capabilities that we have in effect, as bits."""
+    return int(status_of("self", ("CapEff",))["CapEff"][0], 16)
 
 
 def pin(pid: int) -> int:
@@ -32,10 +84,19 @@ def status(pinned: int, keys: "Container[str]") -> "dict[str, list[str]]":
         return {}
     try:
         with open(fd, encoding="utf-8", errors="replace") as file:
-            fields = (line.partition(":") for line in file)
-            return {name: value.split() for name, _, value in fields if name in keys}
+            return _fields(file, keys)
     except OSError:
         return {}
+
+
+def _fields(lines: "Iterable[str]", keys: "Container[str]") -> "dict[str, list[str]]":
+    fields = (line.partition(":") for line in lines)
+    return {name: value.split() for name, _, value in fields if name in keys}
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def is_there(pinned: int) -> bool:

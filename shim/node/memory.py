@@ -5,15 +5,13 @@ node boots; any other has read the file as it is.
 """
 
 import json
-import os
 from collections.abc import Iterator
 
 from shim import files
-from shim.host import cache
+from shim.host import cache, processes
 from shim.node.root import NodeRoot
 
 _PATH = f"{cache.DIRECTORY}/engines.json"
-_STARTED = 19  # of the fields behind the name, which may itself hold spaces: proc(5), stat
 
 
 class Memory:
@@ -45,16 +43,15 @@ class Memory:
     def _running(self) -> Iterator[str]:
         """Name each process by its id and start, which no other of this boot has."""
         folder = self._root.path("/proc")
-        for pid in filter(str.isdigit, os.listdir(folder)):
+        for pid in processes.pids(folder):
             try:
-                with open(f"{folder}/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                    head, _, tail = file.read().rpartition(") ")
-                with open(f"{folder}/{pid}/cmdline", "rb") as file:
-                    words = file.read().decode(errors="replace").split("\0")
+                name = processes.name(pid, folder)
+                words = processes.command_line(pid, folder)
+                started = processes.started(pid, folder)
             except OSError:
                 continue  # ended meanwhile
-            if head.partition("(")[2] == self._engine and self._reads(words):
-                yield f"{pid} {tail.split()[_STARTED]}"
+            if name == self._engine and self._reads(words):
+                yield f"{pid} {started}"
 
     def _reads(self, words: list[str]) -> bool:
         """Tell whether one with this command line reads the file: Docker's own does not."""

@@ -4,12 +4,14 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from shim import config
 from shim.agent import facts
 from shim.engines import registration
 from shim.errors import ShimError
+from shim.host import processes
 from shim.node.memory import Memory
 from shim.node.root import NodeRoot
 
@@ -103,15 +105,17 @@ class Wrapper:
 
     def _started(self) -> int:
         """Count the running containers that were started by us: each exec in them calls us."""
-        ours = f"{facts.PREFIX}/bin/".encode()
+        ours = f"{facts.PREFIX}/bin/"
         count = 0
         for file in Path(self._root.path(_CONTAINERD_TASKS)).glob("*/*/runtime"):
-            count += _read(file).startswith(ours)
-        for file in Path(self._root.path("/proc")).glob("[0-9]*/cmdline"):
-            program, *words = _read(file).split(b"\0")
-            # CRI-O's monitor of a container is told its runtime.
-            if os.path.basename(program) == b"conmon":
-                count += any(word.startswith(ours) for word in words)
+            count += _read(file).startswith(ours.encode())
+        proc = self._root.path("/proc")
+        for pid in processes.pids(proc):
+            with suppress(OSError):  # ended meanwhile
+                program, *words = processes.command_line(pid, proc)
+                # CRI-O's monitor of a container is told its runtime.
+                if os.path.basename(program) == "conmon":
+                    count += any(word.startswith(ours) for word in words)
         return count
 
 

@@ -264,11 +264,9 @@ def _knows(runtime: str, name: str) -> bool:
 
 
 def _may_raise() -> bool:
-    with open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"CapEff:"):
-                return bool(int(line.split()[1], 16) & _CAP_SYS_RESOURCE)
-    return False
+    from shim.host.processes import effective_capabilities
+
+    return bool(effective_capabilities() & _CAP_SYS_RESOURCE)
 
 
 def _with(

@@ -25,6 +25,7 @@ class Proc:
         place = self.folder / str(pid)
         place.mkdir(exist_ok=True)
         fields = ["S", *("0" for _ in range(18)), str(at), "0"]
+        (place / "comm").write_text(f"{name}\n")
         (place / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
         (place / "cmdline").write_bytes(b"\0".join(map(os.fsencode, [name, *words])) + b"\0")
 

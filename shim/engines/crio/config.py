@@ -22,6 +22,7 @@ from shim import files
 from shim.engines import toml, unixhttp
 from shim.engines.registration import Host, executable
 from shim.engines.registration.changes import content
+from shim.host import processes
 
 NAME = "seccomp-shim"
 FOLDER = "/etc/crio"
@@ -117,13 +118,14 @@ def started(host: Host) -> list[str]:
     CRI-O's monitor of a container is told its program.
     """
     found = []
-    for file in host.path("/proc").glob("[0-9]*/cmdline"):
+    proc = str(host.path("/proc"))
+    for pid in processes.pids(proc):
         with contextlib.suppress(OSError):  # ended meanwhile
-            program, *words = file.read_bytes().decode(errors="replace").split("\0")
+            program, *words = processes.command_line(pid, proc)
             ours = any(executable.is_ours(each) for each in words)
             if os.path.basename(program) == "conmon" and ours:
                 options = dict(itertools.pairwise(words))
-                found.append(options.get("-c") or options.get("--cid") or file.parent.name)
+                found.append(options.get("-c") or options.get("--cid") or str(pid))
     return found
 
 

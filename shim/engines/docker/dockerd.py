@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from shim.engines import unixhttp
 from shim.engines.registration import Host
 from shim.errors import ShimError
+from shim.host import processes as proc
 
 DEFAULT = "/etc/docker/daemon.json"
 SOCKET = "/var/run/docker.sock"
@@ -50,7 +51,7 @@ class Daemon(NamedTuple):
         """Give the path of the configuration file that it reads."""
         named = self.flags.values("--config-file")
         try:
-            here = os.readlink(f"/proc/{self.pid}/cwd")
+            here = proc.link(self.pid, "cwd")
         except OSError:  # it has ended meanwhile, or is not ours to look at
             here = "/"
         return Path(here, named[-1] if named else DEFAULT)
@@ -69,14 +70,13 @@ def processes() -> Iterator[Daemon]:
 
     What another user's says of itself (its file, its socket) is not for root to act on.
     """
-    for folder in Path("/proc").glob("[0-9]*"):
+    for pid in proc.pids():
         with contextlib.suppress(OSError):
-            program = os.path.basename(os.readlink(folder / "exe"))
-            if program.removesuffix(" (deleted)") == "dockerd" and _trusted(folder):
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                pid = int(folder.name)
-                source = f"the running dockerd (pid {pid})"
-                yield Daemon(pid, _started(pid), Flags(source, tuple(words[1:])))
+            program = os.path.basename(proc.link(pid, "exe"))
+            if program.removesuffix(" (deleted)") == "dockerd" and _trusted(pid):
+                words = proc.command_line(pid)[1:]
+                flags = Flags(f"the running dockerd (pid {pid})", tuple(words))
+                yield Daemon(pid, proc.started(pid), flags)
 
 
 def own_view(daemon: Daemon) -> bool:
@@ -90,7 +90,7 @@ def own_view(daemon: Daemon) -> bool:
 def builds_by_us(daemon: Daemon) -> bool:
     """Tell whether the first runc on the daemon's PATH, which BuildKit calls, is the wrapper."""
     try:
-        environment = Path(f"/proc/{daemon.pid}/environ").read_bytes().split(b"\0")
+        environment = proc.environment(daemon.pid)
     except OSError:  # not for us to see
         return False
     paths = [os.fsdecode(each[5:]) for each in environment if each.startswith(b"PATH=")]
@@ -147,7 +147,7 @@ def reload(daemon: Daemon) -> None:
     except ProcessLookupError:
         raise ShimError("dockerd has ended meanwhile", subject=f"pid {daemon.pid}") from None
     try:
-        if _started(daemon.pid) != daemon.started:
+        if proc.started(daemon.pid) != daemon.started:
             raise ShimError("dockerd has ended meanwhile", subject=f"pid {daemon.pid}")
         signal.pidfd_send_signal(fd, signal.SIGHUP)
     finally:
@@ -181,15 +181,10 @@ def _same_file(daemon: Daemon, config_file: Path) -> bool:
         return False
 
 
-def _trusted(process: Path) -> bool:
+def _trusted(pid: int) -> bool:
     """Tell whether a process is root's or our own; the owner of its files in /proc does not."""
-    found = re.search(r"^Uid:\t(\d+)\t(\d+)", (process / "status").read_text(), re.MULTILINE)
-    return found is not None and {int(found[1]), int(found[2])} <= {0, os.geteuid()}
-
-
-def _started(pid: int) -> str:
-    """Give when the process started, which tells it from a later one of the same id: proc(5)."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    real, effective = proc.status_of(pid, ("Uid",))["Uid"][:2]
+    return {int(real), int(effective)} <= {0, os.geteuid()}
 
 
 def _sockets(daemon: Daemon | None) -> list[str]:

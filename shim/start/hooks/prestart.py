@@ -279,14 +279,13 @@ def _let_go(tracee: "Tracee") -> None:
 def _runtime(parent: int) -> str:
     """Give the path of the runtime that called us, or the name it goes by where it has no path."""
     try:
-        path = os.readlink(f"/proc/{parent}/exe")
+        path = processes.link(parent, "exe")
         if os.path.isfile(path):
             return path
     except OSError:
         pass  # without CAP_SYS_PTRACE this is as closed to us as the init itself
     # crun runs from a sealed copy of itself that no path leads to (CVE-2019-5736).
-    with open(f"/proc/{parent}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
+    return processes.name(parent)
 
 
 def parse(argv: "list[str]", known: "tuple[str, ...]", usage: str) -> "dict[str, str]":

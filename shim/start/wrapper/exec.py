@@ -259,8 +259,7 @@ def _is_runc_init(pid: int) -> bool:
     (libcontainer/nsenter/nsexec.c): by its first thread that one shows itself, after 150 calls.
     """
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().split(b"\0")[1:2] == [b"init"]
+        return processes.command_line(pid)[1:2] == ["init"]
     except (FileNotFoundError, ProcessLookupError):
         return False
 
