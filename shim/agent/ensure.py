@@ -1,11 +1,14 @@
 """Profiles brought into a wanted state: patched, or as they were before us; doing it twice is once.
 
 What a request gives is JSON: ``{"changed", "run", "files": [{"file", "result", "reason", "before",
-"after"}], "problems": [line], "notes": [line], "diff"}``. ``result`` is ``patched`` or ``rolled
-back`` (with ``check``: would be), ``left alone``, ``skipped`` or ``failed``; ``before`` and
-``after`` are the SHA-256 of the content, empty where it is not known; files without anything to do
-are not listed. ``problems`` are what kept the wanted state from being reached. With ``verify`` the
-host is looked at before the change and after it: ``health``, as ``shim.health.watch`` has it.
+"after", "effect"}], "problems": [line], "notes": [line], "no_effect": [line], "diff"}``.
+``result`` is ``patched`` or ``rolled back`` (with ``check``: would be), ``left alone``, ``skipped``
+or ``failed``; ``before`` and ``after`` are the SHA-256 of the content, empty where it is not known;
+files without anything to do are not listed. ``effect`` tells under which of the host's runtimes the
+names of a patched file have one: all, some, none, unknown (``shim.host.effect``); empty where none
+was added. ``no_effect`` says where they have none, and what helps. ``problems`` are what kept the
+wanted state from being reached. With ``verify`` the host is looked at before the change and after
+it: ``health``, as ``shim.health.watch`` has it.
 """
 
 import os
@@ -21,6 +24,7 @@ from shim.discovery.root import Root
 from shim.discovery.state import Options
 from shim.errors import ShimError
 from shim.host import cache
+from shim.host.effect import effects_here, idle, next_steps, together
 from shim.host.untrusted_files import secure
 from shim.profile.diff import unified
 from shim.transaction import runs, store
@@ -51,7 +55,8 @@ def patched(
     files in it are changed, and only as it says; what keeps one of them from that is a problem.
     """
     known = {} if when == "always" else cache.states()
-    options = Options(list(kernel_injected().values()), known, when, override_deny)
+    calls = list(kernel_injected().values())
+    options = Options(calls, known, when, override_deny, effects=effects_here(calls))
     answer = _answer([])
     paths = _real(answer, paths)
     extra = _real(answer, extra_paths)
@@ -65,13 +70,19 @@ def patched(
         for path in paths:
             answer["problems"] += _unusable(path, found)
         found = found._replace(files=[each for each in found.files if _among(each, paths)])
-    plan = patching(found)
+    plan = patching(found, options.effects)
     _refused(answer, plan, named=not everything)
     answer["files"] += _left_alone(found, plan)
     if expected is not None:
         _hold(answer, plan, expected)
     with _watched(answer, plan, verify):
         _carry_out(answer, plan, "patched", check=check, diff=diff, opened=lambda: None)
+    if any(each["effect"] in ("none", "some") for each in answer["files"]):
+        answer["no_effect"] = [
+            f"{each['file']}: {each['reason']}"
+            for each in answer["files"]
+            if each["effect"] in ("none", "some")
+        ] + next_steps(calls, options.effects)
     return answer
 
 
@@ -114,7 +125,7 @@ def rolled_back(
 
 
 def _answer(notes: list[str]) -> dict[str, Any]:
-    lists: dict[str, Any] = {"files": [], "problems": [], "notes": notes}
+    lists: dict[str, Any] = {"files": [], "problems": [], "notes": notes, "no_effect": []}
     return {"changed": False, "run": "", "diff": "", **lists}
 
 
@@ -240,9 +251,7 @@ def _carry_out(
     answer["changed"] = bool(plan.changes)
     if check or not plan.changes:
         what = f"would be {done}"
-        answer["files"] += [
-            _told(each.path, what, "", each.before, each.after) for each in plan.changes
-        ]
+        answer["files"] += [_changed(plan, each, what) for each in plan.changes]
         return
     if (have := opened()) is not None:
         _make(answer, plan, have, done)
@@ -259,14 +268,26 @@ def _make(answer: dict[str, Any], plan: Plan, opened: State, done: str) -> None:
     answer["changed"] = outcome.count("done") > 0
     for each in outcome.results:
         what = done if each.what == "done" else each.what
-        path, before, after = each.change
-        answer["files"].append(_told(path, what, each.reason, before, after))
-        if each.what != "done":
+        if each.what == "done":
+            answer["files"].append(_changed(plan, each.change, what))
+        else:
+            path, before, after = each.change
+            answer["files"].append(_told(path, what, each.reason, before, after))
             answer["problems"].append(f"{path}: {each.reason}")
 
 
+def _changed(plan: Plan, change: Change, result: str) -> dict[str, str]:
+    """Tell of a file that is changed, or would be; what is patched without effect says so."""
+    names = plan.named(change)
+    told = _told(
+        change.path, result, "; ".join(idle(names, plan.effects)), change.before, change.after
+    )
+    return {**told, "effect": together(names, plan.effects)} if names else told
+
+
 def _told(file: str, result: str, reason: str, before: str = "", after: str = "") -> dict[str, str]:
-    return {"file": file, "result": result, "reason": reason, "before": before, "after": after}
+    about = {"file": file, "result": result, "reason": reason}
+    return {**about, "before": before, "after": after, "effect": ""}
 
 
 def _diffs(plan: Plan) -> Iterator[str]:

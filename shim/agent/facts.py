@@ -13,8 +13,7 @@ from shim.discovery.state import Options
 from shim.engines import registration
 from shim.errors import ShimError
 from shim.host import cache
-from shim.host.libseccomp import system_libseccomp
-from shim.host.runtimes import about, find
+from shim.host.effect import effects_here, library, runtimes
 
 PREFIX = "/opt/seccomp-shim"
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
@@ -41,8 +40,8 @@ def gather(
         "version": __version__,
         **cache.facts(fresh=fresh),
         "ptrace": {"yama_scope": _yama_scope()},
-        "libseccomp": _libseccomp(),
-        "runtimes": [_runtime(path) for name in ("runc", "crun") if (path := find(name))],
+        "libseccomp": library(load()),
+        "runtimes": runtimes(),
         "engines": [_engine(name) for name in registration.ENGINES],
         "installed": installed(),
         "profiles": _profiles(extra_paths, notes, homes) if profiles else None,
@@ -69,19 +68,6 @@ def _yama_scope() -> int | None:
         return None
 
 
-def _libseccomp() -> dict[str, Any]:
-    try:
-        version, resolves = system_libseccomp(list(load()))
-    except ShimError as error:
-        return {"error": str(error)}
-    return {"version": version, "resolves": resolves}
-
-
-def _runtime(path: str) -> dict[str, str | None]:
-    told = about(path)
-    return {"path": path, "program": told.program, "libseccomp": told.libseccomp}
-
-
 def _engine(name: str) -> dict[str, Any]:
     """Give one engine's status; where it cannot be told, the others are told all the same."""
     try:
@@ -94,8 +80,9 @@ def _engine(name: str) -> dict[str, Any]:
 
 
 def _profiles(extra_paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
-    options = Options(list(kernel_injected().values()), {}, "always")
+    calls = list(kernel_injected().values())
+    options = Options(calls, {}, "always", effects=effects_here(calls))
     extra = [os.path.abspath(path) for path in extra_paths]
     found = survey(Root(), None, options, extra=extra, homes=homes)
     notes += [f"{path}: {why}" for path, why in found.notes]
-    return [document(each) for each in found.found]
+    return [document(each, options.effects) for each in found.found]

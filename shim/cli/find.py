@@ -25,11 +25,18 @@ states:
   allows             the kernel's own calls (uretprobe, uprobe) pass
   denies by default  the profile has never heard of them: patch helps (a default
                      of SCMP_ACT_TRACE denies, too, where nobody traces)
+  no effect          it allows them by name, and the libseccomp of every runtime here
+                     drops the name: the wrapper helps (install ENGINE --default)
   explicit deny      it denies them by name, somebody wanted that
   supervised         a listener decides, or a tracer that the profile names for them
   filters nothing    it has neither rules nor a default action
   invalid            no engine could use it; WHY tells what is wrong
   not judged         systemd's own filter
+
+A name has an effect where the runtime's libseccomp knows it: 2.5.6 for
+uretprobe, 2.6.1 for uprobe. "effect" in the JSON says under which of the
+runtimes here it has one: all, some, none, or unknown (there is no runtime, or
+it does not tell its libseccomp; also with --root).
 
 Compose files are looked for in /etc, /opt, /srv and /root, four folders deep,
 and with --homes in the home folders of users. Links are followed, but not out of
@@ -88,13 +95,16 @@ def run(args: argparse.Namespace) -> int:
     from shim.cli.output import table
     from shim.discovery.find import document, survey
     from shim.discovery.state import Options
+    from shim.host.effect import effects_here
 
-    options = Options(list(kernel_injected().values()), {}, "always")
+    calls = list(kernel_injected().values())
+    effects = effects_here(calls) if args.root == "/" else {}
+    options = Options(calls, {}, "always", effects=effects)
     extra = args.extra_path
     found = survey(root(args.root), args.paths or None, options, extra=extra, homes=args.homes)
     if args.json:
         for each in found.found:
-            print(json.dumps(document(each)))
+            print(json.dumps(document(each, effects)))
     elif found.found:
         rows = [row(each) for each in found.found]
         print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")

@@ -15,7 +15,9 @@ from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
+    from shim.host.effect import Effect
     from shim.profile.contents import Contents
+    from shim.profile.edit import Finding
     from shim.profile.edit_contents import Changed, Patched
 
 DESCRIPTION = """\
@@ -42,6 +44,10 @@ examples:
   seccomp-shim patch --check --add mseal --add map_shadow_stack app.json
   seccomp-shim patch --all --yes
   seccomp-shim patch --all --diff --root /mnt/image /srv/profiles
+
+A name has an effect where the libseccomp of the runtime knows it; where those
+here drop it, patch says so: "no effect", and the exit code is 0 all the same.
+"effect" in the JSON is all, some or none of the runtimes here, or unknown.
 
 exit codes: 0 done or nothing to do, 1 --check found a profile that would
 change (with --all also: the answer was no, a file is invalid or could not be
@@ -115,8 +121,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--runtime",
         metavar="runc|crun|PATH",
         default="",
-        help="the runtime whose answers to other calls are to stay (default: the one here, runc "
-        "before crun)",
+        help="the runtime whose answers to other calls are to stay, and for which the effect is "
+        "told (default: runc before crun for the first, all that are here for the second)",
     )
     parser.add_argument(
         "--override-deny",
@@ -130,6 +136,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Patch every file; the exit code is the gravest of them."""
     from shim.host import cache
+    from shim.host.effect import effects_here
 
     if args.json and args.diff:
         raise ShimError("--json and --diff cannot be printed together")
@@ -157,10 +164,15 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("standard input can be read once only", subject="-")
     calls = _calls(args.add)
     states = {} if args.when == "always" else cache.states()
-    return _files(args, calls, states)
+    return _files(args, calls, states, effects_here(calls, args.runtime))
 
 
-def _files(args: argparse.Namespace, calls: "list[Syscall]", states: Mapping[str, str]) -> int:
+def _files(
+    args: argparse.Namespace,
+    calls: "list[Syscall]",
+    states: Mapping[str, str],
+    effects: "Mapping[str, Effect]",
+) -> int:
     """Patch the files that were named; one's failure stops no other."""
     errors: dict[str, str] = {}
     patches: dict[str, Patch] = {}
@@ -172,7 +184,7 @@ def _files(args: argparse.Namespace, calls: "list[Syscall]", states: Mapping[str
             print(f"seccomp-shim patch: {errors[file]}", file=sys.stderr)
     made = ""
     if args.in_place:
-        made, failed = _write(args, patches)
+        made, failed = _write(args, patches, effects)
         errors |= failed
     changed = False
     reports: list[dict[str, object]] = []
@@ -182,9 +194,9 @@ def _files(args: argparse.Namespace, calls: "list[Syscall]", states: Mapping[str
             continue
         changed = changed or patches[file].patched.changed
         if args.json:
-            reports.append(_report(patches[file]))
+            reports.append(_report(patches[file], effects))
         else:
-            _show(patches[file], args)
+            _show(patches[file], args, effects)
     if args.json:
         run_id = {"run": made} if made else {}
         document = {"when": args.when, "kernel": states, **run_id, "files": reports}
@@ -192,6 +204,8 @@ def _files(args: argparse.Namespace, calls: "list[Syscall]", states: Mapping[str
     elif made:
         line = f"run {made}: seccomp-shim rollback --id {int(made.partition('-')[0])} undoes it"
         print(line, file=sys.stderr)
+    if not args.json:
+        _tell_next_steps(calls, [patches[file] for file in patches if file not in errors], effects)
     return 2 if errors else int(args.check and changed)
 
 
@@ -236,7 +250,9 @@ def _planned(
     return Patch(file, contents, patched, before, patched.text.encode())
 
 
-def _write(args: argparse.Namespace, patches: Mapping[str, Patch]) -> tuple[str, dict[str, str]]:
+def _write(
+    args: argparse.Namespace, patches: Mapping[str, Patch], effects: "Mapping[str, Effect]"
+) -> tuple[str, dict[str, str]]:
     """Replace the files in one run; return its id, and why files were not, by the given name.
 
     ShimError: nothing could be logged, and nothing was done.
@@ -246,7 +262,7 @@ def _write(args: argparse.Namespace, patches: Mapping[str, Patch]) -> tuple[str,
     from shim.transaction import plan as change
     from shim.transaction import store
 
-    plan = change.empty("patch")
+    plan = change.empty("patch", effects=effects)
     names: dict[str, str] = {}
     errors: dict[str, str] = {}
     for file, patch in patches.items():
@@ -280,7 +296,7 @@ def _explain(error: ShimError | OSError, file: str) -> str:
     return printable(f"{error.filename or file}: {error.strerror or error}")
 
 
-def _show(patch: Patch, args: argparse.Namespace) -> None:
+def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]") -> None:
     """Print what was asked for, and the reasons for a human."""
     from shim.host.libseccomp import about_unknown
     from shim.profile.diff import unified
@@ -291,23 +307,51 @@ def _show(patch: Patch, args: argparse.Namespace) -> None:
     elif not (args.in_place or args.check):
         sys.stdout.buffer.write(patch.after)
     sys.stdout.flush()
-    done = "would be allowed, is" if args.diff or args.check else "is now allowed, was"
+    later = bool(args.diff or args.check)
     for profile in patch.patched.profiles:
         where = printable(profile.part.document.where)
         for finding in profile.findings:
-            became = done if finding.changed else "is left alone:"
-            print(f"{where}: {finding.syscall} {became} {finding.reason}", file=sys.stderr)
+            print(f"{where}: {finding.syscall} {_became(finding, effects, later)}", file=sys.stderr)
         if told := about_unknown(_unknown(profile)):
             print(f"{where}: {told}", file=sys.stderr)
 
 
-def _report(patch: Patch) -> dict[str, object]:
+def _report(patch: Patch, effects: "Mapping[str, Effect]") -> dict[str, object]:
     """Describe a file; if it is one profile, without a level for that."""
     document = {"file": patch.file, "changed": patch.patched.changed}
-    profiles = [_report_of(profile) for profile in patch.patched.profiles]
+    profiles = [_report_of(profile, effects) for profile in patch.patched.profiles]
     if not patch.patched.profiles[0].part.name:
         return {**document, **profiles[0]}
     return {**document, "profiles": profiles}
+
+
+def _became(finding: "Finding", effects: "Mapping[str, Effect]", later: bool) -> str:
+    """Say what becomes of a call, or would; what no runtime here takes is not called allowed."""
+    effect = effects[finding.syscall]
+    if not finding.changed:
+        idle = effect.text if finding.verdict == "allows" else ""
+        return "; ".join(filter(None, (f"is left alone: {finding.reason}", idle)))
+    if effect.word == "none":
+        now = "would be named" if later else "is named now"
+    else:
+        now = "would be allowed" if later else "is now allowed"
+    was = f"{'is' if later else 'was'} {finding.reason}"
+    return f"{now}, {effect.text}; it {was}" if effect.text else f"{now}, {was}"
+
+
+def _tell_next_steps(
+    calls: "list[Syscall]", patches: "list[Patch]", effects: "Mapping[str, Effect]"
+) -> None:
+    from shim.host.effect import next_steps
+
+    listed = {
+        finding.syscall
+        for patch in patches
+        for finding in patch.patched.findings
+        if finding.changed or finding.verdict == "allows"
+    }
+    for step in next_steps([call for call in calls if call.name in listed], effects):
+        print(f"seccomp-shim patch: {step}", file=sys.stderr)
 
 
 def _unknown(profile: "Changed") -> tuple[str, ...]:
@@ -317,7 +361,7 @@ def _unknown(profile: "Changed") -> tuple[str, ...]:
     return unknown(names(profile.part.document))
 
 
-def _report_of(profile: "Changed") -> dict[str, object]:
+def _report_of(profile: "Changed", effects: "Mapping[str, Effect]") -> dict[str, object]:
     edits = []
     for edit in profile.edits:
         value = {} if edit.op == "remove" else {"value": edit.value}
@@ -328,6 +372,9 @@ def _report_of(profile: "Changed") -> dict[str, object]:
         **name,
         "format": profile.part.document.format.name,
         "edits": edits,
-        "calls": [finding._asdict() for finding in profile.findings],
+        "calls": [
+            {**finding._asdict(), "effect": effects[finding.syscall].word}
+            for finding in profile.findings
+        ],
         "unknown_names": _unknown(profile),
     }

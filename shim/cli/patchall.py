@@ -11,6 +11,7 @@ from shim.errors import ShimError, printable
 if TYPE_CHECKING:
     from shim.catalog import Syscall
     from shim.discovery.find import Survey
+    from shim.discovery.state import Options
     from shim.transaction.plan import Plan
 
 
@@ -22,16 +23,18 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     from shim.cli.transaction import carry_out, settled
     from shim.discovery.find import survey
     from shim.discovery.state import Options
+    from shim.host.effect import effects_here
     from shim.transaction import store as state
     from shim.transaction.plan import patching
 
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
-    options = Options(calls, states, args.when, args.override_deny, line(args.runtime))
+    effects = effects_here(calls, args.runtime) if args.root == "/" else {}
+    options = Options(calls, states, args.when, args.override_deny, line(args.runtime), effects)
     extra = args.extra_path
     found = survey(root(args.root), args.files or None, options, extra=extra, homes=args.homes)
-    plan = patching(found)
-    _show(args, found, plan)
+    plan = patching(found, effects)
+    _show(args, found, plan, options)
     bad = problems(found, [*args.files, *extra], "patch")
     if args.check or args.diff or args.json:
         return max(bad, 1 if args.check and plan.changes else 0)
@@ -44,10 +47,11 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return max(bad, carry_out(plan, opened, "patch"))
 
 
-def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
+def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Options") -> None:
     """Show what would become of every file; with --diff the changes themselves."""
     from shim.cli.find import row
     from shim.cli.output import table
+    from shim.host.effect import NOTHING_KNOWN, idle, next_steps
     from shim.host.libseccomp import about_unknown
 
     planned = {change.path for change in plan.changes}
@@ -56,7 +60,8 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
         for each in found.found:
             names = [one.syscall for one in each.findings if one.changed and each.file in shown]
             document = {"file": each.file, "profile": each.profile or None, "state": each.state}
-            more = {"reason": each.reason, "unknown_names": each.unknown}
+            effects = {name: options.effects.get(name, NOTHING_KNOWN).word for name in names}
+            more = {"effects": effects, "reason": each.reason, "unknown_names": each.unknown}
             print(json.dumps({**document, "adds": names, **more}))
         return
     if args.diff:
@@ -75,12 +80,16 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan") -> None:
         changes = each.file in shown and names
         will = f"add {', '.join(names)}" if changes else "leave alone"
         why = next((one.reason for one in each.findings if not one.changed), each.reason)
-        notes = ["" if changes else why, about_unknown(each.unknown)]
+        notes = idle(names, options.effects) if changes else [why]
+        notes.append(about_unknown(each.unknown))
         rows.append((name, form, state, will, "; ".join(filter(None, notes))))
     if rows:
         print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
     print(f"{len(plan.changes)} of {len(found.files)} files would change")
     sys.stdout.flush()
+    added = {each.syscall for one in plan.findings.values() for each in one}
+    for step in next_steps([c for c in options.calls if c.name in added], options.effects):
+        print(f"seccomp-shim patch: {step}", file=sys.stderr)
 
 
 def _diff(found: "Survey", planned: set[str]) -> None:

@@ -5,7 +5,7 @@ import json
 import textwrap
 from typing import Any
 
-from shim.errors import ShimError, printable
+from shim.errors import printable
 
 DESCRIPTION = """\
 Ask this kernel, by trying it out in child processes, what a seccomp filter does
@@ -101,20 +101,14 @@ def _host(*, fresh: bool) -> dict[str, Any]:
     """Gather the document that ``--json`` prints."""
     from shim.catalog import load
     from shim.host.cache import facts
-    from shim.host.libseccomp import system_libseccomp
+    from shim.host.effect import library
     from shim.host.runtimes import find, libseccomp_version
 
-    library: dict[str, Any]
-    try:
-        version, resolves = system_libseccomp(list(load()))
-        library = {"version": version, "resolves": resolves}
-    except ShimError as error:
-        library = {"error": str(error)}
     runtimes = [path for name in ("runc", "crun") if (path := find(name))]
     return {
         **facts(fresh=fresh),
         "ptrace": {"yama_scope": _yama_scope()},
-        "libseccomp": library,
+        "libseccomp": library(load()),
         "runtimes": {path: libseccomp_version(path) for path in runtimes},
     }
 

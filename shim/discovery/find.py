@@ -1,7 +1,7 @@
 """Every profile of a host: where it is, who uses it, what it says."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from shim.discovery.root import Root
 from shim.discovery.sources import compose, engines, kubernetes, units
 from shim.discovery.state import Judged, Options, Verdict, judge
 from shim.errors import ShimError
+from shim.host.effect import NOTHING_KNOWN, Effect
 from shim.host.untrusted_files import Control
 from shim.profile.edit import Finding
 from shim.transaction.store import checksum
@@ -136,8 +137,8 @@ class _Contents(NamedTuple):
     controls: dict[str, Control]
 
 
-def document(found: Found) -> dict[str, object]:
-    """Give a profile as ``find --json`` prints it."""
+def document(found: Found, effects: Mapping[str, Effect]) -> dict[str, object]:
+    """Return a profile as ``find --json`` prints it, with ``effects`` of names as on its host."""
     return {
         "file": found.file,
         "profile": found.profile or None,
@@ -146,7 +147,11 @@ def document(found: Found) -> dict[str, object]:
         "reason": found.reason,
         "used_by": [{"who": who, "where": where} for who, where in found.uses],
         "calls": {
-            each.syscall: {"verdict": each.verdict, "reason": each.reason}
+            each.syscall: {
+                "verdict": each.verdict,
+                "reason": each.reason,
+                "effect": effects.get(each.syscall, NOTHING_KNOWN).word,
+            }
             for each in found.findings
         },
         "left_alone": found.kept or None,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from shim.catalog import Syscall
 from shim.errors import ShimError, one_line
+from shim.host.effect import NOTHING_KNOWN, Effect, idle
 from shim.host.libseccomp import unknown
 from shim.profile.contents import read
 from shim.profile.document import names
@@ -12,6 +13,8 @@ from shim.profile.edit import Finding
 from shim.profile.edit_contents import Changed, patch, planned
 from shim.profile.enosys_line import LISTED
 
+# What "allows" is where no runtime knows any of the names.
+_DROPPED = "dropped"
 # From the verdicts of shim.profile.evaluate. Where a profile treats its calls differently, the
 # first of these that is met names it.
 STATES = {
@@ -21,6 +24,7 @@ STATES = {
     "explicit-deny": "explicit deny",
     "supervised": "supervised",
     "unconfined": "filters nothing",
+    _DROPPED: "no effect",
     "default-allows": "allows",
     "allows": "allows",
 }
@@ -29,7 +33,8 @@ STATES = {
 class Options(NamedTuple):
     """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials.
 
-    ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it.
+    ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it; ``effects`` what
+    each call's name does under the runtimes of the host, empty where that is not known.
     """
 
     calls: Sequence[Syscall]
@@ -37,6 +42,7 @@ class Options(NamedTuple):
     when: str = "present"
     override_deny: bool = False
     line: str = LISTED
+    effects: Mapping[str, Effect] = {}
 
 
 class Judged(NamedTuple):
@@ -70,8 +76,8 @@ def judge(data: bytes, where: str, options: Options) -> Verdict:
     judged: tuple[Judged, ...] = ()
     try:
         contents = read(data, where)
-        profiles = planned(contents, *options)
-        judged = tuple(_judged(each) for each in profiles)
+        profiles = planned(contents, *options[:-1])
+        judged = tuple(_judged(each, options) for each in profiles)
         patched = patch(contents, profiles)
     except ShimError as error:
         return Verdict(judged, str(error), None)
@@ -80,14 +86,19 @@ def judge(data: bytes, where: str, options: Options) -> Verdict:
     return Verdict(judged, "", patched.text.encode() if patched.changed else None)
 
 
-def _judged(changed: Changed) -> Judged:
+def _judged(changed: Changed, options: Options) -> Judged:
     part, findings = changed.part, changed.findings
-    verdicts = [finding.verdict for finding in findings]
-    worst = next(each for each in STATES if each in verdicts)
-    named = [finding for finding in findings if finding.verdict == worst]
+    verdicts = {finding.syscall: finding.verdict for finding in findings}
+    by_name = [name for name, verdict in verdicts.items() if verdict == "allows"]
+    if by_name and all(options.effects.get(n, NOTHING_KNOWN).word == "none" for n in by_name):
+        verdicts |= dict.fromkeys(by_name, _DROPPED)
+    worst = next(each for each in STATES if each in verdicts.values())
+    named = [finding for finding in findings if verdicts[finding.syscall] == worst]
     reason = named[0].reason
     if len(named) < len(findings):
         reason = f"{', '.join(finding.syscall for finding in named)}: {reason}"
+    if STATES[worst] in ("allows", "no effect"):
+        reason = "; ".join([reason, *idle(by_name, options.effects)])
     form = part.document.format.name
     strange = unknown(names(part.document))
     return Judged(part.name, form, STATES[worst], reason, tuple(findings), strange)

@@ -13,8 +13,9 @@ from shim.log import timestamp
 
 KINDS = ("facts", "plan", "apply", "rollback")
 _CHANGING = ("apply", "rollback")
-# What a file holds after its result.
+# What a file holds after its result; by its effect where that is none.
 _NOW = {"patched": "allows", "rolled back": "denies"}
+_IDLE = "no effect"
 
 
 def document(store: Store, names: Sequence[str], inventory: str) -> dict[str, Any]:
@@ -47,6 +48,17 @@ def files_now(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
+def _now(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the files that were changed hold: allows, no effect or denies."""
+    idle = {
+        each["file"]: each["effect"] == "none" for change in changes for each in change["files"]
+    }
+    return {
+        file: _IDLE if idle[file] and result == "patched" else _NOW[result]
+        for file, result in files_now(changes).items()
+    }
+
+
 def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, Any]:
     answer, last = facts.answers.get(name), facts.tries.get(name)
     about: dict[str, Any] = {"host": name, "kernel": "", "calls": {}, "asked": ""}
@@ -71,13 +83,13 @@ def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, A
 def _told(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Tell what a host's facts say, with what was changed ``since`` they were told."""
     told = answer["facts"]
-    changed = {file: _NOW[result] for file, result in files_now(since).items()}
+    changed = _now(since)
     word, why = judged(told, changed)
     # systemd's own filters are every host's, and never ours.
     profiles = [each for each in told["profiles"] or [] if each["format"] != "systemd"]
     counts = Counter(
         "denies by default" if changed.get(each["file"]) == "denies"
-        else "allows" if each["file"] in changed
+        else changed[each["file"]] if each["file"] in changed
         else str(each["state"])
         for each in profiles
     )  # fmt: skip
@@ -99,7 +111,7 @@ def _told(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict
 
 def _change(run: Run, line: Mapping[str, Any]) -> dict[str, Any]:
     files = [
-        {key: str(each.get(key, "")) for key in ("file", "result", "reason")}
+        {key: str(each.get(key, "")) for key in ("file", "result", "reason", "effect")}
         for each in line.get("files", ())
     ]
     return {

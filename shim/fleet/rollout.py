@@ -18,7 +18,7 @@ from shim.transaction.store import whose
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
 _EXTRA = "{{ (seccomp_shim_extra_paths | default([])) + given.extra_paths }}"
-_KEPT = ("files", "problems", "notes", "diff", "health", "run")
+_KEPT = ("files", "problems", "notes", "no_effect", "diff", "health", "run")
 
 
 class Tell(NamedTuple):

@@ -46,7 +46,7 @@ class Profiles:
         if "error" in answer:
             raise ShimError(answer["error"])
         done = [each for each in answer["files"] if each["result"] in ("patched", "rolled back")]
-        say(f"{each['file']}: {each['result']}" for each in done)
+        say(": ".join(filter(None, (e["file"], e["result"], e["reason"]))) for e in done)
         return answer
 
     def _say(self, lines: Iterable[str]) -> None:

@@ -1,12 +1,13 @@
 """A run: changes planned, made in groups, logged; and a run rolled back by another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from shim import log as journal
 from shim.discovery.find import Survey
 from shim.discovery.root import Root
 from shim.errors import ShimError
+from shim.host.effect import NOTHING_KNOWN, Effect
 from shim.profile.edit import Finding
 from shim.transaction import runs
 from shim.transaction.commit import Result, commit
@@ -21,7 +22,8 @@ class Plan(NamedTuple):
     """What a run is to do: ``kind`` is patch or rollback, ``of`` the run that is rolled back.
 
     ``contents`` are by checksum; ``findings``, by the checksum before, are for the audit log.
-    ``refused`` are files that stay as they are, and why.
+    ``refused`` are files that stay as they are, and why. ``effects`` are what the names that are
+    added do under the runtimes of this host, as far as that is known.
     """
 
     kind: str
@@ -30,6 +32,11 @@ class Plan(NamedTuple):
     contents: dict[str, bytes]
     findings: dict[str, list[Finding]]
     refused: list[tuple[str, str]]
+    effects: Mapping[str, Effect] = {}
+
+    def named(self, change: Change) -> list[str]:
+        """Return the calls that a change adds the names of."""
+        return [each.syscall for each in self.findings.get(change.before, ())]
 
 
 class Outcome(NamedTuple):
@@ -43,14 +50,14 @@ class Outcome(NamedTuple):
         return sum(each.what == what for each in self.results)
 
 
-def empty(kind: str, of: str = "") -> Plan:
+def empty(kind: str, of: str = "", effects: Mapping[str, Effect] | None = None) -> Plan:
     """Give a plan without anything to do so far."""
-    return Plan(kind, of, [], {}, {}, [])
+    return Plan(kind, of, [], {}, {}, [], effects or {})
 
 
-def patching(survey: Survey) -> Plan:
+def patching(survey: Survey, effects: Mapping[str, Effect] | None = None) -> Plan:
     """Plan to patch all files of a survey that may be changed."""
-    plan = empty("patch")
+    plan = empty("patch", effects=effects)
     for file in survey.files:
         after = file.verdict.after
         if after is None:
@@ -196,7 +203,10 @@ def _lines(plan: Plan, change: Change, run_id: str) -> list[bytes]:
         return [journal.render("info", plan.kind, {**fields, "of": plan.of})]
     lines = []
     for finding in plan.findings[change.before]:
-        more = {"before": finding.verdict, "after": "allowed", "reason": finding.reason}
+        effect = plan.effects.get(finding.syscall, NOTHING_KNOWN)
+        after = "no effect" if effect.word == "none" else "allowed"
+        reason = "; ".join(filter(None, (finding.reason, effect.text)))
+        more = {"before": finding.verdict, "after": after, "reason": reason}
         line: dict[str, object] = {**fields, "syscall": finding.syscall, **more}
         lines.append(journal.render("info", plan.kind, line))
     return lines

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim.transaction.store import whose
+from support import runtimes
 from support.fleet import DENYING, KUBELET, Host
 from support.profiles import ALLOW, ruled
 from support.resources import HEAD, embedded
@@ -248,7 +249,7 @@ def test_one_file_of_yaml(shim: Run, tmp_path: Path) -> None:
     one = HEAD + "  defaultAction: SCMP_ACT_ERRNO\n  syscalls:\n  - names:\n    - clone3\n"
     one += "    action: SCMP_ACT_ALLOW\n"
     path.write_text(one + "---\n" + embedded(DENYING.decode().replace("write", "clone3"), "|"))
-    done = shim("patch", "--when=always", str(path))
+    done = shim("patch", "--when=always", f"--runtime={runtimes.KNOWING}", str(path))
     assert f"{path} (SeccompProfile mine): uretprobe is now allowed" in done.stderr
     after.write_text(done.stdout)
     assert len(done.stderr.splitlines()) == 4

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from shim.profile.document import MAX_BYTES
-from support import need
+from support import need, runtimes
 from support.profiles import ALLOW, DOCKER, ERRNO, FORMATS, LAYOUTS, changed, ruled
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-# crun: the profiles here are too small not to need another rule for runc.
-ALWAYS = ("--when", "always", "--runtime", "crun")
+# A crun, since the profiles here are too small not to need another rule for runc.
+ALWAYS = ("--when", "always", "--runtime", runtimes.KNOWING)
 BEFORE = LAYOUTS["tabs"](DOCKER)
 ADDED_LINES = 13
 
@@ -270,6 +270,7 @@ def test_json(shim: Run, profile: Path, tmp_path: Path) -> None:
         "verdict": "denied-by-default",
         "changed": True,
         "reason": "denied by the default action SCMP_ACT_ERRNO only",
+        "effect": "all",
     }
     assert bad["file"] == "bad.json"
     assert bad["error"].startswith("bad.json:1:2: not valid JSON")

@@ -200,6 +200,9 @@ def told(line: Mapping[str, Any]) -> tuple[str, str]:
         return result, str(line["reason"])
     files = [each for each in line.get("files", ()) if each["result"] != "left alone"]
     text = counted(len(files), "file") if files else ""
+    idle = [each for each in files if each.get("effect") in ("none", "some")]
+    if idle:
+        text += f", {idle[0]['reason']}"
     left = [each for each in line.get("files", ()) if each["result"] == "left alone"]
     if left:
         text += f"{', ' * bool(text)}{len(left)} left alone: {left[0]['reason']}"
@@ -222,6 +225,9 @@ def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     if back is not None:
         undone = sum(line["result"] == "taken back" for line in back.lines.values())
         print(f"run {back.run}: {counted(undone, 'host')} of the batch taken back", file=sys.stderr)
+    steps = {line["no_effect"][-1] for line in outcome.lines.values() if line.get("no_effect")}
+    for step in sorted(steps):
+        print(f"seccomp-shim {args.verb}: {printable(step)}", file=sys.stderr)
     if args.subverb == "plan" and "would change" in counts:
         words = [word for each in args.inventory for word in ("-i", each)]
         words += ["--state", args.state] if args.state else []

@@ -131,7 +131,9 @@ files:
   description: >-
     Each file that was changed or not, as C(file), C(result) (patched, rolled back, left alone,
     skipped, failed), C(reason), and the SHA-256 of its content C(before) and C(after), empty where
-    it is not known. Files with nothing to do are not listed.
+    it is not known. C(effect) of a patched file tells under which of the host's runtimes the names
+    that were added have an effect (all, some, none, unknown); their libseccomp may drop them. Files
+    with nothing to do are not listed.
   returned: always
   type: list
   elements: dict
@@ -142,6 +144,13 @@ problems:
   elements: str
 notes:
   description: What could not be looked at, and earlier runs that were killed.
+  returned: always
+  type: list
+  elements: str
+no_effect:
+  description: >-
+    A line for each patched file whose new names the libseccomp of a runtime here drops, and what
+    helps there. Each is a warning, too; the file is patched all the same.
   returned: always
   type: list
   elements: str
@@ -187,6 +196,8 @@ def main():
     )
     answer = onhost.ask(module, _question(module, module.params))
     answer.update(onhost.shown(module, answer))
+    for line in answer["no_effect"]:
+        module.warn(line)
     if answer["problems"]:
         module.fail_json(msg=onhost.summary(answer["problems"]), **answer)
     module.exit_json(**answer)
