@@ -45,11 +45,12 @@ def patched(
     verify: bool = False,
     expected: Expected | None = None,
     homes: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Patch the profiles at ``paths`` (files, or all in a directory), or ``everything`` here.
 
     To everything belongs what lies at ``extra_paths``, and with ``homes`` what users have in their
-    home directories.
+    home directories. Files that belong to a package are patched with ``force`` only.
 
     A profile that may not be changed is a problem where it was named. With ``expected`` only the
     files in it are changed, and only as it says; what keeps one of them from that is a problem.
@@ -60,7 +61,14 @@ def patched(
     answer = _answer([])
     paths = _real(answer, paths)
     extra = _real(answer, extra_paths)
-    found = survey(Root(), None if everything else paths, options, extra=extra, homes=homes)
+    found = survey(
+        Root(),
+        None if everything else paths,
+        options,
+        extra=extra,
+        homes=homes,
+        packaged=force,
+    )
     answer["notes"] += [f"{path}: {why}" for path, why in found.notes]
     if everything:
         # No problem of this run: anybody can put a file there that is none.

@@ -34,6 +34,9 @@ runc answers ENOSYS to calls newer than every name in a profile, and a new name
 moves that line. So the calls in between get a rule that answers ENOSYS too."""
 
 EPILOG = """\
+A file that belongs to a package (dpkg and rpm tell, /etc aside) is left alone,
+for the package's next version overwrites it; what overrides it is told.
+
 without --in-place, --diff, --check or --json the patched profile is printed
 on standard output, unchanged if there was nothing to do.
 
@@ -130,6 +133,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="allow also what a profile denies by name (the name is taken out of that rule), or "
         "allows with certain arguments only",
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --all or --in-place: change also files that belong to a package of the "
+        "distribution",
+    )
     parser.set_defaults(run=run)
 
 
@@ -150,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("--root, --homes, --extra-path and --yes are for --all")
     if args.state and not args.in_place:
         raise ShimError("--state is for --all and --in-place")
+    if args.force and not args.in_place:
+        raise ShimError("--force is for --all and --in-place")
     if not args.files:
         raise ShimError("no file was named", hint="--all takes every profile of this host")
     written = not (args.diff or args.check or args.json)
@@ -259,10 +270,13 @@ def _write(
     """
     from shim.cli.transaction import settled
     from shim.discovery.root import Root
+    from shim.host.packages import owners, why_kept
     from shim.transaction import plan as change
     from shim.transaction import store
 
     plan = change.empty("patch", effects=effects)
+    changed = [file for file, patch in patches.items() if patch.patched.changed]
+    owned = {} if args.force else owners(map(os.path.realpath, changed))
     names: dict[str, str] = {}
     errors: dict[str, str] = {}
     for file, patch in patches.items():
@@ -271,7 +285,9 @@ def _write(
         except ShimError as error:
             errors[file] = str(error)
             continue
-        if patch.patched.changed and real not in names:
+        if owner := owned.get(real):
+            errors[file] = printable(f"{file}: {why_kept(real, owner)}")
+        elif patch.patched.changed and real not in names:
             names[real] = file
             before = store.checksum(patch.before)
             change.add(plan, real, before, patch.after, patch.patched.findings)

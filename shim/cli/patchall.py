@@ -32,7 +32,14 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     effects = effects_here(calls, args.runtime) if args.root == "/" else {}
     options = Options(calls, states, args.when, args.override_deny, line(args.runtime), effects)
     extra = args.extra_path
-    found = survey(root(args.root), args.files or None, options, extra=extra, homes=args.homes)
+    found = survey(
+        root(args.root),
+        args.files or None,
+        options,
+        extra=extra,
+        homes=args.homes,
+        packaged=args.force,
+    )
     plan = patching(found, effects)
     _show(args, found, plan, options)
     bad = problems(found, [*args.files, *extra], "patch")

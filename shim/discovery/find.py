@@ -11,6 +11,7 @@ from shim.discovery.sources import compose, engines, kubernetes, units
 from shim.discovery.state import Judged, Options, Verdict, judge
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect
+from shim.host.packages import owners, why_kept
 from shim.host.untrusted_files import Control
 from shim.profile.edit import Finding
 from shim.transaction.store import checksum
@@ -67,15 +68,20 @@ def survey(
     *,
     extra: Sequence[str] = (),
     homes: bool = False,
+    packaged: bool = False,
 ) -> Survey:
     """Look at ``paths`` and nothing else, or, with None, everywhere engines look; judge it.
 
     What is at ``extra`` is looked at besides. With ``homes`` the home directories of users are
-    looked into as well.
+    looked into as well. With ``packaged`` files that belong to a package may be changed like
+    others.
     """
     look = _looked(root, paths, extra, homes)
     contents, unread = _contents(look)
     verdicts = _judged(contents, options)
+    shown = {real: root.shown(real) for real in contents.names}
+    needing = [shown[real] for real, name in contents.names.items() if verdicts[name].after]
+    owned = {} if packaged else owners(needing, root.top)
     found: list[Found] = []
     files: list[File] = []
     for real, place in sorted(look.places.items()):
@@ -96,6 +102,8 @@ def survey(
             continue
         kept = place.kept or place.stays(contents.controls[real])
         kept = kept or _without(verdict.error, contents.first[name])
+        if not kept and (owner := owned.get(shown[real])):
+            kept = why_kept(shown[real], owner)
         files.append(File(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in look.filters:

@@ -82,8 +82,8 @@ def plan(
 ) -> Outcome:
     """Have hosts tell what they would change, where the facts do not tell that it is nothing.
 
-    ``options`` are ``when``, ``paths``, ``homes`` and ``override_deny``. ShimError: no facts of any
-    host.
+    ``options`` are ``when``, ``paths``, ``homes``, ``override_deny`` and ``force``. ShimError: no
+    facts of any host.
     """
     facts = known.facts(store.runs("facts"))
     asked = [each for each in names if each in facts.answers]
@@ -371,6 +371,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
         "homes": "{{ given.homes }}",
         "when": options["when"],
         "override_deny": options["override_deny"],
+        "force": options["force"],
     }
 
 

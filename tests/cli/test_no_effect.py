@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import need
+from support import need, viewed
 from support.fleet import DENYING
 from support.profiles import ALLOW, DOCKER
 from support.runtimes import telling
@@ -20,14 +19,6 @@ ALLOWING = json.dumps(
     {**DOCKER, "syscalls": [{"names": ["uretprobe", "uprobe"], "action": ALLOW}]}
 ).encode()
 PROFILE = "/run/p/p.json"
-# Settings, log, state and cache are the machine's, and so are the profiles: others in their place.
-VIEW = (
-    "for each in /run /etc/seccomp-shim /var/log /var/lib/seccomp-shim /etc/docker /etc/containers "
-    "/usr/share/containers /opt /srv /etc/kubernetes /var/lib/kubelet; do "
-    '[ ! -d "$each" ] || mount -t tmpfs none "$each" || exit; done; '
-    'mkdir -p /var/log/seccomp-shim /run/p && cp "$0" /run/p && exec "$@"'
-)
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -35,20 +26,14 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def shim(tmp_path: Path) -> Run:
     """Run a module in a view of this machine with one profile, and with runtimes that tell."""
     need.root()
-    return lambda *words, **more: _run(tmp_path, words, **more)
 
+    def run(
+        *words: str, profile: bytes = DENYING, stdin: str = "", **runtimes: str
+    ) -> "subprocess.CompletedProcess[str]":
+        environment = telling(tmp_path / "bin", **runtimes)
+        return viewed.run(tmp_path, words, {PROFILE: profile}, stdin, environment)
 
-def _run(
-    folder: Path, words: tuple[str, ...], profile: bytes = DENYING, stdin: str = "", **runtimes: str
-) -> "subprocess.CompletedProcess[str]":
-    (folder / "p.json").write_bytes(profile)
-    command = ["unshare", "-m", "sh", "-c", VIEW, str(folder / "p.json"), sys.executable, *words]
-    environment = telling(folder / "bin", **runtimes)
-    done = subprocess.run(
-        command, env=environment, input=stdin, capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr
-    return done
+    return run
 
 
 def the_profile(done: "subprocess.CompletedProcess[str]") -> Any:

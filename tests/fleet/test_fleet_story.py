@@ -98,6 +98,7 @@ def test_a_fleet_in_every_trouble(fleet: hosts.Fleet, operator: Operator) -> Non
     assert planned.lines["bare"]["reason"] == "none of its profiles denies the calls"
     assert planned.lines["old"]["reason"] == "its kernel has none of the calls"
     assert '+    "uretprobe"' in planned.lines["new"]["diff"]
+    assert "seccomp-shim install ENGINE --default" in planned.lines["new"]["no_effect"][-1]
     assert _profiles(fleet) == before
 
     _bring_trouble(fleet)
@@ -132,12 +133,14 @@ def test_a_fleet_in_every_trouble(fleet: hosts.Fleet, operator: Operator) -> Non
         "leaving": "unreachable",
         "gone": "unreachable",
     }
-    # The profile allows it now; the runtime's libseccomp drops the name all the same.
+    # The profile names it now; the runtimes' libseccomp drops the name all the same.
     assert "denies by default" not in report["new"]["why"]
     assert "install the wrapper" in report["new"]["why"]
-    assert report["new"]["profiles"]["allows"] == 1
+    assert report["new"]["profiles"]["no effect"] == 1
     [change] = report["new"]["changes"]
-    assert change["files"] == [{"file": PROFILE, "result": "patched", "reason": ""}]
+    [file] = change["files"]
+    assert (file["file"], file["result"], file["effect"]) == (PROFILE, "patched", "none")
+    assert "no effect: " in file["reason"]
     assert '+    "uretprobe"' in change["diff"]
 
     _take_back(fleet, operator, before)

@@ -131,6 +131,9 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--override-deny", action="store_true", help="allow also what a profile denies by name"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="change also files that belong to a package"
+    )
     parser.add_argument("--diff", action="store_true", help="show the changes, alike ones once")
 
 

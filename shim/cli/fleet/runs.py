@@ -60,6 +60,7 @@ def _start(
             "paths": args.path,
             "homes": args.homes,
             "override_deny": args.override_deny,
+            "force": args.force,
         }
         return rollout.plan(opened, way, names, options, tell)
     rules = _rules(args)

@@ -72,7 +72,10 @@ options:
         are now what they were to become, C(after), whatever run has changed them.
     type: dict
   force:
-    description: With O(state=rolled_back), overwrite what somebody has changed since.
+    description:
+      - With O(state=rolled_back), overwrite what somebody has changed since.
+      - With O(state=patched), change also files that belong to a package of the distribution, which
+        are left alone otherwise, since the package's next version overwrites them.
     type: bool
     default: false
   verify:
@@ -228,6 +231,7 @@ def _question(module, given):
         "extra_paths": given["extra_paths"],
         "when": given["when"],
         "override_deny": given["override_deny"],
+        "force": given["force"],
         "homes": given["homes"],
         "expected": expected,
         **common,
