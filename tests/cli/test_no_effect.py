@@ -140,7 +140,7 @@ def ask(shim: Run, question: dict[str, Any], **more: Any) -> Any:
 def test_a_managed_host_says_it_for_itself(shim: Run, check: bool) -> None:
     """What fleet and Ansible get for each file: the word, the reason, a line to warn with."""
     how = {"everything": True, "when": "always", "override_deny": False, "diff": False}
-    question = {"do": "patched", "paths": [PROFILE], "check": check, **how}
+    question = {"do": "patched", "paths": [], "extra_paths": [PROFILE], "check": check, **how}
     answer = ask(shim, question, runc=OLD, crun=OLD)
     assert answer["changed"] is True
     [file] = answer["files"]
@@ -154,7 +154,9 @@ def test_a_managed_host_says_it_for_itself(shim: Run, check: bool) -> None:
 
 def test_facts_tell_what_a_profile_does_there(shim: Run) -> None:
     """The facts of a host judge its profiles by its own runtimes."""
-    facts = ask(shim, {"do": "facts", "paths": [PROFILE]}, profile=ALLOWING, runc=OLD, crun=OLD)
+    facts = ask(
+        shim, {"do": "facts", "extra_paths": [PROFILE]}, profile=ALLOWING, runc=OLD, crun=OLD
+    )
     [profile] = [each for each in facts["profiles"] if each["format"] != "systemd"]
     assert profile["state"] == "no effect"
     assert [each["libseccomp"] for each in facts["runtimes"]] == [OLD, OLD]
