@@ -6,7 +6,6 @@
 import os
 import sys
 
-from shim.cli.when import VALUES
 from shim.engines.docker import commandline, passthrough
 from shim.errors import ShimError, printable
 from shim.start.wrapper.exec_runtime import become
@@ -79,6 +78,8 @@ def _split(words: list[str]) -> tuple[_Ours, list[str]]:
     while at < len(words):
         name, equals, value = words[at].partition("=")
         if name == "--when":
+            from shim.cli.when import VALUES
+
             if not equals:
                 at += 1
                 value = words[at] if at < len(words) else ""
@@ -137,8 +138,11 @@ def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) ->
 def _show(command: list[str], diff: str) -> int:
     import shlex
 
+    from shim.cli.output import write_diff
+
     try:
-        print(f"{shlex.join(command)}\n{diff}", end="", flush=True)
+        print(shlex.join(command), flush=True)
+        write_diff(diff)
     except BrokenPipeError:  # the reader has seen enough; nothing is left for exit to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shim.cli import engineoptions
+from shim.cli.output import write_diff
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ class Report:
         }
         self._say(notes)
         if not self.json:
-            sys.stdout.write(shown)
-            sys.stdout.flush()
+            write_diff(shown)
         self._say([] if shown else ["no file needs to be changed"])
 
     def activate(self, engine: "Engine", args: argparse.Namespace, host: "Host") -> None:

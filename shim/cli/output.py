@@ -1,7 +1,7 @@
-"""What several verbs print: tables, and how far a long job is."""
+"""What several verbs print: tables, rows, diffs, and how far a long job is."""
 
-import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from shim.errors import ShimError, printable
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows out in columns; the last one is as long as it is."""
+    """Return rows laid out in columns; the last one is as long as it is."""
     cells = [[printable(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
     lines = []
@@ -19,18 +19,31 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def write_diff(diff: str) -> None:
+def row(label: str, text: str, width: int = 10, *, wrapped: bool = False) -> None:
+    """Print a line of what is known of one thing: what is told, and what there is to tell."""
+    line = printable(f"{label:{width}} {text}")
+    if wrapped:
+        below = " " * (width + 1)
+        line = textwrap.fill(line, 96, subsequent_indent=below, break_on_hyphens=False)
+    print(line)
+
+
+def write_diff(diff: str, *, escaped: bool = False) -> None:
     """Print a diff: byte for byte to a program that takes it, without escapes on a terminal."""
-    if sys.stdout.isatty():
+    if escaped or sys.stdout.isatty():
         # What is shown may be another user's file.
         diff = "".join(char if char in "\n\t" else printable(char) for char in diff)
+    sys.stdout.flush()
     sys.stdout.buffer.write(diff.encode())
+    sys.stdout.buffer.flush()
 
 
 def bar(total: int) -> Callable[[int], None]:
-    """Give what shows on a terminal's standard error how many of ``total`` are done."""
+    """Return what shows on a terminal's standard error how many of ``total`` are done."""
     if not sys.stderr.isatty() or not total:
         return lambda _: None
+    import shutil
+
     began = time.monotonic()
     width = min(40, max(10, shutil.get_terminal_size().columns - 40))
 
@@ -46,7 +59,7 @@ def bar(total: int) -> Callable[[int], None]:
 
 
 def counted(number: int, noun: str) -> str:
-    """Give ``1 file``, ``2 files``."""
+    """Return ``1 file``, ``2 files``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import textwrap
 from typing import Any
 
-from shim.errors import printable
+from shim.cli.output import row
 
 DESCRIPTION = """\
 Ask this kernel, by trying it out in child processes, what a seccomp filter does
@@ -66,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(host, indent=2))
     else:
         for label, text in _rows(host):
-            line = printable(f"{label:12} {text}")
-            print(textwrap.fill(line, 96, subsequent_indent=" " * 13, break_on_hyphens=False))
+            row(label, text, 12, wrapped=True)
     return 0
 
 

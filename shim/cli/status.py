@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from shim import config
 from shim.cli import engineoptions
-from shim.errors import ShimError, printable
+from shim.cli.output import row
+from shim.errors import ShimError
 
 if TYPE_CHECKING:
     from shim.engines.registration import Host
@@ -167,32 +168,32 @@ def _users() -> list[dict[str, Any]]:
 
 def _show(document: dict[str, Any]) -> None:
     states = ", ".join(f"{name} {state}" for name, state in document["kernel"].items())
-    _row("kernel", states)
+    row("kernel", states)
     for line in document["test_syscall"]:
-        _row("test", line)
+        row("test", line)
     for engine in document["engines"]:
-        _row(engine["engine"], _summary(engine))
+        row(engine["engine"], _summary(engine))
         for entry in engine.get("entries", ()):
             there = "" if entry["exists"] else "  (not there)"
-            _row("", f"{entry['name']}: {entry['path']}{there}")
+            row("", f"{entry['name']}: {entry['path']}{there}")
         if engine.get("registered"):
-            _row("", f"covered: {engine['covers']}")
-            _row("", f"not covered: {engine['not_covered']}")
+            row("", f"covered: {engine['covers']}")
+            row("", f"not covered: {engine['not_covered']}")
         for note in engine.get("notes", ()):
-            _row("", note)
+            row("", note)
     for user in document["users"]:
         if user["file"]:
-            _row("user", f"{user['name']} has registered Podman for himself: {user['file']}")
+            row("user", f"{user['name']} has registered Podman for himself: {user['file']}")
     told = ("time", "event", "engine", "container", "runtime", "reason")
     for who, events in [("log", document["alarms"])] + [
         (f"{user['name']}'s", user["events"]) for user in document["users"]
     ]:
         for alarm in events[-_SHOWN:]:
-            _row(who, ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
+            row(who, ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
     for line in document["unseen"]:
-        _row("not seen", line)
+        row("not seen", line)
     for problem in document["problems"]:
-        _row("ATTENTION", problem)
+        row("ATTENTION", problem)
 
 
 def _summary(engine: dict[str, Any]) -> str:
@@ -210,7 +211,3 @@ def _summary(engine: dict[str, Any]) -> str:
     elif engine.get("known") is not None:
         words.append("the running one knows it" if engine["known"] else "not known to the running")
     return ", ".join(words)
-
-
-def _row(label: str, text: str) -> None:
-    print(printable(f"{label:10} {text}"))

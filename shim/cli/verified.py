@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from shim.errors import printable
+from shim.cli.output import table
 
 if TYPE_CHECKING:
     from shim.bpf.equivalence import Difference
@@ -56,7 +56,7 @@ def show(outcome: Outcome) -> None:
     from shim.bpf.program import action_name
     from shim.host.libseccomp import about_unknown
 
-    rows = [("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE")]
+    rows = []
     for each, programs in outcome.changes():
         change = each.change
         note = f"{each.note}: {change.condition}" if change.condition else each.note
@@ -65,10 +65,8 @@ def show(outcome: Outcome) -> None:
         verdicts = action_name(change.before), action_name(change.after)
         mark = "ok" if each.accepted else "!!"
         rows.append((mark, change.arch_name, change.nr_text, each.name or "-", *verdicts, note))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    for row in rows if len(rows) > 1 else ():
-        cells = [cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True)]
-        print(printable("  ".join([*cells, row[6]])))
+    if rows:
+        print(table(("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE"), rows), end="")
     if told := about_unknown(outcome.unknown):
         print(told)
     if outcome.incomplete:

@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     import argparse
 
 # Those of shim.profile.edit, whose import no verb pays for that only parses.
-VALUES = ("present", "needed", "always")
+VALUES = ("needed", "present", "always")
 
 
 def add(parser: "argparse.ArgumentParser") -> None:

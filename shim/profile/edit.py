@@ -11,7 +11,7 @@ from shim.profile.document import DOCKER, Document, Format, seccomp_of
 from shim.profile.enosys_line import ENOSYS, NOBODY, Kept, kept
 
 # When a call that the kernel makes processes issue is worth allowing; docs/reference.md tells.
-When = Literal["present", "needed", "always"]
+When = Literal["needed", "present", "always"]
 WHEN: tuple[When, ...] = get_args(When)
 _WORTHWHILE = {"present": ("filtered", "exempt"), "needed": ("filtered",)}
 

@@ -251,6 +251,6 @@ def test_when_means_what_it_means_to_patch(when: When, states: dict[str, str]) -
 @pytest.mark.parametrize("when", ["", "Needed", "never", "present "])
 def test_when_is_one_of_three_words(when: str) -> None:
     """A slip of the pen is told, and is not taken for always."""
-    with pytest.raises(ShimError, match="must be one of present, needed, always"):
+    with pytest.raises(ShimError, match="must be one of needed, present, always"):
         checked(when)
     assert VALUES == WHEN

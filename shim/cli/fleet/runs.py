@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from shim.cli.output import agreed, counted
+from shim.cli.output import agreed, counted, write_diff
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -244,4 +244,4 @@ def _diffs(outcome: "Outcome") -> None:
             alike.setdefault(str(line["diff"]), []).append(host)
     for diff, hosts in alike.items():
         print(f"\n{printable(', '.join(hosts))}:")
-        print("\n".join(map(printable, diff.rstrip("\n").split("\n"))))
+        write_diff(diff, escaped=True)
