@@ -41,12 +41,12 @@ _TASKS: dict[str, Sequence[str]] = {
 _VERBS: dict[str, Sequence[str]] = {
     "fleet facts": ("facts",),
     "fleet plan": ("plan", "--when", "always"),
-    "fleet apply": ("apply", "--yes", "--no-verify"),
+    "fleet apply": ("apply", "--yes", "--no-verify", "--serial", "100%"),
     "fleet rollback": ("rollback", "--yes", "--no-verify"),
 }
 # With --verify: containers are started before and after.
 _VERIFYING: dict[str, Sequence[str]] = {
-    "fleet apply, verified": ("apply", "--yes"),
+    "fleet apply, verified": ("apply", "--yes", "--serial", "100%"),
     "fleet rollback, again": ("rollback", "--yes", "--no-verify"),
 }
 _PATH = "/srv/profiles/{{inventory_hostname}}.json"

@@ -1,86 +1,20 @@
 """The verb patch, as an admin calls it."""
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shim.profile.document import MAX_BYTES
-from support import need, runtimes
-from support.profiles import ALLOW, DOCKER, ERRNO, FORMATS, LAYOUTS, changed, ruled
+from support import need
+from support.patching import ALWAYS, BEFORE, Run, refused
+from support.profiles import ALLOW, DOCKER, ERRNO, LAYOUTS, changed, ruled
 
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-# A crun, since the profiles here are too small not to need another rule for runc.
-ALWAYS = ("--when", "always", "--runtime", runtimes.KNOWING)
-BEFORE = LAYOUTS["tabs"](DOCKER)
 ADDED_LINES = 13
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Give the folder that is the audit log's in what ``shim`` runs."""
-    folder = tmp_path / "log"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def shim(tmp_path: Path, log: Path) -> Run:
-    """Run the program in ``tmp_path`` as a process of its own, with a log of its own."""
-
-    def run(
-        *args: str | Path, stdin: bytes = b"", prepare: str = "true"
-    ) -> "subprocess.CompletedProcess[bytes]":
-        command = [sys.executable, "-m", "shim", "patch", *map(str, args)]
-        if {"-i", "--in-place"} & set(args):
-            command += ["--state", str(log / "state")]
-        environment = {**os.environ, "XDG_STATE_HOME": str(log), "COLUMNS": "100"}
-        if os.geteuid() == 0:
-            # root's settings and log are the machine's: let the program see others in their place
-            script = (
-                "if [ -d /etc/seccomp-shim ]; then mount -t tmpfs none /etc/seccomp-shim; fi && "
-                "mount -t tmpfs none /var/log && mkdir /var/log/seccomp-shim && "
-                f'mount --bind "$0" /var/log/seccomp-shim && {prepare} && exec "$@"'
-            )
-            command = ["unshare", "-m", "sh", "-c", script, str(log), *command]
-        return subprocess.run(
-            command, input=stdin, capture_output=True, check=False, cwd=tmp_path, env=environment
-        )
-
-    return run
-
-
-@pytest.fixture
-def profile(tmp_path: Path) -> Path:
-    """Give a Docker profile in a file."""
-    path = tmp_path / "p.json"
-    path.write_text(BEFORE)
-    return path
-
-
-def logged(log: Path) -> list[dict[str, Any]]:
-    """Give the lines of the audit log."""
-    return [
-        json.loads(line)
-        for path in log.rglob("audit.jsonl")
-        for line in path.open(encoding="utf-8")
-    ]
-
-
-def refused(result: "subprocess.CompletedProcess[bytes]") -> str:
-    """See that the program ended with one line of error, exit code 2; give the line."""
-    assert result.returncode == 2
-    assert result.stdout == b""
-    [line] = result.stderr.decode().splitlines()
-    assert line.startswith("seccomp-shim patch: ")
-    return line.removeprefix("seccomp-shim patch: ")
 
 
 def test_prints(shim: Run, profile: Path) -> None:
@@ -142,116 +76,6 @@ def test_check(shim: Run, profile: Path) -> None:
     assert profile.read_text() == BEFORE
     assert shim(*ALWAYS, "--in-place", profile.name).returncode == 0
     assert shim(*ALWAYS, "--check", profile.name).returncode == 0
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_in_place(shim: Run, tmp_path: Path, log: Path, name: str) -> None:
-    """The file is replaced, nothing else appears beside it, and each call has its line of log."""
-    path = tmp_path / "p.json"
-    path.write_text(LAYOUTS["two spaces"](FORMATS[name]))
-    before = path.read_bytes()
-    expected = shim(*ALWAYS, path.name).stdout
-    result = shim(*ALWAYS, "--in-place", path.name)
-    assert (result.returncode, result.stdout) == (0, b"")
-    assert path.read_bytes() == expected
-    assert sorted(tmp_path.iterdir()) == [log, path]
-    lines = logged(log)
-    assert [line["syscall"] for line in lines] == ["uretprobe", "uprobe"]
-    for line in lines:
-        assert line["event"] == "patch"
-        assert line["mechanism"] == "profile"
-        assert line["profile"] == str(path)
-        assert (line["before"], line["after"]) == ("denied-by-default", "allowed")
-        assert line["sha256_before"] == hashlib.sha256(before).hexdigest()
-        assert line["sha256_after"] == hashlib.sha256(expected).hexdigest()
-
-
-def test_in_place_is_a_run_that_rollback_undoes(
-    shim: Run, profile: Path, tmp_path: Path, log: Path
-) -> None:
-    """Several files are one run; each of them, or all, become byte for byte what they were."""
-    second = tmp_path / "second.json"
-    shutil.copy(profile, second)
-    done = shim(*ALWAYS, "-i", "p.json", "second.json", "./p.json")
-    assert b"seccomp-shim rollback --id 1 " in done.stderr
-    [run] = {line["run"] for line in logged(log)}
-    patched = profile.read_text()
-    for words in ("p.json",), ("--id", "1"):
-        command = [sys.executable, "-m", "shim", "rollback", "--state", str(log / "state"), *words]
-        settings = f'mount --bind "{log}" /var/log/seccomp-shim && exec "$@"'
-        if os.geteuid() == 0:
-            settings = f"mount -t tmpfs none /var/log && mkdir /var/log/seccomp-shim && {settings}"
-            command = ["unshare", "-m", "sh", "-c", settings, "sh", *command]
-        environment = {**os.environ, "XDG_STATE_HOME": str(log)}
-        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
-        assert profile.read_text() == BEFORE
-        assert second.read_text() == (patched if words == ("p.json",) else BEFORE)
-    assert [line["of"] for line in logged(log) if line["event"] == "rollback"] == [run, run]
-
-
-def test_in_place_twice(shim: Run, profile: Path, log: Path) -> None:
-    """Where nothing is to be done the file is not even written, and nothing is logged."""
-    shim(*ALWAYS, "--in-place", profile.name)
-    before, lines = profile.stat(), logged(log)
-    assert shim(*ALWAYS, "--in-place", profile.name).returncode == 0
-    after = profile.stat()
-    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
-    assert logged(log) == lines
-
-
-def test_in_place_keeps_what_the_file_is(shim: Run, profile: Path, tmp_path: Path) -> None:
-    """Mode, owner, attributes and a symbolic link survive the replacement."""
-    link = tmp_path / "link.json"
-    link.symlink_to(profile.name)
-    profile.chmod(0o640)
-    if os.geteuid() == 0:
-        os.chown(profile, 12345, 54321)
-    os.setxattr(profile, "user.note", b"mine")
-    before = profile.stat()
-    assert shim(*ALWAYS, "-i", link.name).returncode == 0
-    after = profile.stat()
-    assert link.is_symlink()
-    assert after.st_ino != before.st_ino
-    assert (after.st_mode, after.st_uid, after.st_gid) == (
-        before.st_mode,
-        before.st_uid,
-        before.st_gid,
-    )
-    assert os.getxattr(profile, "user.note") == b"mine"
-
-
-def test_unlogged_is_undone(shim: Run, profile: Path, log: Path, tmp_path: Path) -> None:
-    """What cannot be logged is not done: exit code 2, the file untouched, nothing left behind."""
-    for path in (log / "audit.jsonl", log / "seccomp-shim"):  # root's log, and a user's folder
-        path.symlink_to("nowhere")
-    line = refused(shim(*ALWAYS, "--in-place", profile.name))
-    assert "audit.jsonl" in line or "seccomp-shim" in line
-    assert profile.read_text() == BEFORE
-    assert sorted(tmp_path.iterdir()) == [log, profile]
-
-
-def test_failure_after_the_log(shim: Run, profile: Path, log: Path, tmp_path: Path) -> None:
-    """A replacement that fails once it is logged gets a second line that says so."""
-    need.root()
-    # The kernel refuses to rename over a mount point.
-    result = shim(*ALWAYS, "-i", "p.json", prepare="mount --bind p.json p.json")
-    assert "p.json: Device or resource busy" in refused(result)
-    assert profile.read_text() == BEFORE
-    assert sorted(tmp_path.iterdir()) == [log, profile]
-    assert [line["event"] for line in logged(log)] == ["patch", "patch", "patch-failed"]
-
-
-def test_in_place_needs_a_file(shim: Run, tmp_path: Path) -> None:
-    """What is no regular file is not replaced."""
-    assert "standard input cannot be replaced" in refused(shim("-i", "-"))
-    os.mkfifo(tmp_path / "pipe")
-    feeder = subprocess.Popen(["sh", "-c", 'cat >"$0"', tmp_path / "pipe"], stdin=subprocess.PIPE)
-    assert feeder.stdin
-    feeder.stdin.write(BEFORE.encode())
-    feeder.stdin.close()
-    assert "pipe: is no regular file" in refused(shim(*ALWAYS, "-i", "pipe"))
-    feeder.wait()
-    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_json(shim: Run, profile: Path, tmp_path: Path) -> None:

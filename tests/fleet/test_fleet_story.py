@@ -67,7 +67,7 @@ def _profiles(fleet: hosts.Fleet) -> dict[str, bytes]:
 def test_a_fleet_in_every_trouble(fleet: hosts.Fleet, operator: Operator) -> None:
     """Asked, planned for, changed and taken back, each host ends as it must and is told of so."""
     before = _profiles(fleet)
-    asked = operator("facts", "--path", "/srv/k8s", code=1)
+    asked = operator("facts", "--extra-path", "/srv/k8s", code=1)
     assert asked.results() == {
         **dict.fromkeys(NAMES, "asked"),
         "locked": "failed",
