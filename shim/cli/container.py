@@ -27,8 +27,8 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
 
 
 def container(args: argparse.Namespace) -> dict[str, Any]:
-    """Give the container that the options describe, as ``resolve.flat`` takes it."""
-    from shim.profile.resolve import DEFAULT_CAPABILITIES
+    """Give the container that the options describe, as ``document.resolved`` takes it."""
+    from shim.profile.docker import DEFAULT_CAPABILITIES
 
     here = os.uname()
     names = {name.upper() for name in args.cap}
@@ -50,7 +50,10 @@ class Everything(frozenset[str]):
 def _kernel(text: str, *, strict: bool) -> tuple[int, int]:
     import re
 
+    from shim.host.runtimes import numbers
+
     match = re.match(r"(\d+)\.(\d+)" + (r"$" if strict else ""), text, re.ASCII)
     if match is None:
         raise ShimError("is no kernel version", subject=text, hint="write it as 6.12")
-    return int(match[1]), int(match[2])
+    major, minor = numbers(match[0])
+    return major, minor

@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from shim.catalog import kernel_injected
     from shim.host import cache
     from shim.profile import compile as compiler
-    from shim.profile.document import MAX_BYTES, read
+    from shim.profile.document import MAX_BYTES, read, resolved
     from shim.profile.edit import amended, plan
-    from shim.profile.resolve import flat
 
     path = _program(args.command[0])
     document = read(files.read(args.profile, MAX_BYTES), args.profile)
@@ -65,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
     edits, findings = plan(document, kernel_injected().values(), states, args.when)
     after = document._replace(tree=amended(document.tree, edits))
     described = container(args)
-    _refuse_notify(after, flat(after, **described))
-    built = compiler.build(flat(after, **described), native_only=True)
+    _refuse_notify(after, resolved(after, **described))
+    built = compiler.build(resolved(after, **described), native_only=True)
     if built.filter is None:
         raise ShimError("holds no filter: the program would run unconfined", subject=document.where)
-    plain = compiler.build(flat(document, **described), native_only=True)
+    plain = compiler.build(resolved(document, **described), native_only=True)
     _prove_and_log(document, plain.program(), built.program(), findings)
     _become(path, args.command, built)
 

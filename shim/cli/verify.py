@@ -198,12 +198,12 @@ def read(file: str) -> "list[tuple[str, Source]]":
 
 
 def _loaded(source: "Source", args: argparse.Namespace, loader: "Loader") -> "Loaded":
+    from shim.profile.document import resolved
     from shim.profile.model import Loaded, loaded
-    from shim.profile.resolve import flat
 
     if isinstance(source, bytes):
         return Loaded(source, 0, (), {})
-    seccomp = flat(source, **container(args))
+    seccomp = resolved(source, **container(args))
     try:
         return loaded(seccomp, loader)
     except ShimError as error:

@@ -19,7 +19,8 @@ from shim.engines.registration import hookfile
 from shim.errors import ShimError
 from shim.host.cache import facts
 from shim.host.ptrace import installed_filters
-from shim.profile import resolve
+from shim.host.runtimes import numbers
+from shim.profile import docker
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,12 @@ _LOGGED = ("event", "syscall", "before", "after", "proof", "verified", "stops", 
 def docker_default() -> dict[str, Any]:
     """Give Docker's default profile as its daemon flattens it for a container here."""
     document = json.loads((data.directory("profiles") / "docker" / "default.json").read_text())
-    release = os.uname().release.split(".")
-    kernel = (int(release[0]), int(release[1]))
-    flat = resolve.resolve(
-        document, capabilities=resolve.DEFAULT_CAPABILITIES, machine="x86_64", kernel=kernel
+    major, minor = numbers(os.uname().release)[:2]
+    flat = docker.resolve(
+        document,
+        capabilities=docker.DEFAULT_CAPABILITIES,
+        machine="x86_64",
+        kernel=(major, minor),
     )
     return flat or {}
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from shim.catalog import kernel_injected
 from shim.discovery.root import Root
 from shim.errors import ShimError
-from shim.profile import resolve
+from shim.host.runtimes import numbers
 from shim.profile.contents import Part, read
-from shim.profile.document import Document
+from shim.profile.docker import DEFAULT_CAPABILITIES
+from shim.profile.document import Document, resolved
 from shim.transaction.staged import Change
 
 # So many different profiles get containers: a fleet's hosts have few, and each costs a second.
@@ -74,10 +75,10 @@ def _allowed(part: Part) -> frozenset[str]:
 def _flat(document: Document) -> dict[str, Any] | None:
     """Flatten as Docker does for a container to which nobody added anything."""
     system = os.uname()
-    major, minor = system.release.split(".")[:2]
-    return resolve.flat(
+    major, minor = numbers(system.release)[:2]
+    return resolved(
         document,
-        capabilities=resolve.DEFAULT_CAPABILITIES,
+        capabilities=DEFAULT_CAPABILITIES,
         machine=system.machine,
-        kernel=(int(major), int(minor)),
+        kernel=(major, minor),
     )

@@ -89,12 +89,18 @@ def knows(version: "str | None", since: str) -> bool:
     """Tell whether libseccomp ``version`` knows a name that came in ``since`` (empty: in none)."""
     if not version or not since:
         return False
-    return _numbers(version) >= _numbers(since)
+    return numbers(version) >= numbers(since)
 
 
-def _numbers(version: str) -> "list[int]":
-    parts = version.partition("-")[0].partition("+")[0].split(".")
-    return [int(part) if part.isdigit() else 0 for part in parts]
+def numbers(version: str) -> "tuple[int, ...]":
+    """Return the numbers of any version, whatever a distribution or git put behind them.
+
+    Such as ``1.1.5+ds1``. A part that is no number counts as 0; an empty text has none.
+    """
+    for sign in "+-~":
+        version = version.partition(sign)[0]
+    parts = version.split(".") if version else []
+    return tuple([int(part) if part.isdecimal() else 0 for part in parts])
 
 
 def _identity(path: str) -> "list[int]":

@@ -15,7 +15,7 @@ Another format needs a ``Format`` of its own and a branch in ``detect``. What is
 several profiles, is for ``shim.profile.contents``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from shim.errors import ShimError
@@ -122,6 +122,21 @@ def detect(tree: dict[str, object]) -> Format:
     if tree and _PROFILE.isdisjoint(tree):
         raise ShimError("is no profile: has none of defaultAction, syscalls, archMap, linux")
     return OCI
+
+
+def resolved(
+    document: Document, *, capabilities: Collection[str], machine: str, kernel: tuple[int, int]
+) -> dict[str, object] | None:
+    """Return the flat ``linux.seccomp`` of a profile in any format; ShimError names its file."""
+    if document.format is not DOCKER:
+        return document.seccomp
+    try:
+        return docker.resolve(
+            document.tree, capabilities=capabilities, machine=machine, kernel=kernel
+        )
+    except ShimError as error:
+        where = f"{document.where} {error.subject}".strip()
+        raise ShimError(error.message, subject=where, hint=error.hint) from None
 
 
 def names(document: Document) -> list[str]:

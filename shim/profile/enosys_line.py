@@ -15,6 +15,7 @@ from shim import catalog
 from shim.catalog.later import FIRST, LATER
 from shim.catalog.numbers import I386, NOT_X32, X32, X86_64
 from shim.profile import evaluate as core
+from shim.profile.docker import architectures_on
 from shim.profile.document import DOCKER, Format
 
 # Who has a line: nobody (crun); runc on the architectures that a profile lists; since 1.1.15 also
@@ -130,10 +131,8 @@ def _named(profile: dict[str, object], form: Format) -> tuple[set[str], set[str]
 
 def _architectures(profile: dict[str, object], form: Format) -> list[str]:
     """Give the architectures that a container's flat profile lists on x86-64."""
-    for index, row in enumerate(core.sequence(profile, "archMap", "") if form is DOCKER else ()):
-        entry = core.table(row, f"/archMap/{index}")
-        if entry.get("architecture") == core.X86_64:
-            return [core.X86_64, *core.strings(entry, "subArchitectures", f"/archMap/{index}")]
+    if form is DOCKER:
+        return architectures_on(profile, core.X86_64)
     return core.strings(profile, "architectures", "")
 
 

@@ -1,8 +1,8 @@
 """What a profile says about one system call, read as libseccomp will read it.
 
-The container start path imports this module: it imports nothing but the error (the catalogue where
-a rule denies by a number). The core serves the flat ``linux.seccomp`` of the OCI runtime spec and,
-with ``shim.profile.docker``, Docker's format.
+The container start path imports this module: it imports constants and the error, and the catalogue
+where a rule denies by a number. The core serves the flat ``linux.seccomp`` of the OCI runtime spec
+and, with ``shim.profile.docker``, Docker's format.
 
 libseccomp keeps the first unconditional rule of a call and forgets the conditional ones beside it
 (measured with 2.5.4): so the rules are read in order, up to the first one that always applies. A
@@ -10,25 +10,32 @@ rule that can deny outweighs one that can allow: an admin who wrote the call's n
 meant it, also where no libseccomp would resolve what he wrote (a number, ``sys_uretprobe``).
 """
 
+from shim import abi
 from shim.errors import ShimError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
-SUPERVISED = ("SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE")
-DENYING = (
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_TRAP",
-)
-ACTIONS = ALLOWING + SUPERVISED + DENYING
+# The actions, and what filters return for them (libseccomp, include/seccomp.h.in).
+ALLOWING = {
+    "SCMP_ACT_ALLOW": abi.SECCOMP_RET_ALLOW,
+    "SCMP_ACT_LOG": abi.SECCOMP_RET_LOG,
+}
+SUPERVISED = {
+    "SCMP_ACT_NOTIFY": abi.SECCOMP_RET_USER_NOTIF,
+    "SCMP_ACT_TRACE": abi.SECCOMP_RET_TRACE,
+}
+DENYING = {
+    "SCMP_ACT_ERRNO": abi.SECCOMP_RET_ERRNO,
+    "SCMP_ACT_KILL": abi.SECCOMP_RET_KILL_THREAD,
+    "SCMP_ACT_KILL_PROCESS": abi.SECCOMP_RET_KILL_PROCESS,
+    "SCMP_ACT_KILL_THREAD": abi.SECCOMP_RET_KILL_THREAD,
+    "SCMP_ACT_TRAP": abi.SECCOMP_RET_TRAP,
+}
+ACTIONS = {**ALLOWING, **SUPERVISED, **DENYING}
 
 X86_64 = "SCMP_ARCH_X86_64"
-_X32_BIT = 0x40000000
 
 # The keys of a profile and of a rule that are read here.
 _OF_PROFILE = ("defaultAction", "defaultErrnoRet", "architectures", "syscalls")
@@ -149,7 +156,7 @@ def _means(word: str, name: str) -> bool:
         number = int(plain, 16 if plain.startswith("0x") else 10)
     except ValueError:
         return False
-    return number & ~_X32_BIT == _number_of(name)
+    return number & ~abi.X32_SYSCALL_BIT == _number_of(name)
 
 
 def _number_of(name: str) -> "int | None":

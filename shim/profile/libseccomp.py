@@ -4,9 +4,11 @@ Taken from its src/syscalls.csv at each tag; tests/profile/test_model.py compare
 what runtimes of several user lands load.
 """
 
+import re
+
 from shim import abi, catalog
 from shim.errors import ShimError
-from shim.profile.compile.rules import version
+from shim.host.runtimes import numbers
 
 try:
     import pyseccomp as pyseccomp  # noqa: PLC0414 - for the others here
@@ -57,8 +59,8 @@ class Names:
 
     def __init__(self, release: str) -> None:
         self.exact = release == HERE
-        self.release = () if self.exact else version(release)
-        if self.release and self.release < version(OLDEST):
+        self.release = () if self.exact else _release(release)
+        if self.release and self.release < numbers(OLDEST):
             raise ShimError(
                 f"libseccomp {release} is not modelled, only {OLDEST} and later", subject=release
             )
@@ -68,7 +70,7 @@ class Names:
         """Tell whether a rule for ``name`` is taken rather than dropped."""
         call = self.catalog.get(name)
         if self.release and call:
-            return bool(call.libseccomp) and version(call.libseccomp) <= self.release
+            return bool(call.libseccomp) and numbers(call.libseccomp) <= self.release
         if call:
             return True
         return _known_here(name) and (not self.release or _LEARNT.get(name, ()) <= self.release)
@@ -94,3 +96,10 @@ class Names:
 
 def _known_here(name: str) -> bool:
     return bool(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) != _UNKNOWN)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Read an upstream release such as 2.5.4; nothing for the empty text."""
+    if text and not re.fullmatch(r"\d+(\.\d+)*", text, re.ASCII):
+        raise ShimError("is no libseccomp release", subject=text, hint='write it as "2.5.4"')
+    return numbers(text)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from shim import abi
 from shim.bpf.program import LD_ABS, RET_K, BpfError, Insns, check, decode, encode
 from shim.errors import ShimError
+from shim.host.runtimes import numbers
 from shim.profile.compile import Built, build, native, tokens
-from shim.profile.compile.rules import action
+from shim.profile.compile.rules import return_value
 from shim.profile.evaluate import action_of, names_of, sequence, strings, table
 from shim.profile.libseccomp import Names, pyseccomp
 
@@ -235,14 +236,14 @@ def _dropped(seccomp: dict[str, Any], names: Names) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for index, rule in enumerate(sequence(seccomp, "syscalls", "")):
         pointer = f"/syscalls/{index}"
-        if action(table(rule, pointer), "action", "errnoRet", pointer) != default:
+        if return_value(table(rule, pointer), "action", "errnoRet", pointer) != default:
             listed = names_of(table(rule, pointer), pointer)
             found |= dict.fromkeys(name for name in listed if not names.knows(name))
     return tuple(found)
 
 
 def _default(seccomp: dict[str, Any]) -> int:
-    return action(seccomp, "defaultAction", "defaultErrnoRet", "")
+    return return_value(seccomp, "defaultAction", "defaultErrnoRet", "")
 
 
 def _joined(stub: Insns, built: Built) -> bytes:
@@ -256,11 +257,6 @@ def _joined(stub: Insns, built: Built) -> bytes:
 
 def _release(text: str) -> tuple[int, ...]:
     """Read a runtime's version: its numbers, whatever a distribution or git put behind them."""
-    found: list[int] = []
-    for part in text.partition("+")[0].partition("-")[0].partition("~")[0].split("."):
-        if not part.isdecimal():
-            break
-        found.append(int(part))
-    if not found:
+    if not text[:1].isdecimal():
         raise ShimError("is no version", subject=text)
-    return tuple(found)
+    return numbers(text)

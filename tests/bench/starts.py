@@ -13,7 +13,7 @@ from shim.engines import oci
 from shim.engines.demonstration import docker_default
 from shim.errors import ShimError
 from shim.host import libc
-from shim.profile.resolve import DEFAULT_CAPABILITIES
+from shim.profile.docker import DEFAULT_CAPABILITIES
 from support.containers import CANARY, Lab
 
 _NR_UNSHARE = 272  # x86-64

@@ -17,7 +17,7 @@ from shim.bpf.program import BRANCHES, LD_ABS, NEG, RET_A, RET_K, Insns
 from shim.bpf.ranges import Region
 from shim.bpf.symbolic import ORDER, verdicts
 from shim.profile import compile as compiler
-from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from support.filters import (
     ALLOW,
     AND,

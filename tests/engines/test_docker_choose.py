@@ -22,9 +22,9 @@ from shim.engines.docker.choose import (
 )
 from shim.errors import ShimError
 from shim.profile.compile import program
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from shim.profile.document import Document, read
 from shim.profile.edit import WHEN, When, plan
-from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
 from support.profiles import ALLOW, CONFIG, DOCKER, ruled, texts
 
 FILTERED = {"uretprobe": "filtered", "uprobe": "absent"}

@@ -11,7 +11,7 @@ import pytest
 from shim.bpf.equivalence import difference
 from shim.engines.docker import builtin
 from shim.profile.compile import program
-from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from support import engines, image
 from support.capture import Capture
 from vm import stacks

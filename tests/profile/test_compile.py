@@ -18,8 +18,9 @@ from shim.errors import ShimError
 from shim.host.libseccomp import system_libseccomp
 from shim.profile.compile import build, name_of, program
 from shim.profile.compile.compat import Rule, front
-from shim.profile.compile.rules import OPERATORS, Condition
-from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
+from shim.profile.compile.rules import Condition
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
+from shim.profile.validate import OPERATORS
 from support.filters import CONSTANTS, SIGSYS, X86_64, ask, shipped, words
 
 ALL = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]

@@ -7,9 +7,9 @@ from typing import Any
 from shim.bpf.equivalence import difference
 from shim.data import directory
 from shim.errors import ShimError
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
+from shim.profile.docker_releases import builtin
 from shim.profile.model import Loader, loaded, whole
-from shim.profile.resolve import DEFAULT_CAPABILITIES, resolve
-from shim.profile.versions import builtin
 from support import containers, odd
 from support import profiles as small
 from support.loaded import Real, RefusedError

@@ -4,8 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from shim import data
+from shim.profile.docker_releases import builtin
 from shim.profile.document import DOCKER, Document
-from shim.profile.versions import builtin
 
 
 @lru_cache(maxsize=8)

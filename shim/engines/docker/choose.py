@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 from shim import catalog
 from shim.errors import ShimError
 from shim.host.runtimes import knows
+from shim.profile.docker_releases import parse
 from shim.profile.document import CONFIG, Document, read
 from shim.profile.edit import WHEN, Finding, When, amended, plan, worthwhile
 from shim.profile.enosys_line import LISTED
-from shim.profile.versions import parse
 
 RUNTIME = "seccomp-shim"
 _INSTALL = "`seccomp-shim install docker` on its host covers it"

@@ -17,6 +17,7 @@ from shim.engines import unixhttp
 from shim.engines.registration import Host
 from shim.errors import ShimError
 from shim.host import processes as proc
+from shim.host.runtimes import numbers
 
 DEFAULT = "/etc/docker/daemon.json"
 SOCKET = "/var/run/docker.sock"
@@ -100,7 +101,7 @@ def builds_by_us(daemon: Daemon) -> bool:
 
 def version(host: Host) -> tuple[int, ...]:
     """Give the installed dockerd's version, empty if it is not there or does not tell."""
-    return tuple(map(int, re.findall(r"\d+", release(host))[:2]))
+    return numbers(release(host))[:2]
 
 
 def release(host: Host) -> str:

@@ -12,20 +12,13 @@ from shim import abi, catalog
 from shim.bpf.program import LD_ABS, LD_IMM, RET_K, Insns, check, decode, encode
 from shim.errors import ShimError
 from shim.profile.compile.compat import Rule, front
-from shim.profile.compile.rules import Condition, action, alternatives
+from shim.profile.compile.rules import Condition, alternatives, return_value
 from shim.profile.evaluate import names_of, sequence, strings, table
 from shim.profile.libseccomp import AS_WRITTEN, Names, pyseccomp
+from shim.profile.validate import OPERATORS
 
 _UNKNOWN = -1  # __NR_SCMP_ERROR
-_OPERATORS = {
-    "SCMP_CMP_NE": pyseccomp.NE,
-    "SCMP_CMP_LT": pyseccomp.LT,
-    "SCMP_CMP_LE": pyseccomp.LE,
-    "SCMP_CMP_EQ": pyseccomp.EQ,
-    "SCMP_CMP_GE": pyseccomp.GE,
-    "SCMP_CMP_GT": pyseccomp.GT,
-    "SCMP_CMP_MASKED_EQ": pyseccomp.MASKED_EQ,
-}
+_OPERATORS = {name: getattr(pyseccomp, name.removeprefix("SCMP_CMP_")) for name in OPERATORS}
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # runc knows it and ignores it: it loads with it anyway
     "SECCOMP_FILTER_FLAG_LOG": abi.SECCOMP_FILTER_FLAG_LOG,
@@ -137,7 +130,7 @@ class _Builder:
         self.seccomp = seccomp
         self.names = names
         self.native_only = native_only
-        self.default = action(seccomp, "defaultAction", "defaultErrnoRet", "")
+        self.default = return_value(seccomp, "defaultAction", "defaultErrnoRet", "")
         self.others = [token for token in tokens(seccomp) if token != native()]
         self.filters = [_new_filter(self.default), *self._companions()]
         self.front: list[Rule] = []
@@ -177,7 +170,7 @@ class _Builder:
         return [companions]
 
     def _rule(self, rule: dict[str, Any], pointer: str) -> None:
-        value = action(rule, "action", "errnoRet", pointer)
+        value = return_value(rule, "action", "errnoRet", pointer)
         if value == self.default:
             return
         conditions = alternatives(rule, pointer)

@@ -4,36 +4,16 @@ from typing import Any
 
 from shim import abi
 from shim.errors import ShimError
-from shim.profile.evaluate import action_of, sequence, table
+from shim.profile.evaluate import ACTIONS, action_of, sequence, table
+from shim.profile.validate import OPERATORS
 
 # One condition as libseccomp has it: argument, operator, datum, second datum (for a mask).
 Condition = tuple[int, str, int, int]
 
-_ACTIONS = {
-    "SCMP_ACT_KILL": abi.SECCOMP_RET_KILL_THREAD,
-    "SCMP_ACT_KILL_THREAD": abi.SECCOMP_RET_KILL_THREAD,
-    "SCMP_ACT_KILL_PROCESS": abi.SECCOMP_RET_KILL_PROCESS,
-    "SCMP_ACT_TRAP": abi.SECCOMP_RET_TRAP,
-    "SCMP_ACT_ERRNO": abi.SECCOMP_RET_ERRNO,
-    "SCMP_ACT_TRACE": abi.SECCOMP_RET_TRACE,
-    "SCMP_ACT_LOG": abi.SECCOMP_RET_LOG,
-    "SCMP_ACT_ALLOW": abi.SECCOMP_RET_ALLOW,
-    "SCMP_ACT_NOTIFY": abi.SECCOMP_RET_USER_NOTIF,
-}
-OPERATORS = (
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-)
 
-
-def action(where: dict[str, Any], key: str, errno_key: str, pointer: str) -> int:
-    """Give the return value for an action; ERRNO and TRACE carry EPERM unless told otherwise."""
-    value = _ACTIONS[action_of(where, key, pointer)]
+def return_value(where: dict[str, Any], key: str, errno_key: str, pointer: str) -> int:
+    """Return what a filter returns for an action; ERRNO and TRACE carry EPERM if nothing else."""
+    value = ACTIONS[action_of(where, key, pointer)]
     if value not in (abi.SECCOMP_RET_ERRNO, abi.SECCOMP_RET_TRACE):
         return value
     data = where.get(errno_key)
@@ -41,7 +21,7 @@ def action(where: dict[str, Any], key: str, errno_key: str, pointer: str) -> int
 
 
 def alternatives(rule: dict[str, Any], pointer: str) -> list[tuple[Condition, ...]]:
-    """Give the conditions of a rule: one alternative must hold in full; none at all is one too.
+    """Return the conditions of a rule: one alternative must hold in full; none at all is one too.
 
     Where two conditions look at the same argument, runc takes each one for a rule of its own.
     """
@@ -67,11 +47,3 @@ def _number(value: object, bits: int, pointer: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
         raise ShimError(f"must be a whole number of {bits} bits", subject=pointer)
     return value
-
-
-def version(text: str) -> tuple[int, ...]:
-    """Read a release such as 2.5.4; nothing for the empty text."""
-    parts = text.split(".") if text else []
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ShimError("is no libseccomp release", subject=text, hint='write it as "2.5.4"')
-    return tuple(int(part) for part in parts)

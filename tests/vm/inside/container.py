@@ -55,13 +55,13 @@ class End:
 
 def default_profile() -> dict[str, Any]:
     """Give Docker's built-in profile as its daemon hands it to a runtime."""
-    from shim.profile import resolve
+    from shim.profile import docker
 
     document = json.loads(Path(TREE_OUTSIDE, "profiles/docker/default.json").read_text())
     release = os.uname().release.split(".")
-    flat = resolve.resolve(
+    flat = docker.resolve(
         document,
-        capabilities=resolve.DEFAULT_CAPABILITIES,
+        capabilities=docker.DEFAULT_CAPABILITIES,
         machine="x86_64",
         kernel=(int(release[0]), int(release[1])),
     )
@@ -216,7 +216,7 @@ class _Running:
 
 
 def _config(args: Sequence[str], profile: dict[str, Any], hook: str) -> dict[str, Any]:
-    from shim.profile.resolve import DEFAULT_CAPABILITIES
+    from shim.profile.docker import DEFAULT_CAPABILITIES
 
     sets = ("bounding", "effective", "permitted")
     binds = [("/usr", "/usr"), ("/etc", "/etc"), (TREE, TREE)]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from shim.data import directory
 from shim.errors import ShimError
 from shim.profile import document
+from shim.profile.docker_releases import builtin, parse
 from shim.profile.evaluate import says as oci_says
-from shim.profile.versions import builtin, parse
 from support import need
 
 FOLDER = directory("profiles") / "docker"

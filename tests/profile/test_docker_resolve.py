@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from shim.errors import ShimError
-from shim.profile.document import read
-from shim.profile.resolve import DEFAULT_CAPABILITIES, flat, resolve
+from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
+from shim.profile.document import read, resolved
 
 ALLOW = "SCMP_ACT_ALLOW"
 
@@ -145,5 +145,5 @@ def test_only_dockers_format_is_resolved() -> None:
     """A flat profile comes out as it went in, conditions or not."""
     text = b'{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}'
     document = read(text, "p.json")
-    there = flat(document, capabilities=DEFAULT_CAPABILITIES, machine="x86_64", kernel=(6, 1))
+    there = resolved(document, capabilities=DEFAULT_CAPABILITIES, machine="x86_64", kernel=(6, 1))
     assert there == {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}

@@ -10,27 +10,27 @@ import re
 from typing import Any
 
 from shim.errors import ShimError
+from shim.host.runtimes import numbers
 
 # Upstream's own releases, as they are or built by a distribution: Debian's +dfsg1, SUSE's -ce.
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(\+[0-9A-Za-z.~-]+|-ce)?", re.ASCII)
 _LATER = re.compile(r"v?\d+\.\d+\.\d+", re.ASCII)
 
-Version = tuple[int, int, int]
+Version = tuple[int, ...]
 
 
 def parse(text: str) -> tuple[Version | None, str]:
     """Read a daemon's version; None and why not, where it is no release of Docker's own."""
     found = _RELEASE.fullmatch(text)
     if found:
-        major, minor, patch = map(int, found.groups()[:3])
-        return (major, minor, patch), ""
+        return numbers(text.removeprefix("v")), ""
     if _LATER.match(text):
         return None, f"{text} is a pre-release, or somebody's own build of Docker"
     return None, f"{text or 'an empty version'} is no release of Docker"
 
 
 def builtin(version: str, base: str, versions: str) -> tuple[dict[str, Any] | None, str]:
-    """Give the profile that a daemon of ``version`` has built in, or None and why it is unknown.
+    """Return the profile that a daemon of ``version`` has built in, or None and why it is unknown.
 
     ``base`` and ``versions`` are the texts of the two data files.
     """
@@ -41,20 +41,20 @@ def builtin(version: str, base: str, versions: str) -> tuple[dict[str, Any] | No
     newest = known["newest"].get(f"{release[0]}.{release[1]}", -1)
     if release[2] > newest:
         return None, f"the profile built into Docker {version} is not known to this seccomp-shim"
-    deltas = {_numbers(delta["since"]): delta for delta in known["deltas"]}
-    since = max(each for each in (*deltas, _numbers(known["base"])) if each <= release)
+    deltas = {numbers(delta["since"]): delta for delta in known["deltas"]}
+    since = max(each for each in (*deltas, numbers(known["base"])) if each <= release)
     return _built(since, json.loads(base), deltas), ""
 
 
 def _built(since: Version, base: dict[str, Any], deltas: dict[Version, Any]) -> dict[str, Any]:
-    """Give the profile that came with ``since``: the base, or what its delta makes of another.
+    """Return the profile that came with ``since``: the base, or what its delta makes of another.
 
     Both arguments are used up: the profile is made of what is in them.
     """
     delta = deltas.get(since)
     if delta is None:
         return base
-    profile = _built(_numbers(delta["like"]), base, deltas)
+    profile = _built(numbers(delta["like"]), base, deltas)
     for key in delta.get("unset", ()):
         del profile[key]
     gone = delta.get("remove_architectures", ())
@@ -87,11 +87,6 @@ def _add(rules: list[dict[str, Any]], wanted: dict[str, Any]) -> None:
 
 
 def _twin(rules: list[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the rule that differs from ``wanted`` in its names alone."""
+    """Return the rule that differs from ``wanted`` in its names alone."""
     alike = (rule for rule in rules if {**rule, "names": 0} == {**wanted, "names": 0})
     return next(alike, None)
-
-
-def _numbers(text: str) -> Version:
-    major, minor, patch = map(int, text.split("."))
-    return major, minor, patch
