@@ -20,8 +20,9 @@ attributes stay as they are. A rollback is a run of its own and can be rolled
 back as well."""
 
 EPILOG = """\
-Without --id only your own runs are rolled back, by the last one that changed
-something: under sudo you are the user who called it. Another's run is named.
+--last is the last of your own runs that changed a file; under sudo you are the
+user who called it. Another user's run has to be named by --id.
+
 A file that somebody has changed since the run is left alone unless --force is
 given; what it held is kept as a backup even then. Runs that were killed count
 too: what they left half done is found out and written down first.
@@ -37,6 +38,8 @@ examples:
   seccomp-shim rollback /etc/docker/seccomp.json
 
 exit codes: 0 done or nothing to do, 1 files were left alone, 2 error."""
+
+_WORDS = "--last, --id ID or FILE; --list shows the runs"
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -71,13 +74,16 @@ def run(args: argparse.Namespace) -> int:
     from shim.cli.transaction import carry_out, settled
     from shim.transaction import store as state
 
-    if not (args.files or args.last or args.id or args.list):
-        raise ShimError("nothing was named", hint="--last, --id ID or FILE; --list shows the runs")
+    named = args.files or args.last or args.id or args.list
     folder = args.state or state.folder()
     if not os.path.isdir(folder):
+        if not named:
+            raise ShimError("nothing was named", hint=_WORDS)
         raise ShimError("nothing has been changed from here", subject=folder)
     with state.opened(folder) as opened:
         settled(opened, "rollback")
+        if not named:
+            raise ShimError("nothing was named", hint=_last(opened))
         if args.list:
             _list(opened, as_json=args.json)
             return 0
@@ -95,6 +101,20 @@ def run(args: argparse.Namespace) -> int:
         if not plan.changes:
             print("nothing to do")
         return max(code, 1 if plan.refused else 0)
+
+
+def _last(opened: "State") -> str:
+    """Say what there is to roll back."""
+    from shim.cli.output import counted
+    from shim.transaction.runs import listed
+    from shim.transaction.store import whose
+
+    for run in reversed(listed(opened)):
+        changed = sum(entry.state != "old" for entry in run.entries.values())
+        if changed and run.by == whose():
+            what = f"{run.kind} of {counted(changed, 'file')}"
+            return f"--last undoes run {run.id}, a {what}; {_WORDS}"
+    return _WORDS
 
 
 def _show(plan: "Plan") -> None:

@@ -135,6 +135,9 @@ def test_all_and_back(shim: Run, host: Host) -> None:
     state = f"--state={host.state}"
     listed = shim("rollback", "--list", state).stdout.splitlines()
     assert listed[1].split() == [run, "patch", whose(), "2", "0", "0", "done"]
+    unnamed = shim("rollback", state)
+    assert unnamed.returncode == 2
+    assert f"--last undoes run {run}, a patch of 2 files; --last, --id ID" in unnamed.stderr
     dry = shim("rollback", "--last", "--dry-run", state)
     assert len(dry.stdout.splitlines()) == 2
     assert host.contents() == patched

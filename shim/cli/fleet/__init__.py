@@ -103,7 +103,7 @@ def _common(parser: argparse.ArgumentParser, *, reaches: bool) -> None:
         const="",
         default=None,
         metavar="ID",
-        help="go on with the last run of this kind, or with this one",
+        help="go on with your last run of this kind, or with this one",
     )
 
 
@@ -145,7 +145,7 @@ def _homes(parser: argparse.ArgumentParser) -> None:
 
 def _apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--plan", default="", metavar="ID", help="carry out this plan (the last one)"
+        "--plan", default="", metavar="ID", help="carry out this plan (your last one)"
     )
     _batches(parser, canary=True)
     parser.add_argument(
