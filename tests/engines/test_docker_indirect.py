@@ -140,6 +140,9 @@ def test_where_nothing_is_lacking_nothing_is_said(started: Shimmed, words: list[
 def test_the_builder_is_the_one_that_docker_takes(started: Shimmed) -> None:
     """Without DOCKER_BUILDKIT the daemon says which one it prefers, as the client's help shows."""
     started.configure()
+    assert BY_RUNC in said(started("--dry-run", "build", ".", environment=BUILDKIT))
+    assert BY_RUNC in said(started("--dry-run", "buildx", "build", ".", environment=CLASSIC))
+    assert STEPS in said(started("--dry-run", "compose", "build", environment=CLASSIC))
     assert STEPS in said(started("--dry-run", "build", "."))
     started.docker.configure({"features": {"buildkit": True}})
     started.docker.reload()

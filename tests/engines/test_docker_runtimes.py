@@ -1,11 +1,14 @@
 """In front of one of Docker's runtimes that others have registered."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from shim.engines.docker import dockerd
 from support import engines, image
 from support.host import Host, throwaway
 from support.verbs import (
@@ -144,3 +147,12 @@ def test_uninstall_gives_the_entry_back(host: Host, record: bool) -> None:
     else:
         del expected["runtimes"]["nvidia"]["runtimeArgs"]
         assert json.loads(after) == expected
+
+
+def test_a_dockerd_that_has_ended_meanwhile_stops_nobody() -> None:
+    """One that nobody has waited for yet has no folder any more that it runs in."""
+    with subprocess.Popen(["/bin/true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        ended = dockerd.Daemon(process.pid, "", dockerd.Flags("", ("--config-file", "mine.json")))
+        assert ended.config_file == Path("/mine.json")
+        assert not dockerd.builds_by_us(ended)

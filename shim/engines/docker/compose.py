@@ -17,7 +17,7 @@ from typing import Any
 from shim.engines.docker import client_files, commandline
 from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, choose
-from shim.engines.docker.indirect import of_buildkit
+from shim.engines.docker.indirect import of_build
 from shim.engines.docker.rewrite import Addition, Plan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
@@ -59,7 +59,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     command = f"docker compose {words[found.start]}"
     left = [f"{name} goes as it is: {c.reason}" for name, c in choices.items() if c.uncovered]
     built = _builds([real, *words[: found.verb]], words[found.start :], project)
-    if built and (reason := of_buildkit(real, words[: found.verb], when)):
+    if built and (reason := of_build(real, words[: found.verb], when)):
         left.append(f"{', '.join(built)} built as it is: {reason}")
     if not additions:
         line = f"{command}: {'; '.join(left)}" if left else ""

@@ -16,6 +16,7 @@ from shim.engines.docker.rewrite import Plan
 from shim.profile.edit import When
 
 _BUILTIN = Request(("seccomp=builtin",), profile_name="the daemon's own profile")
+_BUILDKITS = "runc"
 _HELP_SECONDS = 10
 
 
@@ -23,18 +24,35 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     """Plan a build or a service: its words stay as they are. ShimError: it cannot be told."""
     options = words[: found.verb]
     if found.command == "service":
-        reason = of_default(ask(real, options), "its tasks run", "each node", when)
-    elif found.command == "build" and not _by_buildkit(real, words[: found.begin]):
-        reason = of_default(ask(real, options), "its RUN steps run", "its host", when)
+        reason = _of_default(ask(real, options), "its tasks run", "each node", when)
+    elif found.command == "buildx":
+        reason = _of_buildkit(ask(real, options, _BUILDKITS), when)
     else:
-        reason = of_buildkit(real, options, when)
+        tells = words[: found.begin] if found.command == "build" else ()
+        reason = of_build(real, options, when, tells)
     if not reason:
         return Plan(words)
     what = f"docker {' '.join(words[found.verb : found.begin])}"
     return Plan(words, f"{what} goes as it is: {reason}", uncovered=True)
 
 
-def of_default(daemon: Daemon, what: str, host: str, when: When) -> str:
+def of_build(real: str, options: Sequence[str], when: When, tells: Sequence[str] = ()) -> str:
+    """Say what the steps of a build lack in the daemon that ``options`` lead to; empty: nothing.
+
+    The builder is BuildKit but where DOCKER_BUILDKIT says otherwise, or the help of the command
+    that ``tells``.
+    """
+    by_buildkit = _of_buildkit(ask(real, options, _BUILDKITS), when)
+    by_default = _of_default(ask(real, options), "its RUN steps run", "its host", when)
+    if not by_buildkit and not by_default:
+        return ""
+    buildkit = commandline.builder_of(os.environ)
+    if buildkit is None:
+        buildkit = not tells or _is_buildkits(real, tells)
+    return by_buildkit if buildkit else by_default
+
+
+def _of_default(daemon: Daemon, what: str, host: str, when: When) -> str:
     """Say what containers lack that are given the default runtime; empty: nothing."""
     calls = _lacking(daemon, Request(), when)
     if not calls:
@@ -43,17 +61,15 @@ def of_default(daemon: Daemon, what: str, host: str, when: When) -> str:
     return f"{what} by the default runtime {daemon.default_runtime}, without {calls}; {covers}"
 
 
-def of_buildkit(real: str, options: Sequence[str], when: When) -> str:
-    """Say what the steps of BuildKit lack in the daemon that ``options`` lead to; empty: nothing.
+def _of_buildkit(daemon: Daemon, when: When) -> str:
+    """Say what the steps of BuildKit lack; empty: nothing.
 
     It starts them by the runc on the daemon's PATH, whatever runtimes are registered, with the
     profile built into that release (moby builder/builder-next/executor_linux.go, buildkit
     executor/oci/spec_linux.go).
     """
-    if commandline.builder_of(os.environ) is False:
-        return of_default(ask(real, options), "its RUN steps run", "its host", when)
-    daemon = ask(real, options, "runc")
-    calls = _lacking(replace(daemon, default_runtime="runc", ours=frozenset()), _BUILTIN, when)
+    own = replace(daemon, default_runtime=_BUILDKITS, ours=frozenset())
+    calls = _lacking(own, _BUILTIN, when)
     if not calls or (daemon.local and _covered()):
         return ""
     covers = "a link to the wrapper as the first runc there covers them (docs/docker.md)"
@@ -66,11 +82,8 @@ def _lacking(daemon: Daemon, request: Request, when: When) -> str:
     return ", ".join(choice.calls) if choice.uncovered or choice.action != "nothing" else ""
 
 
-def _by_buildkit(real: str, command: Sequence[str]) -> bool:
-    """Tell which builder a ``docker build`` will be: the help of BuildKit's has a progress bar."""
-    asked = commandline.builder_of(os.environ)
-    if asked is not None:
-        return asked
+def _is_buildkits(real: str, command: Sequence[str]) -> bool:
+    """Tell which builder's help a ``docker build`` shows: BuildKit's has a progress bar."""
     done = subprocess.run(
         [real, *command, "--help"],
         stdin=subprocess.DEVNULL,
