@@ -7,46 +7,38 @@ class Syscall:
     ``numbers`` maps an architecture (``x86_64``, ``i386``, ``x32``, ``aarch64``, ...) to the call's
     number; an architecture that is absent has no such call. ``kind`` is
     ``kernel-injected`` (the kernel makes a process issue it) or ``program`` (programs call it).
-    ``kernel`` and ``libseccomp`` are the first releases that know it; ``libseccomp`` is empty where
-    none does yet.
+    ``libseccomp`` is the first release that knows it, empty where none does yet.
     """
 
-    __slots__ = ("kernel", "kind", "libseccomp", "name", "numbers", "risk", "source")
+    __slots__ = ("kind", "libseccomp", "name", "numbers")
 
     def __init__(
         self,
         name: str,
         numbers: dict[str, int],
         kind: str,
-        kernel: str,
         libseccomp: str,
-        risk: str,
-        source: str,
     ) -> None:
         self.name = name
         self.numbers = numbers
         self.kind = kind
-        self.kernel = kernel
         self.libseccomp = libseccomp
-        self.risk = risk
-        self.source = source
 
 
 def load() -> dict[str, Syscall]:
-    """Give every call of the catalogue by name, from the generated module (no YAML at run time)."""
+    """Return every call of the catalogue by name, from the generated module."""
     from shim.catalog.data import ROWS
 
     return {row[0]: Syscall(*row) for row in ROWS}
 
 
 def kernel_injected() -> dict[str, Syscall]:
-    """Give the calls that a kernel makes a process issue without the program's doing."""
+    """Return the calls that a kernel makes a process issue without the program's doing."""
     return {name: call for name, call in load().items() if call.kind == "kernel-injected"}
 
 
 def known_names() -> frozenset[str]:
     """Return the names of all calls that kernels have, whatever their architecture."""
-    from shim.catalog.later import LATER
-    from shim.catalog.numbers import ELSEWHERE, I386, X32, X86_64
+    from shim.catalog.numbers import ELSEWHERE, numbers
 
-    return frozenset((*X86_64, *I386, *X32, *LATER, *load(), *ELSEWHERE)) - {""}
+    return frozenset(ELSEWHERE).union(load(), *numbers().values())

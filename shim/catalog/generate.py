@@ -12,7 +12,7 @@ _CHECKOUT = Path(__file__).parents[2]
 SOURCE = _CHECKOUT / "profiles" / "syscalls.yaml"
 TARGET = _CHECKOUT / "shim" / "catalog" / "data.py"
 
-# What each text of an entry looks like; a line of prose fits a line of the generated module.
+# What each text of an entry looks like. What people alone read stays where it is.
 _PROSE = r'[^"\\\n]{6,86}'
 _TEXTS = {
     "name": "[a-z][a-z0-9_]*",
@@ -28,14 +28,14 @@ _SHARED_BY = (
 {shared_by}
 )
 
-ROWS: tuple[tuple[str, dict[str, int], str, str, str, str, str], ...] = (
+ROWS: tuple[tuple[str, dict[str, int], str, str], ...] = (
 {rows}
 )
 '''
 
 
 def render(text: str, subject: str = str(SOURCE)) -> str:
-    """Give the Python module for the catalogue ``text`` (YAML).
+    """Return the Python module for the catalogue ``text`` (YAML).
 
     ShimError names the first entry that is not well-formed, or the name or number listed twice.
     """
@@ -63,7 +63,7 @@ def render(text: str, subject: str = str(SOURCE)) -> str:
 
 
 def _checked(entry: Any, shared_by: list[str]) -> dict[str, int]:
-    """Give the numbers of ``entry`` by architecture; ValueError says what is wrong with it."""
+    """Return the numbers of ``entry`` by architecture; ValueError says what is wrong with it."""
     if not isinstance(entry, dict):
         raise ValueError("is not a mapping")
     keys = entry.keys() - {"number", "numbers"}
@@ -86,9 +86,8 @@ def _row(entry: dict[str, Any], numbers: dict[str, int]) -> str:
         mapping = f"dict.fromkeys(_SHARED_BY, {entry['number']})"
     else:
         mapping = "{" + ", ".join(f'"{arch}": {nr}' for arch, nr in numbers.items()) + "}"
-    name, *texts = (f'"{entry[key]}"' for key in _TEXTS)
-    lines = "".join(f"        {value},\n" for value in (name, mapping, *texts))
-    return f"    (\n{lines}    ),"
+    name, kind, libseccomp = (f'"{entry[key]}"' for key in ("name", "class", "libseccomp"))
+    return f"    ({name}, {mapping}, {kind}, {libseccomp}),"
 
 
 if __name__ == "__main__":

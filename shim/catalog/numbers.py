@@ -1,8 +1,15 @@
-"""The numbers of calls by name, on x86-64, x32 and i386, up to the last one before the catalogue.
+"""The numbers of calls by name, on x86-64, x32 and i386.
 
 From arch/x86/entry/syscalls/syscall_{64,32}.tbl of Linux 6.18, by the names that libseccomp 2.6.1
-has for them. From 424 on a number is the same everywhere.
+has for them. The tables end before 424: from there on a number is the same everywhere
+(``shim.catalog.later``, and the catalogue).
 """
+
+from collections.abc import Mapping
+from functools import cache
+
+from shim.catalog import load
+from shim.catalog.later import FIRST, LATER
 
 # By number, from 0 on.
 X86_64 = (
@@ -153,3 +160,31 @@ ELSEWHERE = (
     "spu_run", "subpage_prot", "swapcontext", "switch_endian", "sync_file_range2",
     "sys_debug_setcontext", "syscall", "sysmips", "timerfd", "usr26", "usr32",
 )  # fmt: skip
+
+
+@cache
+def numbers() -> Mapping[str, Mapping[str, int]]:
+    """Return the numbers of all calls by name, for each architecture that x86-64 kernels serve."""
+    late = {name: FIRST + place for place, name in enumerate(LATER)}
+    new = load().values()
+    x86_64 = {name: number for number, name in enumerate(X86_64)} | late
+    tables = {
+        "x86_64": x86_64,
+        "x32": {name: nr for name, nr in x86_64.items() if name not in NOT_X32} | X32,
+        "i386": {name: number for number, name in enumerate(I386) if name} | late,
+    }
+    return {
+        key: table | {call.name: call.numbers[key] for call in new if key in call.numbers}
+        for key, table in tables.items()
+    }
+
+
+def is_call(key: str, number: int) -> bool:
+    """Tell whether a kernel has, or may come to have, a call of that number."""
+    taken = _taken(key)
+    return number in taken or number > max(taken)
+
+
+@cache
+def _taken(key: str) -> frozenset[int]:
+    return frozenset(numbers()[key].values())

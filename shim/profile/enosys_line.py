@@ -8,12 +8,11 @@ companions, as a libseccomp counts that knows every name.
 """
 
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import NamedTuple
 
 from shim import catalog
-from shim.catalog.later import FIRST, LATER
-from shim.catalog.numbers import I386, NOT_X32, X32, X86_64
+from shim.catalog.later import FIRST
+from shim.catalog.numbers import numbers
 from shim.profile import evaluate as core
 from shim.profile.docker import architectures_on
 from shim.profile.document import DOCKER, Format
@@ -58,34 +57,6 @@ def kept(
     lost = between - always - set(added) - names
     lost |= {name for name in names if not all(_is_above(name, key, before) for key in _TABLES)}
     return Kept(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
-
-
-@cache
-def numbers() -> Mapping[str, Mapping[str, int]]:
-    """Give the numbers of all calls by name, for each architecture that x86-64 kernels serve."""
-    late = {name: FIRST + place for place, name in enumerate(LATER)}
-    new = catalog.load().values()
-    x86_64 = {name: number for number, name in enumerate(X86_64)} | late
-    tables = {
-        "x86_64": x86_64,
-        "x32": {name: nr for name, nr in x86_64.items() if name not in NOT_X32} | X32,
-        "i386": {name: number for number, name in enumerate(I386) if name} | late,
-    }
-    return {
-        key: table | {call.name: call.numbers[key] for call in new if key in call.numbers}
-        for key, table in tables.items()
-    }
-
-
-def is_call(key: str, number: int) -> bool:
-    """Tell whether a kernel has, or may come to have, a call of that number."""
-    taken = _taken(key)
-    return number in taken or number > max(taken)
-
-
-@cache
-def _taken(key: str) -> frozenset[int]:
-    return frozenset(numbers()[key].values())
 
 
 def _between(before: Mapping[str, int], names: Collection[str]) -> set[str]:

@@ -8,7 +8,7 @@ from shim import abi
 from shim.bpf.equivalence import Change, Difference
 from shim.bpf.ranges import Region
 from shim.catalog import Syscall, kernel_injected
-from shim.profile.enosys_line import is_call, numbers
+from shim.catalog.numbers import is_call, numbers
 
 _LETTING = (
     abi.SECCOMP_RET_ALLOW,

@@ -153,7 +153,7 @@ from shim.catalog import Syscall
 from shim.host import cache, libc, probe
 libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
 libc.set_filter(probe._denying(400))
-cache.kernel_injected = lambda: {{"canary": Syscall("canary", {{"x86_64": 400}}, *5 * [""])}}
+cache.kernel_injected = lambda: {{"canary": Syscall("canary", {{"x86_64": 400}}, *2 * [""])}}
 print(json.dumps(cache.facts(directory={str(tmp_path)!r})))
 """
     assert isolated(code)["syscalls"]["canary"]["state"] == "unknown"

@@ -21,8 +21,8 @@ from support.profiles import ALLOW, DOCKER, ERRNO, LAYOUTS, OCI, ruled
 from support.resources import CONFIG_MAP, HEAD, embedded, streams
 
 CALLS = [
-    Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "6.11", "2.5.6", "", ""),
-    Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "6.18", "2.6.1", "", ""),
+    Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "2.5.6"),
+    Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "2.6.1"),
 ]
 RULE = {"action": ALLOW, "names": ["uretprobe", "uprobe"]}
 REFERENCE = os.environ.get("SHIM_REFERENCE", "")

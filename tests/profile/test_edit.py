@@ -13,9 +13,9 @@ from shim.profile.document import Document, read
 from shim.profile.edit import Edit, Finding, amended, plan
 from support.profiles import ALLOW, CONFIG, DOCKER, ERRNO, FORMATS, OCI, changed, ruled, trees
 
-URETPROBE = Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "6.11", "2.5.6", "", "")
-UPROBE = Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "6.18", "2.6.1", "", "")
-MSEAL = Syscall("mseal", {"x86_64": 462}, "program", "6.10", "2.5.6", "", "")
+URETPROBE = Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "2.5.6")
+UPROBE = Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "2.6.1")
+MSEAL = Syscall("mseal", {"x86_64": 462}, "program", "2.5.6")
 RULE = {"names": ["uretprobe", "uprobe"], "action": ALLOW}
 DOCKER_RULE = {
     **RULE,

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from shim import abi, catalog
 from shim.bpf.equivalence import difference
+from shim.catalog.numbers import numbers
 from shim.data import directory
 from shim.profile.compile import name_of
 from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from shim.profile.docker_releases import builtin
 from shim.profile.document import DOCKER, OCI, read
 from shim.profile.edit import amended, plan
-from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY, kept, numbers
+from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY, kept
 from shim.profile.libseccomp import HERE, Names
 from shim.profile.loosening import Judged, judge
 from shim.profile.model import Loader, loaded, whole

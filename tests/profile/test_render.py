@@ -17,8 +17,8 @@ from shim.profile.jsontext.render import apply
 from support.profiles import ALLOW, ERRNO, FORMATS, LAYOUTS, changed, ruled, texts
 
 CALLS = [
-    Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "6.11", "2.5.6", "", ""),
-    Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "6.18", "2.6.1", "", ""),
+    Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "2.5.6"),
+    Syscall("uprobe", {"x86_64": 336}, "kernel-injected", "2.6.1"),
 ]
 REFERENCE = os.environ.get("SHIM_REFERENCE", "")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from shim import catalog
 from shim.bpf.equivalence import difference
+from shim.catalog.numbers import numbers
 from shim.host.runtimes import Runtime
 from shim.profile.compile import name_of
-from shim.profile.enosys_line import numbers
 from shim.profile.loosening import judge
 from shim.profile.model import Loader, loaded, whole
 from shim.start.spec import parse
