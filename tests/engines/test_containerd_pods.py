@@ -13,6 +13,7 @@ import pytest
 
 from shim.engines import cri as cri_service
 from support import cri, engines, image
+from support.host import throwaway
 from support.registration import BIN
 from vm import stacks
 
@@ -198,6 +199,37 @@ def test_pods_by_default_do_not_need_the_handler(node: engines.Engine) -> None:
         assert image.outcomes(runtime.exec(container, image.CALLER, "400"))[400] == ENOSYS
         runtime.end(sandbox)
         assert _status(node, config)["in_use"] is False
+
+
+def test_the_program_stays_while_containerd_needs_it(node: engines.Engine, tmp_path: Path) -> None:
+    """install.sh waits for the registration, for the restart, and for containers started by it."""
+    config = Path("/etc/containerd/config.toml")
+    program = f'exec env PYTHONPATH={CHECKOUT} {sys.executable} -P -m shim "$@"'
+    node.host.run(
+        f"mkdir -p {config.parent}; cat >{config} <<'END'\n"
+        f"{CONFIG.format(node.folder, cri.IMAGE)}END\n"
+        f"touch {BIN.parent}/manifest; echo '#!/bin/sh\n{program}' >{BIN}/seccomp-shim\n"
+        f"chmod +x {BIN}/seccomp-shim"
+    )
+
+    def removed(code: int = 2) -> str:
+        with throwaway(tmp_path, node.host) as view:
+            return view.run(f"{CHECKOUT}/install.sh --uninstall", code=code).stderr
+
+    _verb(node, "install", "containerd", "--default")
+    assert "containerd still uses it: run  seccomp-shim uninstall containerd" in removed()
+    still = "containerd still has it in memory, or containers run that were started by it"
+    with _service(node, config) as runtime:
+        with runtime.container("seccomp-shim", image.CALLER, "400", "stay"):
+            assert "containerd still uses it" in removed()
+        sandbox, _ = runtime.start("", image.CALLER, "400", "stay")
+        _verb(node, "uninstall", "containerd")
+        assert still in removed()
+    with _service(node, config) as runtime:
+        assert still in removed()
+        runtime.end(sandbox)
+        removed(code=0)
+    node.host.run(f"rm {config} {BIN.parent}/manifest {BIN}/seccomp-shim")
 
 
 def _refused(node: engines.Engine, config: Path, runtime: cri.Runtime) -> None:

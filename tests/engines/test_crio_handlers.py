@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from shim.engines.crio import config
 from shim.engines.crio import registration as crio
 from shim.engines.registration import Host, executable
 from shim.errors import ShimError
@@ -247,6 +248,14 @@ def _conmon(host: Host) -> Path:
     file.parent.mkdir(parents=True)
     file.write_text("\0".join(words) + "\0")
     return file
+
+
+def test_podmans_containers_are_not_its_own(host: Host) -> None:
+    """They have the same monitor, and do not need the handler."""
+    file = _conmon(host)
+    assert config.started(host) == ["aaaa"]
+    file.write_text(file.read_text() + "--exit-command\0/usr/bin/podman\0")
+    assert config.started(host) == []
 
 
 def _kept(host: Host, handler: str = "seccomp-shim") -> Path:

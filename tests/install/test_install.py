@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support import need
 from support.checkout import CHECKOUT
 from support.host import FOLDERS, Host, throwaway
 
@@ -267,6 +268,49 @@ def test_uninstall_names_the_verb_that_frees_an_engine(installed: Host) -> None:
     assert "run  seccomp-shim uninstall docker  first" in said
     installed.run(f"seccomp-shim uninstall docker && {INSTALL} --uninstall")
     installed.run("test ! -e /etc/docker/daemon.json && test ! -e /var/lib/seccomp-shim")
+
+
+# What CRI-O's socket answers (server/inspect.go): the handlers of the running daemon.
+CRIO = """
+import http.server, os, socketserver
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(open("/opt/crio.toml", "rb").read())
+    def address_string(self):
+        return "crio"
+os.makedirs("/var/run/crio", exist_ok=True)
+socketserver.UnixStreamServer("/var/run/crio/crio.sock", Handler).serve_forever()
+"""
+STILL = "crio still has it in memory, or containers run that were started by it: restart crio"
+
+
+def test_uninstall_waits_for_a_crio_that_has_the_handler(
+    tmp_path: Path, base: tuple[Host, list[str], str]
+) -> None:
+    """Taken out of its files, the handler is known until the restart; then its containers count."""
+    need.program("crun")
+    with throwaway(tmp_path, base[0], pids=True) as host:
+        host.run("seccomp-shim install crio --no-default")
+        said = host.run(f"{INSTALL} --uninstall", code=2).stderr
+        assert "run  seccomp-shim uninstall crio  first" in said
+        host.run("cat /etc/crio/crio.conf.d/*seccomp-shim.conf >/opt/crio.toml; mkfifo /opt/fifo")
+        host.run(
+            f"cat >/opt/crio.py <<'END'\n{CRIO}END\n"
+            "/usr/bin/python3 /opt/crio.py >/dev/null 2>&1 & echo $! >/opt/crio.pid\n"
+            "set -e; until [ -S /var/run/crio/crio.sock ]; do kill -0 $!; sleep 0.1; done\n"
+            "seccomp-shim uninstall crio"
+        )
+        assert STILL in host.run(f"{INSTALL} --uninstall", code=2).stderr
+        host.run(
+            "kill $(cat /opt/crio.pid); rm /var/run/crio/crio.sock; cp /bin/sh /opt/conmon\n"
+            f"/opt/conmon -c 'read x; :' -r {PREFIX}/bin/seccomp-shim-crun "
+            "<>/opt/fifo >/dev/null 2>&1 & echo $! >/opt/conmon.pid"
+        )
+        assert STILL in host.run(f"{INSTALL} --uninstall", code=2).stderr
+        host.run(f"test -x {HOOK}; kill $(cat /opt/conmon.pid); {INSTALL} --uninstall")
+        host.run(f"! test -e {PREFIX}/bin/seccomp-shim-runtime")
 
 
 @pytest.mark.parametrize(

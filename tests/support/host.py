@@ -82,9 +82,11 @@ def throwaway(scratch: Path, base: Host | None = None, *, pids: bool = False) ->
     inner = keeper.pid
     try:
         assert keeper.stdout.readline() == "ready\n"
-        if pids:
+        entered = base is not None and "--pid" in base.enter
+        assert not (pids and entered), "one PID namespace is enough"
+        if pids or entered:  # unshare or nsenter waits for who is in there
             inner = _only_child(keeper.pid)
-        host = Host(inner, pids=pids)
+        host = Host(inner, pids=pids or entered)
         if base is None:
             host.run(f"rm -rf {_OURS}")
         yield host

@@ -123,7 +123,9 @@ def started(host: Host) -> list[str]:
         with contextlib.suppress(OSError):  # ended meanwhile
             program, *words = processes.command_line(pid, proc)
             ours = any(executable.is_ours(each) for each in words)
-            if os.path.basename(program) == "conmon" and ours:
+            # Podman's own has an --exit-command; Podman passes over a program that is gone.
+            podmans = "--exit-command" in words
+            if os.path.basename(program) == "conmon" and ours and not podmans:
                 options = dict(itertools.pairwise(words))
                 found.append(options.get("-c") or options.get("--cid") or str(pid))
     return found
