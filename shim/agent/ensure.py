@@ -29,8 +29,16 @@ from shim.host.untrusted_files import secure
 from shim.profile.diff import unified
 from shim.transaction import runs, store
 from shim.transaction.commit import Change
-from shim.transaction.plan import Plan, empty, patching, run, taking_back
-from shim.transaction.store import State, checksum
+from shim.transaction.plan import (
+    Plan,
+    checksum_now,
+    empty,
+    patching,
+    run,
+    taking_back,
+    text_now,
+)
+from shim.transaction.store import State
 
 
 def patched(
@@ -212,8 +220,8 @@ def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
 
 def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool) -> None:
     file = entries[-1].file
-    now = checksum(Root().read(file))
     known = {each.before for each in entries} | {each.after for each in entries}
+    now = checksum_now(file, known)
     if now not in known and not force:
         raise ShimError("changed since (force overwrites it)")
     was = now if now in known else entries[-1].after
@@ -300,13 +308,10 @@ def _told(file: str, result: str, reason: str, before: str = "", after: str = ""
 
 def _diffs(plan: Plan) -> Iterator[str]:
     for change in plan.changes:
-        try:
-            data = Root().read(change.path)
-        except (ShimError, OSError):
-            continue  # it has gone since, which the change itself will tell
-        before = data.decode("utf-8", "replace")
-        after = plan.contents[change.after].decode("utf-8", "replace")
-        yield unified(before, after, change.path)
+        before = text_now(change)
+        if before is not None:
+            after = plan.contents[change.after].decode("utf-8", "replace")
+            yield unified(before, after, change.path)
 
 
 def _make_log_folder() -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from shim.discovery.root import Root
 from shim.errors import ShimError
 from shim.transaction.commit import Change
-from shim.transaction.plan import Plan, empty, take_back
-from shim.transaction.store import State, checksum
+from shim.transaction.plan import Plan, checksum_now, empty, take_back
+from shim.transaction.store import State
 
 # File: the checksums of its content, before and after.
 Expected = Mapping[str, Sequence[str]]
@@ -42,7 +41,7 @@ def hold(plan: Plan, expected: Expected) -> Iterator[Unplanned]:
     for file, (before, after) in expected.items():
         if file in met:
             continue
-        now, reason = _now(file)
+        now, reason = _now(file, (before, after))
         if now == after:
             continue
         if not reason and now != before:
@@ -58,7 +57,7 @@ def undoing(opened: State, expected: Expected, *, force: bool) -> Plan:
     """
     plan = empty("rollback")
     for file, (before, after) in expected.items():
-        now, reason = _now(file)
+        now, reason = _now(file, (before, after))
         if reason:
             plan.refused.append((file, reason))
         else:
@@ -75,10 +74,10 @@ def _difference(known: Sequence[str] | None, before: str, after: str) -> str:
     return "" if known[1] == after else "it would become something else"
 
 
-def _now(file: str) -> tuple[str, str]:
+def _now(file: str, known: Sequence[str]) -> tuple[str, str]:
     """Give the checksum of a file as it is, or why there is none."""
     try:
-        return checksum(Root().read(file)), ""
+        return checksum_now(file, known), ""
     except FileNotFoundError:
         return "", "it is gone"
     except ShimError as error:

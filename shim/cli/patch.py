@@ -35,7 +35,8 @@ moves that line. So the calls in between get a rule that answers ENOSYS too."""
 
 EPILOG = """\
 A file that belongs to a package (dpkg and rpm tell, /etc aside) is left alone,
-for the package's next version overwrites it; what overrides it is told.
+for the package's next version overwrites it; --all makes a copy that overrides
+it where the engine reads one, else what does is told.
 
 without --in-place, --diff, --check or --json the patched profile is printed
 on standard output, unchanged if there was nothing to do.

@@ -10,7 +10,7 @@ from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
-    from shim.discovery.find import Survey
+    from shim.discovery.find import File, Survey
     from shim.discovery.state import Options
     from shim.transaction.plan import Plan
 
@@ -60,6 +60,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Opt
     from shim.cli.output import table
     from shim.host.effect import NOTHING_KNOWN, idle, next_steps
     from shim.host.libseccomp import about_unknown
+    from shim.transaction.store import NOTHING
 
     planned = {change.path for change in plan.changes}
     shown = {file.shown for file in found.files if file.real in planned}
@@ -70,6 +71,13 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Opt
             effects = {name: options.effects.get(name, NOTHING_KNOWN).word for name in names}
             more = {"effects": effects, "reason": each.reason, "unknown_names": each.unknown}
             print(json.dumps({**document, "adds": names, **more}))
+        for file in found.files:
+            if file.before == NOTHING:
+                adds, why = _added(file), _why_made(file, options)
+                effects = {name: options.effects.get(name, NOTHING_KNOWN).word for name in adds}
+                about = {"file": file.shown, "profile": None, "state": "not there", "adds": adds}
+                more = {"effects": effects, "reason": why, "unknown_names": []}
+                print(json.dumps({**about, **more}))
         return
     if args.diff:
         _diff(found, planned)
@@ -86,10 +94,22 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Opt
         names = [one.syscall for one in each.findings if one.changed]
         changes = each.file in shown and names
         will = f"add {', '.join(names)}" if changes else "leave alone"
-        why = next((one.reason for one in each.findings if not one.changed), each.reason)
+        others = (one.reason for one in each.findings if not one.changed)
+        why = each.reason if each.kept else next(others, each.reason)
         notes = idle(names, options.effects) if changes else [why]
         notes.append(about_unknown(each.unknown))
         rows.append((name, form, state, will, "; ".join(filter(None, notes))))
+    rows += [
+        (
+            each.shown,
+            "",
+            "not there",
+            f"make, with {', '.join(_added(each))}",
+            _why_made(each, options),
+        )
+        for each in found.files
+        if each.before == NOTHING
+    ]
     if rows:
         print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
     print(f"{len(plan.changes)} of {len(found.files)} files would change")
@@ -99,17 +119,27 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Opt
         print(f"seccomp-shim patch: {step}", file=sys.stderr)
 
 
+def _added(file: "File") -> list[str]:
+    return [one.syscall for each in file.verdict.profiles for one in each.findings if one.changed]
+
+
+def _why_made(file: "File", options: "Options") -> str:
+    from shim.host.effect import idle
+
+    return "; ".join(
+        ["is read instead of the package's file", *idle(_added(file), options.effects)]
+    )
+
+
 def _diff(found: "Survey", planned: set[str]) -> None:
     from shim.cli.output import write_diff
-    from shim.discovery.root import Root
     from shim.profile.diff import unified
+    from shim.transaction.commit import Change
+    from shim.transaction.plan import text_now
 
     for file in found.files:
-        if file.real in planned and file.verdict.after is not None:
-            try:
-                before = Root().read(file.real).decode("utf-8", "replace")
-            except (ShimError, OSError):
-                continue  # it has gone since it was looked at
+        before = text_now(Change(file.real, file.before, "")) if file.real in planned else None
+        if before is not None and file.verdict.after is not None:
             diff = unified(before, file.verdict.after.decode(), printable(file.shown))
             write_diff(diff)
     sys.stdout.flush()

@@ -11,10 +11,10 @@ from shim.discovery.sources import compose, engines, kubernetes, units
 from shim.discovery.state import Judged, Options, Verdict, judge
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect
-from shim.host.packages import owners, why_kept
+from shim.host.packages import INSTEAD, owners, why_kept
 from shim.host.untrusted_files import Control
 from shim.profile.edit import Finding
-from shim.transaction.store import checksum
+from shim.transaction.store import NOTHING, checksum
 
 # From this many different contents on, a second process is worth its start.
 _MANY = 64
@@ -39,7 +39,10 @@ class Found(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file with profiles: its true path, its content's checksum, and what patch makes of it."""
+    """A file with profiles: its true path, its content's checksum, and what patch makes of it.
+
+    One that is not there yet (``NOTHING``) overrides another, which belongs to a package.
+    """
 
     real: str
     shown: str
@@ -103,7 +106,11 @@ def survey(
         kept = place.kept or place.stays(contents.controls[real])
         kept = kept or _without(verdict.error, contents.first[name])
         if not kept and (owner := owned.get(shown[real])):
-            kept = why_kept(shown[real], owner)
+            instead = INSTEAD.get(shown[real], "") if paths is None else ""
+            new = _free(root, instead) if instead else ""
+            if new:
+                files.append(File(new, instead, NOTHING, verdict, ""))
+            kept = why_kept(shown[real], owner, overridden=bool(new))
         files.append(File(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in look.filters:
@@ -111,6 +118,15 @@ def survey(
         found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
     bad = look.bad.union(each.file for each in found if each.state == "invalid")
     return Survey(found, files, look.notes, frozenset(bad))
+
+
+def _free(root: Root, path: str) -> str:
+    """Return the true path of a file that could be made where only root can; empty: it cannot."""
+    try:
+        with root.reach(path) as place:
+            return place.path if place.info is None and place.control.trusted else ""
+    except (OSError, ShimError):
+        return ""
 
 
 def _looked(root: Root, paths: Sequence[str] | None, extra: Sequence[str], homes: bool) -> Look:

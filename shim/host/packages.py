@@ -22,7 +22,7 @@ _SECONDS, _SECONDS_EACH = 15, 5
 _AT_ONCE = 500
 UNTOLD = "(perhaps: the package manager did not answer)"
 # What engines read instead where it is there: containers/common's DefaultSeccompPath.
-_INSTEAD = {"/usr/share/containers/seccomp.json": "/etc/containers/seccomp.json"}
+INSTEAD = {"/usr/share/containers/seccomp.json": "/etc/containers/seccomp.json"}
 
 
 def owners(paths: Iterable[str], top: str = "/") -> dict[str, str]:
@@ -51,10 +51,13 @@ def owners(paths: Iterable[str], top: str = "/") -> dict[str, str]:
     return found
 
 
-def why_kept(path: str, owner: str) -> str:
-    """Say why a package's file stays as it is, and what to do instead."""
+def why_kept(path: str, owner: str, *, overridden: bool = False) -> str:
+    """Say why a package's file stays as it is, and what to do instead, or what is done."""
     kept = f"belongs to the package {owner}, whose next version would overwrite it"
-    if instead := _INSTEAD.get(path):
+    instead = INSTEAD.get(path)
+    if overridden:
+        return f"{kept}; Podman and CRI-O read {instead} instead, which gets a patched copy"
+    if instead:
         kept += (
             f"; Podman and CRI-O read {instead} instead: cp {path} {instead}, then "
             f"seccomp-shim patch -i {instead}"

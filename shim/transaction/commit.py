@@ -161,10 +161,11 @@ class _Group:
         """Make drafts and backups durable."""
         if len(self.drafted) <= _FEW:
             for one in self.drafted:
-                os.fsync(one.fd)
+                if one.fd >= 0:
+                    os.fsync(one.fd)
                 self.state.sync(one.change.before)
             return
-        systems = {os.fstat(one.fd).st_dev: one.fd for one in self.drafted}
+        systems = {os.fstat(one.fd).st_dev: one.fd for one in self.drafted if one.fd >= 0}
         with _folder(self.state.path) as fd:
             systems[os.fstat(fd).st_dev] = fd
             for each in systems.values():

@@ -12,7 +12,7 @@ from shim.profile.edit import Finding
 from shim.transaction import runs
 from shim.transaction.commit import Result, commit
 from shim.transaction.staged import Change
-from shim.transaction.store import State, checksum, whose
+from shim.transaction.store import NOTHING, State, checksum, whose
 
 Progress = Callable[[int], None]
 LISTED = "rollback --list shows the runs, --id ID takes one of them"
@@ -177,6 +177,29 @@ def _refuse_another(run: runs.Run, subject: str, run_id: str) -> None:
         )
 
 
+def checksum_now(file: str, known: Iterable[str]) -> str:
+    """Return the checksum of a file as it is; one that is not there may be known to be so.
+
+    OSError, ShimError.
+    """
+    try:
+        return checksum(Root().read(file))
+    except FileNotFoundError:
+        if NOTHING in known:
+            return NOTHING
+        raise
+
+
+def text_now(change: Change) -> str | None:
+    """Return the text that a change begins with; None: it has gone since the plan was made."""
+    if change.before == NOTHING:
+        return ""
+    try:
+        return Root().read(change.path).decode("utf-8", "replace")
+    except (ShimError, OSError):
+        return None
+
+
 def _last(known: Iterable[runs.Run], path: str) -> tuple[runs.Run, runs.Entry]:
     for each in reversed(list(known)):
         for entry in each.entries.values():
@@ -187,7 +210,7 @@ def _last(known: Iterable[runs.Run], path: str) -> tuple[runs.Run, runs.Entry]:
 
 def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:
     try:
-        now = checksum(Root().read(entry.file))
+        now = checksum_now(entry.file, (entry.before, entry.after))
     except (OSError, ShimError) as error:
         reason = error.message if isinstance(error, ShimError) else error.strerror
         reason = f"{reason}; its old content is {state.backup(entry.before)}"

@@ -17,7 +17,7 @@ from shim.errors import ShimError
 from shim.host.untrusted_files import reach
 from shim.log import timestamp
 from shim.transaction import journal
-from shim.transaction.store import State, checksum, whose
+from shim.transaction.store import NOTHING, State, checksum, whose
 
 DRAFT = ".seccomp-shim-"
 _LIMIT = 16 * 1024 * 1024
@@ -120,6 +120,10 @@ def looked_at(entry: Entry) -> tuple[str, str]:
     try:
         with reach(entry.file, follow=False) as place:
             name = checksum(place.read(_LIMIT))
+    except FileNotFoundError as error:
+        if NOTHING not in (entry.before, entry.after):
+            return "changed", error.strerror or str(error)
+        name = NOTHING
     except OSError as error:
         return "changed", error.strerror or str(error)
     except ShimError as error:

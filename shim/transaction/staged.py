@@ -9,6 +9,7 @@ from shim import files
 from shim.errors import ShimError
 from shim.host.untrusted_files import Way
 from shim.transaction.runs import DRAFT
+from shim.transaction.store import NOTHING
 
 _LIMIT = 16 * 1024 * 1024
 
@@ -39,8 +40,14 @@ class Staged:
         self.draft = os.path.join(folder, self._draft)
         self.fd = self._target = -1
         self._place = way.reach(change.path, follow=False)
+        self.old: os.stat_result | None = None
+        self.data = b""
         try:
             self._place.refuse()
+            if change.before == NOTHING:
+                if self._place.info is not None:
+                    raise ShimError("somebody else has made it since the plan was made")
+                return
             self._target = self._place.open()
             _lock(self._target)
             self.old = os.fstat(self._target)
@@ -50,7 +57,12 @@ class Staged:
             raise
 
     def write(self, data: bytes) -> None:
-        """Write the draft: ``data``, with all else as the file has it. OSError: nothing is left."""
+        """Write the draft: ``data``, with all else as the file has it. OSError: nothing is left.
+
+        A file that is to be removed has no draft, and a new one is everybody's to read.
+        """
+        if self.change.after == NOTHING:
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._place.rights():
             self.fd = os.open(self._draft, flags, 0o600, dir_fd=self._place.folder)
@@ -58,7 +70,10 @@ class Staged:
                 left = memoryview(data)
                 while left:
                     left = left[os.write(self.fd, left) :]
-                files.take_after(self._target, self.old, self.fd)
+                if self.old is None:
+                    os.fchmod(self.fd, 0o644)
+                else:
+                    files.take_after(self._target, self.old, self.fd)
             except BaseException:
                 self.discard()
                 raise
@@ -66,20 +81,31 @@ class Staged:
     def rename(self) -> None:
         """Put the draft in the file's place. ShimError: it is another file by now; OSError."""
         place = self._place
+        ends = {"src_dir_fd": place.folder, "dst_dir_fd": place.folder}
+        if self.old is None:  # a link, unlike a rename, replaces nothing
+            with place.rights():
+                os.link(self._draft, place.name, **ends, follow_symlinks=False)
+                os.unlink(self._draft, dir_fd=place.folder)
+            return
         now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
         if files.identity(now) != files.identity(self.old):
             raise ShimError("somebody else has changed it meanwhile")
         with place.rights():
-            os.rename(self._draft, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+            if self.change.after == NOTHING:
+                os.unlink(place.name, dir_fd=place.folder)
+            else:
+                os.rename(self._draft, place.name, **ends)
 
     def renamed(self) -> bool:
-        """Tell whether the draft is in the file's place."""
+        """Tell whether the draft is in the file's place, or a file to be removed is gone."""
         try:
             place = self._place
             now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return self.change.after == NOTHING
         except OSError:
             return False
-        return os.path.samestat(now, os.fstat(self.fd))
+        return self.fd >= 0 and os.path.samestat(now, os.fstat(self.fd))
 
     def discard(self) -> None:
         """Remove the draft."""

@@ -57,6 +57,11 @@ def checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+# A file that is not there counts as an empty one, which no profile is: the first change makes it,
+# and rolling that back removes it.
+NOTHING = checksum(b"")
+
+
 class State:
     """Where backups and journals are."""
 

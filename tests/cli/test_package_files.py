@@ -1,6 +1,7 @@
 """A file that belongs to a package of the distribution is not edited, but overridden."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -40,19 +41,14 @@ def run(folder: Path, *commands: tuple[str, ...]) -> "subprocess.CompletedProces
     return viewed.run(folder, words, {FILE: DENYING, "/etc/containers/policy.json": b"{}"})
 
 
-@pytest.mark.parametrize(
-    ("command", "status"), [(("patch", "--when=always", "-i", FILE), 2), ((*ALL, "--yes"), 0)]
-)
-def test_it_is_left_alone_unless_forced(
-    package: str, tmp_path: Path, command: tuple[str, ...], status: int
-) -> None:
+def test_a_named_one_is_left_alone_unless_forced(package: str, tmp_path: Path) -> None:
     """The package and what overrides the file are named, and it is as it was; --force edits it."""
+    command = ("patch", "--when=always", "-i", FILE)
     done = run(tmp_path, command)
-    said = done.stdout + done.stderr
-    assert f"exit status {status}" in said
-    assert f"{FILE} False" in said
-    assert f"belongs to the package {package}" in said
-    assert f"cp {FILE} {INSTEAD}, then seccomp-shim patch -i {INSTEAD}" in said
+    assert "exit status 2" in done.stdout
+    assert f"{FILE} False" in done.stdout
+    assert f"belongs to the package {package}" in done.stderr
+    assert f"cp {FILE} {INSTEAD}, then seccomp-shim patch -i {INSTEAD}" in done.stderr
     done = run(tmp_path, (*command, "--force"))
     assert "exit status 0" in done.stdout
     assert f"{FILE} True" in done.stdout
@@ -72,17 +68,59 @@ def test_what_is_told_overrides_it(package: str, tmp_path: Path) -> None:
     assert "0 of 2 files would change" in done.stdout
 
 
+def test_patch_all_overrides_it_and_rollback_removes_that(package: str, tmp_path: Path) -> None:
+    """The plan shows the copy that is made, the diff all of it, and a rollback takes it away."""
+    done = run(tmp_path, (*ALL, "--diff"), (*ALL, "--yes"))
+    assert f"+++ {INSTEAD}" in done.stdout
+    assert f"{FILE} False\n{INSTEAD} True\n" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith(f"{FILE}  "))
+    assert f"belongs to the package {package}" in row
+    assert f"read {INSTEAD} instead, which gets a patched copy" in row
+    done = run(tmp_path, (*ALL, "--yes"), (*ALL, "--check"), ("rollback", "--last"))
+    assert "exit status 1" not in done.stdout
+    assert f"{FILE} False\n{INSTEAD} False\n" in done.stdout
+    done = run(tmp_path, (*ALL, "--yes", "--force"))
+    assert f"{FILE} True\n{INSTEAD} False\n" in done.stdout
+
+
+@pytest.mark.usefixtures("package")
+def test_podman_reads_the_copy(tmp_path: Path) -> None:
+    """Podman itself takes its default profile from the copy once it is there."""
+    podman = need.program("podman")
+    script = (
+        SCRIPT
+        + f"""
+bad = "no profile"
+open({INSTEAD!r} if "--copy" in os.environ["WORDS"] else {FILE!r}, "w").write(bad)
+os.makedirs("/run/rootfs/bin")
+command = [{podman!r}, "--root=/run/r", "--runroot=/run/rr", "--storage-driver=vfs"]
+command += ["--cgroup-manager=cgroupfs", "run", "--rm", "--network=none", "--rootfs"]
+done = subprocess.run([*command, "/run/rootfs", "/bin/true"], capture_output=True, text=True)
+print("podman said", done.stderr)
+"""
+    )
+    files = {FILE: DENYING, "/etc/containers/policy.json": b"{}"}
+    for copy in (False, True):
+        environment = {**os.environ, "WORDS": "--copy" * copy}
+        done = viewed.run(tmp_path, ["-c", script], files, environment=environment)
+        assert f"{INSTEAD if copy else FILE}" in done.stdout.partition("podman said")[2]
+        assert "invalid character" in done.stdout
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("named", [False, True])
 def test_a_managed_host_keeps_to_it(package: str, tmp_path: Path, named: bool, force: bool) -> None:
-    """Ansible and fleet leave it alone; where it was named that is a problem; force edits it."""
+    """Ansible and fleet override it; where it was named that is a problem; force edits it."""
     how: dict[str, Any] = {"everything": not named, "paths": [FILE] * named, "force": force}
-    more = {"do": "patched", "when": "always", "override_deny": False, "check": True, "diff": False}
+    more = {"do": "patched", "when": "always", "override_deny": False, "check": True, "diff": True}
     script = "from shim.agent.main import main; main()"
-    files = {FILE: DENYING}
+    files = {FILE: DENYING, "/etc/containers/policy.json": b"{}"}
     done = viewed.run(tmp_path, ["-c", script], files, stdin=json.dumps({**how, **more}))
     answer = json.loads(done.stdout)
-    [file] = answer["files"]
-    assert file["result"] == ("would be patched" if force else "left alone")
-    assert (f"the package {package}" in file["reason"]) == (not force)
+    results = {each["file"]: each for each in answer["files"]}
+    assert results[FILE]["result"] == ("would be patched" if force else "left alone")
+    assert (f"the package {package}" in results[FILE]["reason"]) == (not force)
     assert bool(answer["problems"]) == (named and not force)
+    made = not force and not named
+    assert ({FILE, INSTEAD} if made else {FILE}) == results.keys()
+    assert (f"+++ {INSTEAD}" in answer["diff"]) == made

@@ -9,7 +9,7 @@ from shim.discovery.find import Survey, survey
 from shim.discovery.root import Root
 from shim.discovery.state import Options
 from shim.transaction import store
-from shim.transaction.plan import Outcome, Plan, patching, run, taking_back
+from shim.transaction.plan import Outcome, Plan, add, empty, patching, run, taking_back
 from support.profiles import DOCKER, LAYOUTS, OCI
 
 KUBELET = "var/lib/kubelet/seccomp"
@@ -70,6 +70,17 @@ class Host:
             for path in sorted(self.root.rglob("*"))
             if path.is_file()
         }
+
+
+NEW, NEW_DATA = "etc/new.json", b"a new file\n"
+
+
+def overriding(host: Host) -> Plan:
+    """Return a plan that makes a file where none is."""
+    (host.root / NEW).parent.mkdir(exist_ok=True)
+    plan = empty("patch")
+    add(plan, str(host.root / NEW), store.NOTHING, NEW_DATA, ())
+    return plan
 
 
 def identity(path: Path) -> tuple[object, ...]:

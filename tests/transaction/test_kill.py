@@ -14,7 +14,7 @@ from shim.transaction import runs, store
 from shim.transaction.plan import patching
 from shim.transaction.runs import DRAFT
 from support import need
-from support.fleet import OTHER, Host, identity
+from support.fleet import NEW, NEW_DATA, OTHER, Host, identity, overriding
 
 Step = Callable[[Host], Callable[[], object]]
 MODES = (0o644, 0o600, 0o440, 0o4755)
@@ -153,6 +153,43 @@ def swept(folder: Path, step: Step, count: int, stride: int) -> int:
         sound(host, old, new, kept)
         shutil.rmtree(host.folder)
     return kills
+
+
+def making_it(host: Host) -> Callable[[], object]:
+    """Make a file that overrides another."""
+    plan = overriding(host)
+    return lambda: host.run(plan)
+
+
+def removing_it(host: Host) -> Callable[[], object]:
+    """Roll back a run that has made a file."""
+    host.run(overriding(host))
+    return host.rollback
+
+
+@pytest.mark.parametrize("step", [making_it, removing_it])
+@pytest.mark.parametrize(
+    "stride", [11, pytest.param(1, marks=pytest.mark.slow)], ids=["sample", "all"]
+)
+def test_a_new_file_is_whole_or_not_there(tmp_path: Path, step: Step, stride: int) -> None:
+    """Killed while it is made or removed, the journal knows which; a rollback leaves nothing."""
+    need.program("strace")
+    calls = points(step(Host(tmp_path / "traced")), tmp_path / "log")
+    kills = 0
+    for index, (call, number) in enumerate(calls[::stride]):
+        host = Host(tmp_path / str(index))
+        kills += killed(step(host), call, number)
+        with store.opened(host.state) as opened:
+            runs.recover(opened)
+            last = [entry for run in runs.listed(opened) for entry in run.entries.values()]
+        there = bool(host.contents())
+        assert host.contents() == ({NEW: NEW_DATA} if there else {})
+        states = [each.state for each in last if each.state != "old"]
+        assert len(states) % 2 == there, (call, number)
+        if there:
+            host.rollback(files=[str(host.root / NEW)])
+        assert host.contents() == {}
+    assert kills > 3
 
 
 CASES = [

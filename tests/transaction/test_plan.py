@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
+from shim.host.untrusted_files import Way
 from shim.transaction import runs, store
 from shim.transaction.plan import patching
 from shim.transaction.runs import DRAFT
+from shim.transaction.staged import Staged
 from support import need
-from support.fleet import DENYING, OTHER, Host, identity
+from support.fleet import DENYING, NEW, NEW_DATA, OTHER, Host, identity, overriding
 from support.profiles import texts
 from support.resources import streams
 
@@ -65,6 +67,48 @@ def test_patched_and_taken_back(host: Host) -> None:
     assert events[:6] == [("patch", first.run)] * 6
     assert events[6:9] == [("rollback", second.run)] * 3
     assert {line["profile"] for line in logged(host)} == {str(path) for path in files}
+
+
+def test_a_new_file_is_made_and_removed(host: Host) -> None:
+    """What was not there is made for everybody to read, and rolled back is not there; and again."""
+    first = host.run(overriding(host))
+    assert [each.what for each in first.results] == ["done"]
+    assert host.contents() == {NEW: NEW_DATA}
+    info = (host.root / NEW).stat()
+    assert (info.st_mode & 0o777, info.st_nlink, info.st_uid) == (0o644, 1, os.geteuid())
+    assert host.rollback().count("done") == 1
+    assert host.contents() == {}
+    host.rollback()
+    assert host.contents() == {NEW: NEW_DATA}
+
+
+def test_a_new_file_replaces_nothing(host: Host) -> None:
+    """Where somebody was faster, at the plan or at the last moment, his file stays."""
+    plan = overriding(host)
+    host.write(NEW, "theirs")
+    outcome = host.run(plan)
+    assert [(each.what, each.reason) for each in outcome.results] == [
+        ("skipped", "somebody else has made it since the plan was made")
+    ]
+    (host.root / NEW).unlink()
+    staged = Staged(0, plan.changes[0], "run", Way())
+    staged.write(NEW_DATA)
+    host.write(NEW, "theirs")
+    with pytest.raises(FileExistsError):
+        staged.rename()
+    staged.discard()
+    staged.close()
+    assert host.contents() == {NEW: b"theirs"}
+
+
+def test_a_new_file_that_was_changed_since_stays(host: Host) -> None:
+    """What somebody has written into it since is not removed but by force."""
+    run = host.run(overriding(host)).run
+    host.write(NEW, "theirs")
+    assert host.rollback(run).results == []
+    assert host.contents() == {NEW: b"theirs"}
+    assert host.rollback(run, force=True).count("done") == 1
+    assert host.contents() == {}
 
 
 def test_one_backup_for_one_content(host: Host) -> None:
