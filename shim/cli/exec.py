@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     from shim import files
     from shim.catalog import kernel_injected
     from shim.host import cache
+    from shim.host.libseccomp import about_unknown, unknown
     from shim.profile import compile as compiler
-    from shim.profile.document import MAX_BYTES, read, resolved
+    from shim.profile.document import MAX_BYTES, names, read, resolved
     from shim.profile.edit import amended, plan
 
     path = _program(args.command[0])
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("holds no filter: the program would run unconfined", subject=document.where)
     plain = compiler.build(resolved(document, **described), native_only=True)
     _prove_and_log(document, plain.program(), built.program(), findings)
+    if told := about_unknown(unknown(names(document))):
+        print(f"seccomp-shim exec: {printable(document.where)}: {told}", file=sys.stderr)
     _become(path, args.command, built)
 
 

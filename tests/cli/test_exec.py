@@ -89,6 +89,15 @@ def test_the_program_runs_under_the_profile(lab: Lab) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("0\n1\n", "", 0)
 
 
+def test_a_name_that_no_kernel_has_is_told(lab: Lab) -> None:
+    """A misspelt rule does nothing, and the program starts all the same."""
+    profile = _old()
+    profile["syscalls"][0]["names"].append("flibbertigibbet")
+    done = lab.run(profile, "true")
+    assert done.returncode == 0
+    assert "'flibbertigibbet': no system call of any kernel that we know" in done.stderr
+
+
 def test_the_loaded_filter_allows_the_kernel_injected_calls(lab: Lab) -> None:
     """Read back from the running process: both calls allowed, the one filter as it was logged."""
     need.root()
