@@ -161,7 +161,7 @@ def test_homes_only_when_asked(scene: Scene, capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr()
     assert "mallory" not in told.out
     assert "eve" not in told.out
-    assert "2 home folders are not looked into" in told.err
+    assert "2 home directories are not looked into" in told.err
     main(["find", "--root", str(scene.host.root), "--homes"])
     told = capsys.readouterr()
     assert f"/home/mallory/p/d0/{NAME}" in told.out
