@@ -271,7 +271,7 @@ def _write(
     """
     from shim.cli.transaction import settled
     from shim.discovery.root import Root
-    from shim.host.packages import owners, why_kept
+    from shim.host.packages import overriding, owners, why_kept
     from shim.transaction import plan as change
     from shim.transaction import store
 
@@ -287,7 +287,7 @@ def _write(
             errors[file] = str(error)
             continue
         if owner := owned.get(real):
-            errors[file] = printable(f"{file}: {why_kept(real, owner)}")
+            errors[file] = printable(f"{file}: {why_kept(real, owner, overriding(real))}")
         elif patch.patched.changed and real not in names:
             names[real] = file
             before = store.checksum(patch.before)

@@ -10,7 +10,7 @@ from shim.discovery.root import Root
 from shim.discovery.sources import compose, engines, kubernetes, units
 from shim.discovery.state import Judged, Options, Verdict, judge
 from shim.errors import ShimError
-from shim.host.effect import NOTHING_KNOWN, Effect
+from shim.host.effect import NOTHING_KNOWN, Effect, together
 from shim.host.packages import INSTEAD, owners, why_kept
 from shim.host.untrusted_files import Control
 from shim.profile.edit import Finding
@@ -106,11 +106,12 @@ def survey(
         kept = place.kept or place.stays(contents.controls[real])
         kept = kept or _without(verdict.error, contents.first[name])
         if not kept and (owner := owned.get(shown[real])):
-            instead = INSTEAD.get(shown[real], "") if paths is None else ""
+            instead = _overriding(shown[real], verdict, options)
             new = _free(root, instead) if instead else ""
-            if new:
+            made = bool(new) and paths is None
+            if made:
                 files.append(File(new, instead, NOTHING, verdict, ""))
-            kept = why_kept(shown[real], owner, overridden=bool(new))
+            kept = why_kept(shown[real], owner, instead if new else "", made=made)
         files.append(File(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in look.filters:
@@ -118,6 +119,15 @@ def survey(
         found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
     bad = look.bad.union(each.file for each in found if each.state == "invalid")
     return Survey(found, files, look.notes, frozenset(bad))
+
+
+def _overriding(path: str, verdict: Verdict, options: Options) -> str:
+    """Return the file that engines read instead; empty: there is none, or nothing would come of it.
+
+    A copy keeps the package's later versions from the engines: not for a change without effect.
+    """
+    names = [one.syscall for each in verdict.profiles for one in each.findings if one.changed]
+    return "" if together(names, options.effects) == "none" else INSTEAD.get(path, "")
 
 
 def _free(root: Root, path: str) -> str:

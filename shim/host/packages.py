@@ -51,18 +51,26 @@ def owners(paths: Iterable[str], top: str = "/") -> dict[str, str]:
     return found
 
 
-def why_kept(path: str, owner: str, *, overridden: bool = False) -> str:
-    """Say why a package's file stays as it is, and what to do instead, or what is done."""
+def overriding(path: str) -> str:
+    """Return the file of this host that engines would read instead; empty: none, or it is there."""
+    instead = INSTEAD.get(path, "")
+    return "" if os.path.lexists(instead) else instead
+
+
+def why_kept(path: str, owner: str, instead: str = "", *, made: bool = False) -> str:
+    """Say why a package's file stays as it is, and what overrides it.
+
+    ``instead`` is the file that does, and ``made`` that patch --all makes it.
+    """
     kept = f"belongs to the package {owner}, whose next version would overwrite it"
-    instead = INSTEAD.get(path)
-    if overridden:
-        return f"{kept}; Podman and CRI-O read {instead} instead, which gets a patched copy"
-    if instead:
+    if instead and made:
+        kept += f"; Podman and CRI-O read {instead} instead: patch --all makes it"
+    elif instead:
         kept += (
             f"; Podman and CRI-O read {instead} instead: cp {path} {instead}, then "
             f"seccomp-shim patch -i {instead}"
         )
-    return f"{kept} (--force changes it all the same)"
+    return kept if made else f"{kept} (--force changes it all the same)"
 
 
 def _refuse_late(deadline: float) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from support import need, viewed
 from support.fleet import DENYING
+from support.runtimes import telling
 
 # Real: the package of this machine that has it is asked for by the real dpkg.
 FILE, INSTEAD = "/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json"
+FILES = {FILE: DENYING, "/etc/containers/policy.json": b"{}"}
 ALL = ("patch", "--all", "--when=always")
 # Runs the program once for each argument, and says what has become of the files.
 SCRIPT = f"""
@@ -35,10 +37,13 @@ def package() -> str:
     return done.stdout.partition(":")[0]
 
 
-def run(folder: Path, *commands: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+def run(
+    folder: Path, *commands: tuple[str, ...], library: str = "2.6.1"
+) -> "subprocess.CompletedProcess[str]":
     """Run the program in a view where Podman's default profile denies."""
     words = ["-c", SCRIPT, *map(json.dumps, commands)]
-    return viewed.run(folder, words, {FILE: DENYING, "/etc/containers/policy.json": b"{}"})
+    environment = telling(folder / "bin", runc=library, crun=library)
+    return viewed.run(folder, words, FILES, environment=environment)
 
 
 def test_a_named_one_is_left_alone_unless_forced(package: str, tmp_path: Path) -> None:
@@ -66,6 +71,8 @@ def test_what_is_told_overrides_it(package: str, tmp_path: Path) -> None:
     assert told[INSTEAD]["left_alone"] is None
     assert f"the package {package}" in told[FILE]["left_alone"]
     assert "0 of 2 files would change" in done.stdout
+    assert INSTEAD not in told[FILE]["left_alone"]
+    assert "cp " not in run(tmp_path, copy, ("patch", "--when=always", "-i", FILE)).stderr
 
 
 def test_patch_all_overrides_it_and_rollback_removes_that(package: str, tmp_path: Path) -> None:
@@ -75,12 +82,21 @@ def test_patch_all_overrides_it_and_rollback_removes_that(package: str, tmp_path
     assert f"{FILE} False\n{INSTEAD} True\n" in done.stdout
     row = next(line for line in done.stdout.splitlines() if line.startswith(f"{FILE}  "))
     assert f"belongs to the package {package}" in row
-    assert f"read {INSTEAD} instead, which gets a patched copy" in row
+    assert f"read {INSTEAD} instead: patch --all makes it" in row
     done = run(tmp_path, (*ALL, "--yes"), (*ALL, "--check"), ("rollback", "--last"))
     assert "exit status 1" not in done.stdout
     assert f"{FILE} False\n{INSTEAD} False\n" in done.stdout
     done = run(tmp_path, (*ALL, "--yes", "--force"))
     assert f"{FILE} True\n{INSTEAD} False\n" in done.stdout
+
+
+def test_nothing_is_overridden_without_effect(package: str, tmp_path: Path) -> None:
+    """A copy that keeps the package's later versions away is not made where it does nothing."""
+    done = run(tmp_path, (*ALL, "--yes"), library="2.5.4")
+    assert f"{FILE} False\n{INSTEAD} False\n" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith(f"{FILE}  "))
+    assert f"belongs to the package {package}" in row
+    assert INSTEAD not in row
 
 
 @pytest.mark.usefixtures("package")
@@ -99,10 +115,9 @@ done = subprocess.run([*command, "/run/rootfs", "/bin/true"], capture_output=Tru
 print("podman said", done.stderr)
 """
     )
-    files = {FILE: DENYING, "/etc/containers/policy.json": b"{}"}
     for copy in (False, True):
         environment = {**os.environ, "WORDS": "--copy" * copy}
-        done = viewed.run(tmp_path, ["-c", script], files, environment=environment)
+        done = viewed.run(tmp_path, ["-c", script], FILES, environment=environment)
         assert f"{INSTEAD if copy else FILE}" in done.stdout.partition("podman said")[2]
         assert "invalid character" in done.stdout
 
@@ -114,8 +129,8 @@ def test_a_managed_host_keeps_to_it(package: str, tmp_path: Path, named: bool, f
     how: dict[str, Any] = {"everything": not named, "paths": [FILE] * named, "force": force}
     more = {"do": "patched", "when": "always", "override_deny": False, "check": True, "diff": True}
     script = "from shim.agent.main import main; main()"
-    files = {FILE: DENYING, "/etc/containers/policy.json": b"{}"}
-    done = viewed.run(tmp_path, ["-c", script], files, stdin=json.dumps({**how, **more}))
+    environment = telling(tmp_path / "bin", runc="2.6.1", crun="2.6.1")
+    done = viewed.run(tmp_path, ["-c", script], FILES, json.dumps({**how, **more}), environment)
     answer = json.loads(done.stdout)
     results = {each["file"]: each for each in answer["files"]}
     assert results[FILE]["result"] == ("would be patched" if force else "left alone")
