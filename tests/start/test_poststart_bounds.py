@@ -248,8 +248,8 @@ def test_standard_input_that_never_ends(tmp_path: Path, name: str) -> None:
     reader, writer = os.pipe()
     argv = [name, "--config", f"{tmp_path}/config.yaml", "--canary", str(CANARY)]
     program = (
-        f"from shim.start.hooks import prestart, {name}\n"
-        f"prestart._STATE_SECONDS = 1\n{name}.main({argv})"
+        f"from shim.start.hooks import {name}\nfrom shim.start.inject import session\n"
+        f"session._STATE_SECONDS = 1\n{name}.main({argv})"
     )
     subprocess.run(
         [sys.executable, "-c", program], stdin=reader, env={"PYTHONPATH": str(CHECKOUT)}, check=True

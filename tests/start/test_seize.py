@@ -12,7 +12,8 @@ import pytest
 
 from shim.host import processes
 from shim.host.ptrace import Tracee
-from shim.start.hooks import prestart
+from shim.start.inject import tracer
+from shim.start.inject.session import Start
 from support import need
 from support.containers import CANARY
 
@@ -29,8 +30,8 @@ if libc.vfork() == 0:
 def in_a_tracer(work: Callable[[], object]) -> object:
     """Do ``work`` in a process that bears a tracer's name; give what it returned, as JSON."""
     reader, writer = os.pipe()
-    tracer = os.fork()
-    if tracer == 0:
+    child = os.fork()
+    if child == 0:
         try:
             Path("/proc/self/comm").write_text(f"{processes.TRACER}test")
             signal.alarm(30)  # one that waits for ever ends, without an answer
@@ -40,7 +41,7 @@ def in_a_tracer(work: Callable[[], object]) -> object:
     os.close(writer)
     with open(reader) as pipe:
         answer = json.loads(pipe.read() or "null")
-    os.waitpid(tracer, 0)
+    os.waitpid(child, 0)
     return answer
 
 
@@ -50,17 +51,20 @@ def test_an_init_that_does_not_stop(
 ) -> None:
     """The runtime is told so in time; the init goes on as it was, or ends where that is chosen."""
     need.root()
-    monkeypatch.setattr(prestart, "_SEIZE_SECONDS", 1)
+    monkeypatch.setattr(tracer, "_SEIZE_SECONDS", 1)
     command = [sys.executable, "-IS", "-c", VFORKED]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as init:
         assert init.stdout is not None
         init.stdout.readline()
+        pinned = processes.pin(init.pid)
+        while processes.status(pinned, ("State",))["State"][0] != "D":
+            pass  # it has said so just before it calls vfork()
         said: list[str] = []
 
         def work() -> object:
-            start = prestart.Start({"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
-            start.pid, start.pinned = init.pid, processes.pin(init.pid)
-            return [prestart.trace(start, {"canary": CANARY}, said.append), *said]
+            start = Start({"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
+            start.pid, start.pinned = init.pid, pinned
+            return [tracer.trace(start, {"canary": CANARY}, said.append), *said]
 
         try:
             why = "cannot trace the container's init: it does not stop within 1 seconds"

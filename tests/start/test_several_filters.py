@@ -176,7 +176,7 @@ def test_an_init_that_loads_none_in_time(
     """It goes on as it would without us or, with ``on_error: deny``, is killed: the log says so."""
     several = Several(tmp_path, wrapped=False, on_error=on_error)
     hook = several.lab.hook.read_text()
-    soon = "    from shim.start.hooks import prestart\n    prestart._FOLLOW_SECONDS = 1\n"
+    soon = "    from shim.start.inject import tracer\n    tracer.FOLLOW_SECONDS = 1\n"
     line = "    from shim.start.hooks.prestart import main\n"
     assert line in hook
     several.lab.hook.write_text(hook.replace(line, soon + line))

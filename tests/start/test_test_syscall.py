@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from shim.start.needed import needed_calls
+from shim.start.inject.session import needed_calls
 from support import need
 from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY
 from support.wrapped import WrappedLab, apart

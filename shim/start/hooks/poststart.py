@@ -14,9 +14,9 @@ from shim.bpf.outcomes import names, together
 from shim.errors import ShimError
 from shim.host import processes
 from shim.start.digest import sha256
-from shim.start.hooks.prestart import Start, parse
+from shim.start.hooks import parse
 from shim.start.inject.augment import LETTING, verdict_before
-from shim.start.needed import needed_calls
+from shim.start.inject.session import Start, needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

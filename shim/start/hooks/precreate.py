@@ -9,8 +9,8 @@ import os
 
 from shim import config
 from shim.errors import ShimError
-from shim.start.hooks.prestart import Start, parse
-from shim.start.needed import needed_calls
+from shim.start.hooks import parse
+from shim.start.inject.session import Start, needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

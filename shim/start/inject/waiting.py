@@ -16,22 +16,18 @@ import os
 
 from shim.errors import ShimError
 from shim.host import processes
-from shim.start.hooks.prestart import Start, trace
-from shim.start.inject.background import give_up_after, leave
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+from shim.start.inject.session import Start
+from shim.start.inject.tracer import HELD, SEIZED, Tracer, give_up_after, trace
 
 _STATE_SECONDS = 10
 # Runtimes call their hooks within milliseconds, others' hooks before ours within seconds.
 _WAIT_SECONDS = 600
 
 
-class Tracer:
+class Waiting:
     """A tracer in waiting. It ends with this process, unless it is engaged."""
 
-    __slots__ = ("go", "ready")
+    __slots__ = ("tracer",)
 
     def __init__(self, start: Start, calls: "dict[str, int]", runtime: int, folder: int) -> None:
         """Fork it off; our parent ``runtime`` is going to be the real runtime.
@@ -41,54 +37,49 @@ class Tracer:
         watched = os.pidfd_open(runtime)
         if os.getppid() != runtime:
             raise ProcessLookupError("the runtime has ended")
-        self.ready, ready = os.pipe()
-        go, self.go = os.pipe()
-        if os.fork() == 0:
-            _become_tracer(start, calls, runtime, folder, (watched, go, ready))
-        for fd in (watched, go, ready):
-            os.close(fd)
+
+        def work(go: int, ready: int, name: str) -> int:
+            return _wait(start, calls, runtime, folder, (watched, go, ready), name)
+
+        self.tracer = Tracer(work, watched, folder)
+        os.close(watched)
 
     def engage(self) -> bool:
         """Have it wait for as long as the runtime may call its hook; False: it has ended."""
-        there = os.read(self.ready, 1) != b""
+        there = os.read(self.tracer.answer, 1) != b""
         try:
-            os.write(self.go, b"g")
+            os.write(self.tracer.order, b"g")
         except BrokenPipeError:
             return False
         return there
 
 
-def _become_tracer(
+def _wait(
     start: Start,
     calls: "dict[str, int]",
     runtime: int,
     folder: int,
     ends: "tuple[int, int, int]",
-) -> "NoReturn":
+    name: str,
+) -> int:
     """Be the tracer; ``ends`` are the runtime's pidfd and our ends of the wrapper's pipes."""
-    code = 1
+    watched, go, ready = ends
+    call, write_call = os.pipe()
+    read_answer, answer = os.pipe()  # the other ends are for the hook to open
+    there = f"{os.getpid()} {name} {os.geteuid()} {write_call} {read_answer}\n"
+    _sweep(folder)
+    _put(folder, str(runtime), there)
     try:
-        watched, go, ready = ends
-        call, write_call = os.pipe()
-        read_answer, answer = os.pipe()  # the other ends are for the hook to open
-        name = leave(folder, *ends, call, write_call, read_answer, answer)
-        there = f"{os.getpid()} {name} {os.geteuid()} {write_call} {read_answer}\n"
-        _sweep(folder)
-        _put(folder, str(runtime), there)
-        try:
-            os.write(ready, b"r")
-            os.close(ready)
-            # All that is to be imported, while the runtime starts.
-            from shim.host import ptrace  # noqa: F401
-            from shim.start.inject import augment, follow  # noqa: F401
+        os.write(ready, b"r")
+        os.close(ready)
+        # All that is to be imported, while the runtime starts.
+        from shim.host import ptrace  # noqa: F401
+        from shim.start.inject import augment, follow  # noqa: F401
 
-            called = _is_called(call, watched, go)
-        finally:
-            os.unlink(str(runtime), dir_fd=folder)
-        if called:
-            code = _serve(start, calls, runtime, int(os.read(call, 32)), answer)
+        called = _is_called(call, watched, go)
     finally:
-        os._exit(code)
+        os.unlink(str(runtime), dir_fd=folder)
+    return _serve(start, calls, runtime, int(os.read(call, 32)), answer) if called else 1
 
 
 def _put(folder: int, name: str, text: str) -> None:
@@ -132,7 +123,7 @@ def _serve(start: Start, calls: "dict[str, int]", runtime: int, hook: int, answe
     """Follow the init of which process ``hook`` was told; its descriptor 3 is what it was told."""
 
     def say(message: str) -> None:
-        if message in ("seized", "held"):
+        if message in (SEIZED, HELD):
             os.write(answer, b"0\n")
         else:
             code = start.fail(ShimError(message))

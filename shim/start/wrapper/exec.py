@@ -10,8 +10,8 @@ import os
 from shim import abi
 from shim.errors import LeftAlone, ShimError
 from shim.host import processes
-from shim.start.hooks.prestart import Start
-from shim.start.inject.background import give_up_after, leave
+from shim.start.inject.session import Start
+from shim.start.inject.tracer import FOLLOW_SECONDS, SEIZED, Tracer, give_up_after, let_go
 from shim.start.wrapper.exec_runtime import become
 
 TYPE_CHECKING = False
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from shim.host.process_tree import Family, Member
 
-_SEIZE_SECONDS = 10
-_FOLLOW_SECONDS = 120
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
@@ -89,7 +87,7 @@ class Exec(Start):
         self.facts["bundle"] = bundle
         denied, _ = spec.needing(calls, real)
         if denied:
-            _Tracer(self, denied)
+            _Following(self, denied).begin()
 
     def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
         """Make the program longer that crun has kept in ``path``, if that is needed.
@@ -123,85 +121,60 @@ class Exec(Start):
         self.log("adjusted")
 
 
-class _Tracer:
-    """A process beside us that holds this one, and will follow what it starts as the runtime."""
+class _Following:
+    """What a tracer does that holds the process which becomes the runtime, and all it starts."""
 
-    __slots__ = ("answer", "go", "member", "start")
+    __slots__ = ("calls", "member", "pinned", "runtime", "start")
 
     def __init__(self, start: Exec, calls: "dict[str, int]") -> None:
-        """Return once we are held; ShimError if we are not."""
         self.start = start
+        self.calls = calls
         self.member: Member | None = None
-        reader, self.answer = os.pipe()
-        self.go, writer = os.pipe()
-        runtime = os.getpid()
-        child = os.fork()
-        if child == 0:
-            self._become(runtime, calls)
-        os.close(self.answer)
-        os.close(self.go)
-        try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
-            os.waitpid(child, 0)
-        except ChildProcessError:
-            pass  # our caller ignores SIGCHLD, and so do we
-        tracer = int.from_bytes(_answer(reader, 4), "little")
-        if not tracer:
-            raise ShimError("the tracer ended, or did not answer")
+        self.runtime = os.getpid()
+        self.pinned = processes.pin(self.runtime)
+
+    def begin(self) -> None:
+        """Return once this process is held; ShimError if it is not.
+
+        The tracer is init's child: the runtime must have no child of ours.
+        """
+        tracer = Tracer(self._trace, self.pinned, orphan=True)
+        os.close(self.pinned)
         if os.path.exists(_YAMA):
-            _let_trace(tracer)
-        os.write(writer, b"g")
-        os.close(writer)
-        answer = _answer(reader, 4096)
-        os.close(reader)
-        if answer != b"seized":  # one that wants to answer later finds nobody, and ends
-            raise ShimError(answer.decode() or "the tracer did not answer")
+            _let_trace(tracer.pid)
+        tracer.seize(b"g")
 
-    def _become(self, runtime: int, calls: "dict[str, int]") -> "NoReturn":
-        """Be the child that leaves the tracer to init: the runtime must have no child of ours."""
-        code = 1
-        try:
-            pinned = processes.pin(runtime)
-            if os.getppid() != runtime:
-                os._exit(1)  # it was killed meanwhile, and the number may be another's
-            if os.fork() == 0:
-                # It says so itself: we may be killed before we could.
-                os.write(self.answer, os.getpid().to_bytes(4, "little"))
-                leave(self.answer, self.go, pinned)
-                self._trace(runtime, pinned, calls)
-            code = 0
-        finally:
-            os._exit(code)
-
-    def _trace(self, runtime: int, pinned: int, calls: "dict[str, int]") -> None:
+    def _trace(self, go: int, answer: int, _name: str) -> int:
         from shim.host.process_tree import Family
 
-        if not os.read(self.go, 1):
-            return  # who is to become the runtime is gone
+        if not os.read(go, 1):
+            return 0  # who is to become the runtime is gone
         try:
-            family = Family(runtime, abi.PTRACE_O_EXITKILL if self.start.deny else 0)
+            family = Family(self.runtime, abi.PTRACE_O_EXITKILL if self.start.deny else 0)
         except OSError as error:
-            os.write(self.answer, f"cannot trace the runtime: {error}".encode())
-            return
-        give_up_after(_FOLLOW_SECONDS)
-        if not processes.is_there(pinned):
+            os.write(answer, f"cannot trace the runtime: {error}".encode())
+            return 0
+        give_up_after(FOLLOW_SECONDS)
+        if not processes.is_there(self.pinned):
             family.release()  # it has ended in between, and its number is another's
-            return
-        self.start.pinned = pinned
-        os.write(self.answer, b"seized")
-        os.close(self.answer)
+            return 0
+        self.start.pinned = self.pinned
+        os.write(answer, SEIZED.encode())
+        os.close(answer)
         try:
-            self._follow(family, calls)
+            self._follow(family)
             give_up_after(0)
             if self.start.deny:
                 # Were the one that we follow let go first, our death could still end its runtime.
                 family.release(but=self.start.pid)
         except BaseException as error:
             self._fail(error, family)
-            return
+            return 0
         if self.member is not None:
-            _let_go(self.member)
+            let_go(self.member)
+        return 0
 
-    def _follow(self, family: "Family", calls: "dict[str, int]") -> None:
+    def _follow(self, family: "Family") -> None:
         from shim.host.ptrace import EndedError
 
         # The runtime starts beside us: what is imported now costs it nothing.
@@ -212,7 +185,7 @@ class _Tracer:
             self.start.pid = self.start.facts["pid"] = member.pid
             self.start.pinned = processes.pin(member.pid)  # stopped: it cannot go
             self.member = member
-            follow(member, calls, self.start.log)
+            follow(member, self.calls, self.start.log)
         except (LeftAlone, EndedError) as reason:
             self.start.log("left-alone", reason=str(reason))
         except ProcessLookupError:  # killed while it was stopped
@@ -231,14 +204,6 @@ class _Tracer:
         self.start.fail(fault)
         if processes.kill(self.start.pinned) and self.member is not None:
             family.release()  # the runtime shall tell of it; without a member it ends with us
-
-
-def _answer(reader: int, size: int) -> bytes:
-    """Read what the tracer answers; nothing if it has ended, or takes too long."""
-    import select
-
-    ready, _, _ = select.select([reader], [], [], _SEIZE_SECONDS)
-    return os.read(reader, size) if ready else b""
 
 
 def _knows_container(real: str, root: str, container: str) -> bool:
@@ -262,13 +227,6 @@ def _is_runc_init(pid: int) -> bool:
         return processes.command_line(pid)[1:2] == ["init"]
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def _let_go(member: "Member") -> None:
-    try:  # noqa: SIM105 - contextlib is an import that every exec would pay for
-        member.detach()
-    except OSError:
-        pass  # gone: nothing holds it
 
 
 def _let_trace(tracer: int) -> None:

@@ -10,8 +10,7 @@ import sys
 
 from shim import abi, config, files
 from shim.errors import ShimError, printable
-from shim.start.hooks.prestart import Start
-from shim.start.needed import needed_calls
+from shim.start.inject.session import Start, needed_calls
 from shim.start.wrapper import enginelog
 from shim.start.wrapper.argv import CommandLine
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from shim.host.runtimes import Runtime
-    from shim.start.inject.waiting import Tracer
+    from shim.start.inject.waiting import Waiting
     from shim.start.spec import Spec
     from shim.start.wrapper.mechanism import Change
 
@@ -189,20 +188,20 @@ class Wrapped(Start):
         folder: str,
         options: "list[str]",
         caller: int,
-    ) -> "tuple[Tracer | None, Spec]":
+    ) -> "tuple[Waiting | None, Spec]":
         """Enter the hook, and have a tracer wait for it.
 
         runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
         """
         from shim.start import runtime_directory
         from shim.start.hookentry import enter, has, hook
-        from shim.start.inject.waiting import Tracer
+        from shim.start.inject.waiting import Waiting
 
         place, where = runtime_directory.folder("start")
         tracer = None
         if place >= 0:
             try:
-                tracer = Tracer(self.tracing(), made.calls, caller, place)
+                tracer = Waiting(self.tracing(), made.calls, caller, place)
             except OSError:
                 tracer = None  # before Linux 5.3 there is no pidfd_open: the hook does it all
             if where != f"{runtime_directory.ROOTS}/start":
