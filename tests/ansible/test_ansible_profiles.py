@@ -341,6 +341,8 @@ def test_facts_need_no_root(managed: Managed) -> None:
     [
         ({}, "exactly one of path, all and run"),
         ({"all": True, "run": "1"}, "exactly one of path, all and run"),
+        ({"all": True, "path": ["/a"]}, "exactly one of path, all and run"),
+        ({"path": ["/a"], "extra_paths": ["/b"]}, "extra_paths goes with state: patched and all"),
         (
             {"state": "rolled_back", "all": True, "path": ["/a"]},
             "exactly one of path, all and run",
