@@ -93,7 +93,7 @@ def test_on_a_terminal_it_asks(host: Host, answer: str, chosen: str | None) -> N
 @pytest.mark.parametrize("words", ["--no-default", "--default", "--dry-run"])
 def test_who_has_said_it_is_not_asked(host: Host, words: str) -> None:
     """Nor is who only looks."""
-    assert "[Y/n]" not in at_a_terminal(host, f"install docker {words}", "")
+    assert "[Y/n]" not in at_a_terminal(host, f"install docker {words}", "\n")
 
 
 def test_status_is_loud_where_the_kernel_kills_who_is_left_out(host: Host) -> None:

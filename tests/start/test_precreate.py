@@ -110,6 +110,15 @@ def test_the_container_is_named(lab: WrappedLab, more: dict[str, Any], told: str
     assert line.get("container") == told
 
 
+def test_a_failure_names_the_container(lab: WrappedLab) -> None:
+    """As the adjustment would: a profile that cannot be understood is left to the hook."""
+    mount = {"destination": "/run/.containerenv", "source": f"/a/{ID}/userdata/x"}
+    document = {"mounts": [mount], "linux": {"seccomp": {"defaultAction": 1}}}
+    passed(lab, json.dumps(document).encode(), "--canary", str(CANARY), "--runtime", "crun")
+    (line,) = lab.events("failed")
+    assert line["container"] == ID
+
+
 def test_where_the_runtime_cannot_be_told_nothing_is_changed(lab: WrappedLab) -> None:
     """A program would be crun's alone: with runc on the host as well it is the hook's turn."""
     need.program("runc")

@@ -58,6 +58,8 @@ def _changed(
     if len(data) > LIMIT:
         raise ShimError(f"a config.json of more than {LIMIT >> 20} MiB")
     spec = parse(data.decode())
+    if container := _container(spec.config):
+        start.facts["container"] = container
     made = [change(spec, calls, runtime) for runtime in runtimes]
     texts = {each.spec.text for each in made}
     if len(texts) != 1 or texts == {spec.text}:
@@ -65,8 +67,6 @@ def _changed(
     new = made[0].spec.proved().encode()
     start.facts |= {"mechanism": made[0].mechanism, **made[0].facts}
     start.facts["runtime"] = ",".join(runtime.path for runtime in runtimes)
-    if container := _container(spec.config):
-        start.facts["container"] = container
     # Not "adjusted": it may be another runtime that Podman calls, which takes no notice.
     start.log("requested")
     return new
