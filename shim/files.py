@@ -20,7 +20,7 @@ _ACCESS_LIST = "system.posix_acl_access"
 
 
 def read(path: str, limit: int) -> bytes:
-    """Give the first ``limit`` + 1 bytes: enough to see that a file is too large."""
+    """Return the first ``limit`` + 1 bytes: enough to see that a file is too large."""
     with open(path, "rb") as file:
         return file.read(limit + 1)
 
@@ -72,13 +72,13 @@ def write_atomic(
     killed are removed.
     """
     how = os.O_RDONLY if durable else os.O_PATH
-    directory, name = os.path.split(path)
-    folder = os.open(directory or ".", how | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    parent, name = os.path.split(path)
+    directory = os.open(parent or ".", how | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     old = -1
     try:
-        _sweep(folder, name)
-        if mode is None and _is_regular(folder, name):
-            old = os.open(name, _TO_READ, dir_fd=folder)
+        _sweep(directory, name)
+        if mode is None and _is_regular(directory, name):
+            old = os.open(name, _TO_READ, dir_fd=directory)
 
         def finish(fd: int) -> None:
             if old >= 0:
@@ -87,18 +87,18 @@ def write_atomic(
                 os.fchmod(fd, mode)
 
         makes = 0o666 if mode is None and old < 0 else 0o600
-        draft = _draft(folder, name, path, data, finish, durable, makes)
+        draft = _draft(directory, name, path, data, finish, durable, makes)
         try:
-            os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
-            _discard(folder, draft)
+            _discard(directory, draft)
             raise _about(path, error) from None
         if durable:
-            os.fsync(folder)
+            os.fsync(directory)
     finally:
         if old >= 0:
             os.close(old)
-        os.close(folder)
+        os.close(directory)
 
 
 def replace(
@@ -116,20 +116,20 @@ def replace(
     """
     target = os.path.realpath(path) if os.path.islink(path) else path
     how = os.O_RDONLY if durable else os.O_PATH
-    folder = os.open(os.path.dirname(target) or ".", how | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(os.path.dirname(target) or ".", how | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         name = os.path.basename(target)
         if not durable:
-            _sweep(folder, name)
-        replace_in(folder, name, path, data, expected, before_rename, durable=durable)
+            _sweep(directory, name)
+        replace_in(directory, name, path, data, expected, before_rename, durable=durable)
         if durable:
-            os.fsync(folder)
+            os.fsync(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def replace_in(
-    folder: int,
+    directory: int,
     name: str,
     path: str,
     data: bytes,
@@ -146,31 +146,31 @@ def replace_in(
     the file as it was. ShimError: no regular file, or changed since it was read. ``path`` is what
     the user knows the file by.
     """
-    old = _open(folder, name, path)
+    old = _open(directory, name, path)
     try:
         info = os.fstat(old)
         if not stat.S_ISREG(info.st_mode):
             raise ShimError("is no regular file and cannot be replaced", subject=path)
-        draft = _draft(folder, name, path, data, lambda fd: take_after(old, info, fd), durable)
+        draft = _draft(directory, name, path, data, lambda fd: take_after(old, info, fd), durable)
         try:
             if _content(old, len(expected)) != expected:
                 raise _changed(path)
             before_rename()
-            if identity(_stat(folder, name, path)) != identity(info):
+            if identity(_stat(directory, name, path)) != identity(info):
                 raise _changed(path)
             try:
-                os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError as error:
                 raise _about(path, error) from None
         except BaseException:
-            _discard(folder, draft)
+            _discard(directory, draft)
             raise
     finally:
         os.close(old)
 
 
 def create_in(
-    folder: int,
+    directory: int,
     name: str,
     path: str,
     data: bytes,
@@ -182,37 +182,37 @@ def create_in(
     ``before_link`` is called as ``before_rename`` is in ``replace_in``. ShimError: by now there is
     a file.
     """
-    draft = _draft(folder, name, path, data, lambda fd: os.fchmod(fd, mode))
+    draft = _draft(directory, name, path, data, lambda fd: os.fchmod(fd, mode))
     try:
-        if _exists(folder, name):
+        if _exists(directory, name):
             raise _changed(path)
         before_link()
         try:
-            os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            os.link(draft, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
             raise _changed(path) from None
         except OSError as error:
             raise _about(path, error) from None
     finally:
-        _discard(folder, draft)
+        _discard(directory, draft)
 
 
 def remove_in(
-    folder: int, name: str, path: str, expected: bytes, before_unlink: "Callable[[], None]"
+    directory: int, name: str, path: str, expected: bytes, before_unlink: "Callable[[], None]"
 ) -> None:
     """Remove the file whose content is ``expected`` from an open directory.
 
     ``before_unlink`` is called as ``before_rename`` is in ``replace_in``. ShimError: changed since.
     """
-    old = _open(folder, name, path)
+    old = _open(directory, name, path)
     try:
         info = os.fstat(old)
         if _content(old, len(expected)) != expected:
             raise _changed(path)
         before_unlink()
-        if identity(_stat(folder, name, path)) != identity(info):
+        if identity(_stat(directory, name, path)) != identity(info):
             raise _changed(path)
-        os.unlink(name, dir_fd=folder)
+        os.unlink(name, dir_fd=directory)
     finally:
         os.close(old)
 
@@ -232,12 +232,12 @@ def take_after(source: int, old: os.stat_result, fd: int) -> None:
     for name in names:
         os.setxattr(fd, name, os.getxattr(source, name))
     if _ACCESS_LIST not in names and _ACCESS_LIST in os.listxattr(fd):
-        os.removexattr(fd, _ACCESS_LIST)  # a new file's, from its folder's default
+        os.removexattr(fd, _ACCESS_LIST)  # a new file's, from its directory's default
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
 def _draft(
-    folder: int,
+    directory: int,
     name: str,
     path: str,
     data: bytes,
@@ -249,7 +249,7 @@ def _draft(
     draft = f"{_prefix(name)}{os.getpid()}-{os.urandom(4).hex()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(draft, flags, mode, dir_fd=folder)
+        fd = os.open(draft, flags, mode, dir_fd=directory)
     except OSError as error:
         raise _about(os.path.dirname(path) or ".", error) from None
     try:
@@ -260,7 +260,7 @@ def _draft(
             if durable:
                 os.fsync(file.fileno())
     except BaseException:
-        _discard(folder, draft)
+        _discard(directory, draft)
         raise
     return draft
 
@@ -270,61 +270,61 @@ def _prefix(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:200])}."
 
 
-def _sweep(folder: int, name: str) -> None:
+def _sweep(directory: int, name: str) -> None:
     """Remove old drafts of ``name``: their makers were killed."""
     import time
 
     try:
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
             drafts = [each for each in os.listdir(fd) if each.startswith(_prefix(name))]
         finally:
             os.close(fd)
         for draft in drafts:
-            info = os.stat(draft, dir_fd=folder, follow_symlinks=False)
+            info = os.stat(draft, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISREG(info.st_mode) and info.st_mtime < time.time() - _DRAFT_SECONDS:
-                _discard(folder, draft)
+                _discard(directory, draft)
     except OSError:
         pass  # it is no part of what the caller wants
 
 
-def _open(folder: int, name: str, path: str) -> int:
+def _open(directory: int, name: str, path: str) -> int:
     try:
-        return os.open(name, _TO_READ, dir_fd=folder)
+        return os.open(name, _TO_READ, dir_fd=directory)
     except OSError as error:
         raise _about(path, error) from None
 
 
 def _content(fd: int, limit: int) -> bytes:
-    """Give the first ``limit`` + 1 bytes of an open file."""
+    """Return the first ``limit`` + 1 bytes of an open file."""
     return os.pread(fd, limit + 1, 0)
 
 
-def _stat(folder: int, name: str, path: str) -> os.stat_result:
+def _stat(directory: int, name: str, path: str) -> os.stat_result:
     try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         raise _changed(path) from None
 
 
-def _is_regular(folder: int, name: str) -> bool:
+def _is_regular(directory: int, name: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        return stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
 
 
-def _exists(folder: int, name: str) -> bool:
+def _exists(directory: int, name: str) -> bool:
     try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def _discard(folder: int, draft: str) -> None:
+def _discard(directory: int, draft: str) -> None:
     try:  # noqa: SIM105 - contextlib is an import that every container would pay for
-        os.unlink(draft, dir_fd=folder)
+        os.unlink(draft, dir_fd=directory)
     except FileNotFoundError:
         pass
 
@@ -334,13 +334,13 @@ def _changed(path: str) -> ShimError:
 
 
 def _about(path: str, error: OSError) -> OSError:
-    """Give the same error with a name that the user knows, not the draft's."""
+    """Return the same error with a name that the user knows, not the draft's."""
     return OSError(error.errno, error.strerror, path)
 
 
-def sync_folder(folder: str) -> None:
-    """Put a folder's entries on the disk: without it a rename need not survive a crash."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directory(directory: str) -> None:
+    """Put a directory's entries on the disk: without it a rename need not survive a crash."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

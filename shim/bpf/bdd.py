@@ -35,14 +35,14 @@ class Diagram:
         return self.variable[node] == _LEAF
 
     def leaf(self, value: Hashable) -> int:
-        """Give the node of the constant function ``value``."""
+        """Return the node of the constant function ``value``."""
         node = self._leaves.get(value)
         if node is None:
             node = self._leaves[value] = self._append(_LEAF, 0, 0, value)
         return node
 
     def node(self, variable: int, high: int, low: int) -> int:
-        """Give the function that is ``high`` where ``variable`` is set and ``low`` elsewhere."""
+        """Return the function that is ``high`` where ``variable`` is set and ``low`` elsewhere."""
         if high == low:
             return high
         key = (variable, high, low)
@@ -52,7 +52,7 @@ class Diagram:
         return found
 
     def ite(self, condition: int, yes: int, no: int) -> int:
-        """Give the function that is ``yes`` where ``condition`` holds and ``no`` elsewhere."""
+        """Return the function that is ``yes`` where ``condition`` holds and ``no`` elsewhere."""
         if condition == TRUE or yes == no:
             return yes
         if condition == FALSE:
@@ -73,13 +73,13 @@ class Diagram:
         return result
 
     def split(self, node: int, variable: int) -> tuple[int, int]:
-        """Give ``node`` where ``variable``, which is none below its own, is set and where not."""
+        """Return ``node`` where ``variable``, which is none below its own, is set and where not."""
         if self.variable[node] == variable:
             return self.high[node], self.low[node]
         return node, node
 
     def values(self, root: int) -> set[Hashable]:
-        """Give the values of all leaves below ``root``: what the function comes to."""
+        """Return the values of all leaves below ``root``: what the function comes to."""
         found: set[Hashable] = set()
         seen, stack = {root}, [root]
         while stack:

@@ -13,17 +13,17 @@ _BITS = range(32)
 
 
 def constant(value: int) -> Word:
-    """Give the word that is always ``value``."""
+    """Return the word that is always ``value``."""
     return tuple([value >> (31 - i) & 1 for i in _BITS])
 
 
 def word_input(diagram: Diagram, rank: int) -> Word:
-    """Give the ``rank``-th word of the input: variables ``32 * rank`` and on."""
+    """Return the ``rank``-th word of the input: variables ``32 * rank`` and on."""
     return tuple([diagram.node(32 * rank + i, TRUE, FALSE) for i in _BITS])
 
 
 def compare(diagram: Diagram, op: int, a: Word, b: Word) -> int:
-    """Give the condition ``a op b`` of a BPF jump (BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET)."""
+    """Return the condition ``a op b`` of a BPF jump (BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET)."""
     ite = diagram.ite
     if op == abi.BPF_JSET:
         result = FALSE
@@ -40,7 +40,7 @@ def compare(diagram: Diagram, op: int, a: Word, b: Word) -> int:
 
 
 def calculate(diagram: Diagram, op: int, a: Word, b: Word) -> Word:
-    """Give ``a op b``; a shift counts modulo 32, and a division by zero gives anything."""
+    """Return ``a op b``; a shift counts modulo 32, and a division by zero gives anything."""
     ite = diagram.ite
     if op == abi.BPF_AND:
         return tuple([ite(x, y, FALSE) for x, y in zip(a, b, strict=True)])
@@ -60,7 +60,7 @@ def calculate(diagram: Diagram, op: int, a: Word, b: Word) -> Word:
 
 
 def value_of(diagram: Diagram, word: Word, translate: Callable[[int], int]) -> int:
-    """Give the function whose leaves are the values of ``word``, each put through ``translate``."""
+    """Return the function whose leaves are what ``translate`` makes of the values of ``word``."""
     memo: dict[Word, int] = {}
 
     def expand(bits: Word) -> int:

@@ -37,7 +37,7 @@ _ARGUMENTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VerdictChange:
     """One class of system calls whose verdict differs.
 
     ``arch`` and ``nr`` are the audit architecture and the number; x32 calls are numbers of x86_64
@@ -86,7 +86,7 @@ class Change:
 class Difference:
     """All that distinguishes two filters; where not ``complete``, ``reason`` says why."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[VerdictChange, ...]
     complete: bool
     reason: str = ""
 
@@ -110,7 +110,7 @@ def difference(before: bytes, after: bytes, work: int = WORK) -> Difference:
         node = _pair(diagram, verdicts(diagram, programs[0]), verdicts(diagram, programs[1]))
     except TooLarge:
         return Difference((), complete=False, reason=_UNDECIDED)
-    changes: list[Change] = []
+    changes: list[VerdictChange] = []
     try:
         for change in _changes(diagram, node):
             if len(changes) == CLASSES:
@@ -122,7 +122,7 @@ def difference(before: bytes, after: bytes, work: int = WORK) -> Difference:
 
 
 def _pair(diagram: Diagram, before: int, after: int) -> int:
-    """Give the function whose leaves are (before, after) where they differ and None elsewhere."""
+    """Return the function whose leaves are (before, after) where they differ and None elsewhere."""
     memo: dict[tuple[int, int], int] = {}
     same = diagram.leaf(None)
 
@@ -145,18 +145,18 @@ def _pair(diagram: Diagram, before: int, after: int) -> int:
     return pair(before, after)
 
 
-def _changes(diagram: Diagram, root: int) -> Iterator[Change]:
+def _changes(diagram: Diagram, root: int) -> Iterator[VerdictChange]:
     for arch_node, arches in regions(diagram, root, 0):
         for nr_node, numbers in regions(diagram, arch_node, 1):
             for condition, leaf in _conditions(diagram, nr_node):
                 before, after = leaf
                 for arch in arches:
                     for nr in numbers:
-                        yield Change(arch, nr, condition, before, after)
+                        yield VerdictChange(arch, nr, condition, before, after)
 
 
 def _conditions(diagram: Diagram, node: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Give the conditions on the arguments under which the verdict differs, and both verdicts."""
+    """Return the conditions on the arguments under which the verdict differs, and both verdicts."""
     value = diagram.value[node]
     if diagram.is_leaf(node):
         if isinstance(value, tuple):

@@ -24,7 +24,7 @@ _UNKNOWN: "tuple[int | None, ...]" = (None,) * (abi.SECCOMP_DATA_SIZE // 4 - 2)
 
 
 def outcomes(insns: "Insns", nr: int, arch: int = abi.AUDIT_ARCH_X86_64) -> "frozenset[int]":
-    """Give every canonical verdict that the program has for some arguments of call ``nr``.
+    """Return every canonical verdict that the program has for some arguments of call ``nr``.
 
     Exactly those, or none at all where that cannot be decided within the limits. The program must
     have passed ``bpf.check``.
@@ -34,7 +34,7 @@ def outcomes(insns: "Insns", nr: int, arch: int = abi.AUDIT_ARCH_X86_64) -> "fro
 
 
 def together(programs: "Iterable[Insns]", nr: int) -> "frozenset[int]":
-    """Give the verdicts of several filters in force, the newest first: the strictest counts.
+    """Return the verdicts of several filters in force, the newest first: the strictest counts.
 
     Of equal ones the newest does; the actions are ordered as signed numbers (kernel/seccomp.c,
     seccomp_run_filters). None at all: it cannot be decided. Exact where at most one of them has
@@ -65,7 +65,7 @@ def _followed(insns: "Insns", nr: int, arch: int) -> "frozenset[int]":
 
 
 def _exactly(insns: "Insns", nr: int, arch: int) -> "frozenset[int]":
-    """Give the verdicts by the proof's means, which no ordinary start imports."""
+    """Return the verdicts by the proof's means, which no ordinary start imports."""
     from shim.bpf.bdd import Diagram, TooLarge
     from shim.bpf.symbolic import verdicts
 

@@ -176,7 +176,7 @@ def _check_memory(insns: Insns) -> None:
 
 
 def canonical(ret: int) -> int:
-    """Give the return value that every equally treated one stands for (__seccomp_filter()).
+    """Return the return value that every equally treated one stands for (__seccomp_filter()).
 
     An unknown action kills the process, an errno is cut to MAX_ERRNO, and the data matters to
     TRAP, ERRNO and TRACE alone.

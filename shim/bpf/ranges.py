@@ -25,11 +25,11 @@ class Region:
 
     @property
     def single(self) -> int | None:
-        """Give the one value that it holds, or None if it holds several."""
+        """Return the one value that it holds, or None if it holds several."""
         return self.low if self.low == self.high else None
 
     def minus(self, offset: int) -> "Region":
-        """Give the region with ``offset``, a bit that all its values have, taken off."""
+        """Return the region with ``offset``, a bit that all its values have, taken off."""
         return Region(self.low - offset, self.high - offset, self.care & ~offset)
 
     def condition(self, name: str) -> str:
@@ -51,7 +51,7 @@ class Region:
 
 
 def regions(diagram: Diagram, node: int, rank: int) -> list[tuple[int, list[Region]]]:
-    """Give what ``node`` becomes for each value of the ``rank``-th word, and the values for it.
+    """Return what ``node`` becomes for each value of the ``rank``-th word, and the values for it.
 
     Leaves of the value None are left out. TooLarge: too many paths.
     """

@@ -35,7 +35,7 @@ _ENDED: _State = (-1, ())  # a division by X = 0 ends the program with 0
 
 
 def verdicts(diagram: Diagram, insns: Insns, known: "dict[int, int] | None" = None) -> int:
-    """Give the node of the canonical verdict of a program that ``bpf.check`` has passed.
+    """Return the node of the canonical verdict of a program that ``bpf.check`` has passed.
 
     ``known`` are words of struct seccomp_data with the value that they have, by their index.
     TooLarge: the program computes something whose diagram outgrows the limit.
@@ -145,7 +145,7 @@ class _Walker:
 
 
 def _known(word: Word | None) -> Word:
-    """Give a register that is read here, hence live."""
+    """Return a register that is read here, hence live."""
     if word is None:
         raise AssertionError("a register that is read was forgotten")
     return word
@@ -170,7 +170,7 @@ def _liveness(insns: Insns) -> list[int]:
 
 
 def _effect(code: int, k: int, a: int, x: int) -> tuple[int, int]:
-    """Give the registers that an instruction reads and the one that it overwrites."""
+    """Return the registers that an instruction reads and the one that it overwrites."""
     if code & 7 == abi.BPF_ALU:
         return (a | x if code != NEG and code & abi.BPF_X else a), 0
     cell = 1 << (k & 15)

@@ -106,12 +106,12 @@ def _prove_and_log(
     from shim.bpf.equivalence import difference
     from shim.log import record
     from shim.profile.compile import name_of
-    from shim.profile.loosening import judge
+    from shim.profile.loosening import assess
 
     found = difference(before, after)
-    judged = judge(found, catalog.load(), name_of, by_name=True)
-    allowed = {each.name for each in judged if each.accepted}
-    wrong = [each for each in judged if not each.accepted]
+    assessed = assess(found, catalog.load(), name_of, by_name=True)
+    allowed = {each.name for each in assessed if each.accepted}
+    wrong = [each for each in assessed if not each.accepted]
     if wrong or not found.complete:
         what = str(wrong[0].change) if wrong else found.reason
         raise ShimError(

@@ -8,7 +8,7 @@ from shim.cli.output import table
 
 if TYPE_CHECKING:
     from shim.bpf.equivalence import Difference
-    from shim.profile.loosening import Judged
+    from shim.profile.loosening import Assessed
     from shim.profile.model import Loader
 
 
@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
     args: argparse.Namespace
     loaders: "list[Loader]"
     found: "dict[str, Difference]"
-    judged: "dict[str, list[Judged]]"
+    assessed: "dict[str, list[Assessed]]"
     unseen: bool
     unknown: tuple[str, ...] = ()
 
@@ -31,9 +31,9 @@ class Outcome(NamedTuple):
         """Give the gravest: incomplete, other, catalogue, none."""
         if self.incomplete:
             return "incomplete"
-        if not any(self.judged.values()):
+        if not any(self.assessed.values()):
             return "none"
-        good = all(each.accepted for judged in self.judged.values() for each in judged)
+        good = all(each.accepted for assessed in self.assessed.values() for each in assessed)
         return "catalogue" if good else "other"
 
     @property
@@ -41,11 +41,11 @@ class Outcome(NamedTuple):
         """Say why the proof gave up; empty: it did not."""
         return next((each.reason for each in self.found.values() if not each.complete), "")
 
-    def changes(self) -> "Iterator[tuple[Judged, tuple[str, ...]]]":
+    def changes(self) -> "Iterator[tuple[Assessed, tuple[str, ...]]]":
         """Give every change with the runtimes under which it is one."""
-        under: dict[Judged, list[str]] = {}
-        for program, judged in self.judged.items():
-            for each in judged:
+        under: dict[Assessed, list[str]] = {}
+        for program, assessed in self.assessed.items():
+            for each in assessed:
                 under.setdefault(each, []).append(program)
         for each, programs in under.items():
             yield each, tuple(programs)

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print; 0 if only calls of the catalogue, or nothing, became allowed."""
     from shim import catalog
     from shim.profile.compile import name_of
-    from shim.profile.loosening import judge
+    from shim.profile.loosening import assess
 
     if args.before == args.after == "-":
         raise ShimError("standard input can be read once only", subject="-")
@@ -102,15 +102,15 @@ def run(args: argparse.Namespace) -> int:
             raise ShimError("a BPF program has no names", hint="--for-libseccomp compares profiles")
         loaders = _loaders(args, by_name=by_name)
         found = _found(before, after, args, loaders)
-        judged = {
-            program: judge(each, known, name_of, by_name=by_name, also_on=args.also_on)
+        assessed = {
+            program: assess(each, known, name_of, by_name=by_name, also_on=args.also_on)
             for program, each in found.items()
         }
         unseen = False
         if any(loader.libseccomp for loader in loaders) and all(e.equal for e in found.values()):
             written = [loader._replace(libseccomp="") for loader in loaders]
             unseen = not all(e.equal for e in _found(before, after, args, written).values())
-        outcome = Outcome(args, loaders, found, judged, unseen, _unknown(before, after))
+        outcome = Outcome(args, loaders, found, assessed, unseen, _unknown(before, after))
         good = good and outcome.verdict in ("none", "catalogue")
         if args.json:
             title = {"profile": name} if len(pairs) > 1 else {}

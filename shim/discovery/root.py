@@ -10,7 +10,7 @@ from itertools import islice
 
 from shim.errors import ShimError
 from shim.host.credentials import user
-from shim.host.untrusted_files import Control, Reached, Way, directory
+from shim.host.untrusted_files import Control, PathWalk, Reached, directory
 from shim.profile.document import MAX_BYTES
 
 MAX_DEPTH = 12
@@ -27,7 +27,7 @@ class Root:
 
     def __init__(self, path: str = "/") -> None:
         self.top = os.path.realpath(path)
-        self._way = Way(self.top)
+        self._way = PathWalk(self.top)
         self._entries: dict[int | None, int] = {}
         self._bytes: dict[int | None, int] = {}
 
@@ -86,7 +86,7 @@ class Root:
         OSError: it is none, or cannot be read; ShimError: too much of it is others'.
         """
         with directory(folder, self.top) as found, found.rights():
-            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.folder)
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.directory)
             try:
                 most = MAX_ENTRIES if found.control.trusted else OTHERS_ENTRIES
                 with os.scandir(fd) as entries:

@@ -68,8 +68,8 @@ def _trials(file: str, new: bytes) -> Iterator[Trial]:
 
 
 def _allowed(part: Part) -> frozenset[str]:
-    seccomp, says = part.document.seccomp or {}, part.document.format.says
-    return frozenset(name for name in kernel_injected() if says(seccomp, name)[0] in _ALLOWING)
+    seccomp, evaluate = part.document.seccomp or {}, part.document.format.evaluate
+    return frozenset(name for name in kernel_injected() if evaluate(seccomp, name)[0] in _ALLOWING)
 
 
 def _flat(document: Document) -> dict[str, Any] | None:

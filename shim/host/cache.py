@@ -1,7 +1,7 @@
 """Facts about this machine that hold until the next boot, kept in /run/seccomp-shim.
 
 Root writes there, everybody may read. Nothing is believed that anybody but root could have
-written, and a folder that cannot be used costs time, never an error.
+written, and a directory that cannot be used costs time, never an error.
 """
 
 import os
@@ -22,7 +22,7 @@ _LIMIT = 1 << 16
 
 
 def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]":
-    """Give what this kernel does with every kernel-injected call of the catalogue.
+    """Return what this kernel does with every kernel-injected call of the catalogue.
 
     ``{"kernel": {"release", "machine", "boot_id"}, "syscalls": {name: {"nr", "state", "reason"?}},
     "prober": {"filtered"}}``. Remembered from this boot's first look, ``fresh`` looks again.
@@ -52,14 +52,14 @@ def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]
 
 
 def states() -> "dict[str, str]":
-    """Give the states of the kernel-injected calls on the kernel here."""
+    """Return the states of the kernel-injected calls on the kernel here."""
     return {name: call["state"] for name, call in facts()["syscalls"].items()}
 
 
 def note_idle(found: "dict[str, Any]", directory: str = DIRECTORY) -> None:
     """Leave word for the runtime wrapper's shell part whether this kernel needs nothing of us.
 
-    The line names the boot and the folder of the code that says so: a new version decides anew.
+    The line names the boot and the directory of the code that says so: a new version decides anew.
     """
     packages = os.path.realpath(__file__).rpartition("/shim/host/")[0]
     idle = all(call["state"] in ("absent", "exempt") for call in found["syscalls"].values())
@@ -73,13 +73,13 @@ def note_idle(found: "dict[str, Any]", directory: str = DIRECTORY) -> None:
 
 
 def read(name: str, directory: str = DIRECTORY) -> "Any":
-    """Give the document kept as ``name``; None if there is none to be believed."""
+    """Return the document kept as ``name``; None if there is none to be believed."""
     try:
-        folder = _open_folder(directory)
+        dir_fd = _open_directory(directory)
         try:
-            fd = files.open_regular(name, os.O_NOFOLLOW, dir_fd=folder)
+            fd = files.open_regular(name, os.O_NOFOLLOW, dir_fd=dir_fd)
         finally:
-            os.close(folder)
+            os.close(dir_fd)
         try:
             info = os.fstat(fd)
             if not _roots_own(info) or info.st_size > _LIMIT:
@@ -100,15 +100,15 @@ def _put(name: str, text: bytes, directory: str) -> None:
     if os.geteuid() != 0:
         return
     try:
-        folder = _made_folder(directory)
+        dir_fd = _make_directory(directory)
     except OSError:
         return
     try:
-        files.write_atomic(name, text, 0o644, dir_fd=folder)
+        files.write_atomic(name, text, 0o644, dir_fd=dir_fd)
     except OSError:
         pass
     finally:
-        os.close(folder)
+        os.close(dir_fd)
 
 
 def _usable(known: "Any", boot: str, calls: "dict[str, int]") -> bool:
@@ -128,7 +128,7 @@ def _usable(known: "Any", boot: str, calls: "dict[str, int]") -> bool:
 
 
 def _boot_id() -> str:
-    """Give the id of this boot, empty where there is no /proc."""
+    """Return the id of this boot, empty where there is no /proc."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read().decode().strip()
@@ -136,28 +136,28 @@ def _boot_id() -> str:
         return ""
 
 
-def _open_folder(directory: str) -> int:
+def _open_directory(directory: str) -> int:
     """Open ``directory``; OSError if it is none that only root may write to."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-    folder = os.open(directory, flags)
-    if _roots_own(os.fstat(folder)):
-        return folder
-    os.close(folder)
+    dir_fd = os.open(directory, flags)
+    if _roots_own(os.fstat(dir_fd)):
+        return dir_fd
+    os.close(dir_fd)
     raise PermissionError
 
 
-def _made_folder(directory: str) -> int:
+def _make_directory(directory: str) -> int:
     try:
         os.mkdir(directory, 0o700)
         os.chmod(directory, 0o755)  # noqa: S103 - everybody may read; whatever the umask
     except FileExistsError:
         pass
-    return _open_folder(directory)
+    return _open_directory(directory)
 
 
 def _roots_own(info: os.stat_result) -> bool:
     """Tell whether root alone may write there; rootless engines see root's files as nobody's.
 
-    Whoever owns /run could put anything into our folder in it.
+    Whoever owns /run could put anything into our directory in it.
     """
     return info.st_uid in {0, os.stat("/run").st_uid} and not info.st_mode & 0o022

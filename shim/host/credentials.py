@@ -32,16 +32,16 @@ def rights(uid: int | None) -> Iterator[None]:
     """
     before = (libc.filesystem_ids(), tuple(os.getgroups()))
     if uid is None or os.geteuid() != 0:
-        wanted = _rights[0] if _rights else before
+        identity = _rights[0] if _rights else before
     else:
-        wanted = _identity(uid)
-    if wanted == before:
+        identity = _identity(uid)
+    if identity == before:
         yield
         return
     _rights.append(before)
     try:
-        if not _take_on(*wanted):
-            raise ShimError(f"the rights of {user(wanted[0][0])} cannot be taken on here")
+        if not _take_on(*identity):
+            raise ShimError(f"the rights of {user(identity[0][0])} cannot be taken on here")
         yield
     finally:
         if not _take_on(*_rights.pop()):
@@ -53,7 +53,7 @@ _rights: list[tuple[tuple[int, int], tuple[int, ...]]] = []
 
 
 def as_us(step: Callable[[], None]) -> Callable[[], None]:
-    """Give ``step`` with our own rights, for where another's are taken on."""
+    """Return ``step`` with our own rights, for where another's are taken on."""
 
     def own() -> None:
         with rights(None):
@@ -67,8 +67,8 @@ def _take_on(ids: tuple[int, int], groups: tuple[int, ...]) -> bool:
         os.setgroups(groups)
     taken = libc.set_filesystem_ids(*ids) == ids and set(os.getgroups()) == set(groups)
     # With this bit set capabilities would stay, and the user's rights be root's (capabilities(7)).
-    kept = libc.prctl(abi.PR_GET_SECUREBITS) & abi.SECBIT_NO_SETUID_FIXUP
-    return taken and not (ids[0] and kept)
+    unfixed = libc.prctl(abi.PR_GET_SECUREBITS) & abi.SECBIT_NO_SETUID_FIXUP
+    return taken and not (ids[0] and unfixed)
 
 
 @functools.lru_cache(maxsize=256)

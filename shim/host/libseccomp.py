@@ -20,7 +20,7 @@ class _Version(ctypes.Structure):
 
 
 def system_libseccomp(names: list[str]) -> tuple[str, dict[str, bool]]:
-    """Give the library's version and, for each of ``names``, whether it resolves it.
+    """Return the library's version and, for each of ``names``, whether it resolves it.
 
     ShimError: there is no libseccomp.
     """

@@ -26,7 +26,7 @@ _MARKED = errno.errorcode[_MARK]
 
 
 def probe(calls: "dict[str, int]") -> "dict[str, dict[str, object]]":
-    """Give ``{name: {"nr", "state", "reason"?}}`` for ``calls`` (name to x86-64 number).
+    """Return ``{name: {"nr", "state", "reason"?}}`` for ``calls`` (name to x86-64 number).
 
     ``absent``: the kernel has no such call. ``filtered``: a filter decides on it. ``exempt``: no
     filter ever sees it. ``unknown``: it cannot be told, ``reason`` says why. Needs no privilege;
@@ -53,7 +53,7 @@ def filtered_self() -> bool:
 
 
 def _state(nr: int) -> "tuple[str, str]":
-    """Give the state of call ``nr`` and, where it is unknown, the reason."""
+    """Return the state of call ``nr`` and, where it is unknown, the reason."""
     # Under the personality PER_LINUX32 an x86-64 kernel calls itself i686.
     if os.uname().machine not in {"x86_64", "i686"}:
         return "absent", ""
@@ -87,7 +87,7 @@ def _answer(nr: int, *, under_filter: bool) -> str:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_caller(nr, under_filter, writer)
+        _run_caller(nr, under_filter, writer)
     os.close(writer)
     try:
         text = os.read(reader, 200).decode()
@@ -104,7 +104,7 @@ def _answer(nr: int, *, under_filter: bool) -> str:
     raise ShimError(text or "the child that makes the call gave no answer")
 
 
-def _become_caller(nr: int, under_filter: bool, writer: int) -> "NoReturn":
+def _run_caller(nr: int, under_filter: bool, writer: int) -> "NoReturn":
     """Make the call, write how it was answered, and end this process."""
     from shim.host import libc
 

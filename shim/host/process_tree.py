@@ -175,7 +175,7 @@ def _event_message(pid: int) -> int:
 
 
 def _process_of(tid: int) -> int:
-    """Give the process (thread group) that thread ``tid`` is of, 0 if it is gone."""
+    """Return the process (thread group) that thread ``tid`` is of, 0 if it is gone."""
     try:
         return int(status_of(tid, ("Tgid",))["Tgid"][0])
     except (FileNotFoundError, ProcessLookupError):

@@ -124,7 +124,7 @@ class Tracee:
             request = listen or abi.PTRACE_CONT
 
     def stack_pointer(self) -> int:
-        """Give the stack pointer at the present stop."""
+        """Return the stack pointer at the present stop."""
         self._info_op()
         return _info[2]
 
@@ -158,7 +158,7 @@ class Tracee:
             ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
 
     def filters(self) -> list[bytes]:
-        """Give the seccomp filters in force, the newest first.
+        """Return the seccomp filters in force, the newest first.
 
         The kernel counts them from the oldest (get_nth_filter, measured; ptrace(2) has it wrong).
         OSError: EACCES without CAP_SYS_ADMIN or from inside a filter; EINVAL or EIO on a kernel
@@ -230,8 +230,8 @@ def _wait_until(pid: int, until: float) -> "tuple[int, int]":
     """Sleep until the kernel tells of a stop by SIGCHLD, which one who ignores it is not sent."""
     import _signal
 
-    told = (_signal.SIGCHLD,)
-    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, told)
+    ended = (_signal.SIGCHLD,)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ended)
     handler = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     try:
         while True:
@@ -241,7 +241,7 @@ def _wait_until(pid: int, until: float) -> "tuple[int, int]":
                 return found
             if left <= 0:
                 raise TimeoutError
-            _signal.sigtimedwait(told, left)
+            _signal.sigtimedwait(ended, left)
     finally:
         _signal.signal(_signal.SIGCHLD, handler)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
@@ -253,7 +253,7 @@ def is_stop(status: int) -> bool:
 
 
 def resumption(status: int) -> "tuple[int, int]":
-    """Give the signal to hand on after a stop, and PTRACE_LISTEN if it must last, else 0."""
+    """Return the signal to hand on after a stop, and PTRACE_LISTEN if it must last, else 0."""
     signal, event = status >> 8 & 0xFF, status >> 16
     if not event:
         return signal, 0
@@ -280,13 +280,13 @@ def installed_filters(
 
     from shim.host.children import answer_of
 
-    def look(writer: int) -> None:
+    def read(writer: int) -> None:
         text = marshal.dumps(_look(pid, denies_restart, seconds, is_meant))
         while text:
             text = text[os.write(writer, text) :]
 
     try:
-        answer = answer_of(look, seconds + _GRACE, _ANSWER_BYTES)
+        answer = answer_of(read, seconds + _GRACE, _ANSWER_BYTES)
         kind, found = marshal.loads(answer)  # noqa: S302 - our own child wrote it
     except (TimeoutError, EOFError, ValueError):
         raise StillError(f"process {pid} could not be looked at within {seconds:g} s") from None

@@ -14,13 +14,13 @@ _NAME = "runtimes.json"
 _ANNOTATION = "io.github.seccomp.libseccomp.version"
 _LIBRARY = "libseccomp.so."
 _LOADER_CACHE = "/etc/ld.so.cache"
-_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS = 5
 _LIMIT = 1 << 20
 
 
 def libseccomp_version(runtime: str, directory: str = cache.DIRECTORY) -> "str | None":
-    """Give the version of the libseccomp that ``runtime`` (a path or a name) uses, None if unknown.
+    """Return the version of the libseccomp of ``runtime`` (a path or a name), None if unknown.
 
     A runtime is asked once per state of its binary and of the installed libraries, also if it has
     nothing to tell; one that gives no answer in time is asked again.
@@ -35,10 +35,10 @@ def about(runtime: str, directory: str = cache.DIRECTORY) -> "Runtime":
         identity = [_identity(path), _identity(_LOADER_CACHE)]
     except OSError:
         return Runtime(path, [], "", None)
-    kept = cache.read(_NAME, directory)
-    if not isinstance(kept, dict):
-        kept = {}
-    known = kept.get(path)
+    cached = cache.read(_NAME, directory)
+    if not isinstance(cached, dict):
+        cached = {}
+    known = cached.get(path)
     if isinstance(known, dict) and known.get("identity") == identity:
         program, version = known.get("program"), known.get("libseccomp")
         if isinstance(program, str) and (version is None or isinstance(version, str)):
@@ -48,7 +48,7 @@ def about(runtime: str, directory: str = cache.DIRECTORY) -> "Runtime":
     except OSError:
         return Runtime(path, identity, "", None)
     entry = {"identity": identity, "program": program, "libseccomp": version}
-    cache.write(_NAME, {**kept, path: entry}, directory)
+    cache.write(_NAME, {**cached, path: entry}, directory)
     return Runtime(path, identity, program, version)
 
 
@@ -76,10 +76,10 @@ class Runtime:
 
 
 def find(name: str) -> str:
-    """Give the path of program ``name`` on PATH or in the usual folders, empty if there is none."""
+    """Return the path of a program on PATH or in the usual directories, empty if there is none."""
     if "/" not in name:
-        for folder in f"{os.environ.get('PATH', '')}:{_FOLDERS}".split(":"):
-            path = f"{folder}/{name}"
+        for directory in f"{os.environ.get('PATH', '')}:{_DIRECTORIES}".split(":"):
+            path = f"{directory}/{name}"
             if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
                 return os.path.realpath(path)
     return ""
@@ -158,16 +158,16 @@ def _from_loader(output: str) -> "str | None":
 
 
 def printed(path: str, *arguments: str, env: "Mapping[str, str] | None" = None) -> str:
-    """Give what a short-lived program prints; OSError: no end of it in time."""
+    """Return what a short-lived program prints; OSError: no end of it in time."""
     from shim.host.children import answer_of
 
-    def become(writer: int) -> None:
-        _become(path, arguments, os.environ if env is None else env, writer)
+    def execute(writer: int) -> None:
+        _execute(path, arguments, os.environ if env is None else env, writer)
 
-    return answer_of(become, _SECONDS, _LIMIT).decode(errors="replace")
+    return answer_of(execute, _SECONDS, _LIMIT).decode(errors="replace")
 
 
-def _become(
+def _execute(
     path: str, arguments: "tuple[str, ...]", env: "Mapping[str, str]", writer: int
 ) -> "NoReturn":
     try:

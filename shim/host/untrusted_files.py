@@ -58,18 +58,18 @@ class _Directory(NamedTuple):
 
 
 class Reached:
-    """What a path leads to: the entry ``name`` of the open directory ``folder``.
+    """What a path leads to: the entry ``name`` of the open directory ``directory``.
 
     ``path`` is without links. ``info`` is None where there is no such entry; ``name`` is empty for
     a directory that was reached itself. Used as a context it is closed at the end.
     """
 
-    __slots__ = ("control", "folder", "info", "name", "path")
+    __slots__ = ("control", "directory", "info", "name", "path")
 
     def __init__(
-        self, folder: int, name: str, path: str, info: os.stat_result | None, control: Control
+        self, directory: int, name: str, path: str, info: os.stat_result | None, control: Control
     ) -> None:
-        self.folder = folder
+        self.directory = directory
         self.name = name
         self.path = path
         self.info = info
@@ -83,13 +83,13 @@ class Reached:
 
     def close(self) -> None:
         """Let go of the directory."""
-        os.close(self.folder)
+        os.close(self.directory)
 
     def entry(self, name: str, info: os.stat_result | None) -> "Reached":
-        """Give an entry of the directory that was reached itself."""
-        folder = os.fstat(self.folder)
-        fd = os.dup(self.folder)
-        here = _Directory(fd, self.path, folder, self.control)
+        """Return an entry of the directory that was reached itself."""
+        own = os.fstat(self.directory)
+        fd = os.dup(self.directory)
+        here = _Directory(fd, self.path, own, self.control)
         return Reached(fd, name, os.path.join(self.path, name), info, _control(here, info))
 
     @property
@@ -113,7 +113,7 @@ class Reached:
             raise ShimError("is no regular file", subject=self.path)
         with self.rights():
             try:
-                fd = os.open(self.name, _TO_READ, dir_fd=self.folder)
+                fd = os.open(self.name, _TO_READ, dir_fd=self.directory)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, self.path) from None
         if not stat.S_ISREG(_info(fd).st_mode):
@@ -132,19 +132,19 @@ class Reached:
         ``before`` is called with our own rights. ShimError, OSError.
         """
         with self.rights():
-            files.replace_in(self.folder, self.name, self.path, data, expected, as_us(before))
+            files.replace_in(self.directory, self.name, self.path, data, expected, as_us(before))
             self.sync()
 
     def create(self, data: bytes, mode: int, before: Callable[[], None]) -> None:
         """Put ``data`` where no file is as ``files.create_in`` does. ShimError, OSError."""
         with self.rights():
-            files.create_in(self.folder, self.name, self.path, data, mode, as_us(before))
+            files.create_in(self.directory, self.name, self.path, data, mode, as_us(before))
             self.sync()
 
     def remove(self, expected: bytes, before: Callable[[], None]) -> None:
         """Remove the file as ``files.remove_in`` does. ShimError, OSError."""
         with self.rights():
-            files.remove_in(self.folder, self.name, self.path, expected, as_us(before))
+            files.remove_in(self.directory, self.name, self.path, expected, as_us(before))
             self.sync()
 
     def refuse(self, *, others: bool = True) -> None:
@@ -163,10 +163,10 @@ class Reached:
         """Put the directory's entries on the disk: without it a rename may not survive a crash."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            fd = os.open(".", flags, dir_fd=self.folder)
+            fd = os.open(".", flags, dir_fd=self.directory)
         except PermissionError:  # its owner may write it and not read it; it is the same directory
             with rights(None):
-                fd = os.open(".", flags, dir_fd=self.folder)
+                fd = os.open(".", flags, dir_fd=self.directory)
         try:
             os.fsync(fd)
         finally:
@@ -200,12 +200,12 @@ def secure(path: str, mode: int = 0o755) -> None:
     except FileNotFoundError:
         secure(os.path.dirname(path))
     with reach(path) as place, contextlib.suppress(FileExistsError):
-        os.mkdir(place.name, mode, dir_fd=place.folder)
+        os.mkdir(place.name, mode, dir_fd=place.directory)
     with directory(path) as found:
         _refuse_shared(found, path)
 
 
-class Way:
+class PathWalk:
     """Paths below ``top``, one after the other: the directory of the last one stays open."""
 
     def __init__(self, top: str = "/") -> None:
@@ -214,18 +214,18 @@ class Way:
 
     def reach(self, path: str, *, follow: bool = True) -> Reached:
         """Go along ``path`` as the function ``reach`` does."""
-        folder, name = os.path.split(path)
+        parent, name = os.path.split(path)
         if name in ("", ".", ".."):
             return reach(path, self.top, follow=follow)
-        if self._last is None or self._last[:2] != (folder, follow):
+        if self._last is None or self._last[:2] != (parent, follow):
             self.close()
-            found = _reach(folder, self.top, follow=follow, whole=True)
-            self._last = (folder, follow, found)
+            found = _reach(parent, self.top, follow=follow, whole=True)
+            self._last = (parent, follow, found)
         else:
             found = self._last[2]
         info: os.stat_result | None = None
         with contextlib.suppress(FileNotFoundError):
-            info = os.stat(name, dir_fd=found.folder, follow_symlinks=False)
+            info = os.stat(name, dir_fd=found.directory, follow_symlinks=False)
         if info is not None and stat.S_ISLNK(info.st_mode):
             return reach(path, self.top, follow=follow)
         return found.entry(name, info)
@@ -347,7 +347,7 @@ def _control(here: _Directory, entry: os.stat_result | None) -> Control:
     if barred:
         return here.control
     uid = 0 if entry is None else entry.st_uid
-    folder = entry is not None and stat.S_ISDIR(entry.st_mode)
+    is_directory = entry is not None and stat.S_ISDIR(entry.st_mode)
     if owner is not None:
         if entry is not None and uid != owner:
             barred = f"it belongs to {user(uid)}, the directory above to {user(owner)}"
@@ -355,9 +355,9 @@ def _control(here: _Directory, entry: os.stat_result | None) -> Control:
     mode = here.info.st_mode
     strange = uid not in _trusted()
     # In a sticky directory only its owner, and that of an entry, can put another in its place.
-    if mode & _SHARED and (not mode & stat.S_ISVTX or (strange and not folder)):
+    if mode & _SHARED and (not mode & stat.S_ISVTX or (strange and not is_directory)):
         return Control(None, f"others can change {here.path} (mode {stat.S_IMODE(mode):o})")
-    if not (strange and folder):
+    if not (strange and is_directory):
         return Control()
     return Control(uid, "" if os.geteuid() == 0 else f"{user(uid)} can change it")
 
@@ -376,6 +376,6 @@ def _owner_of_all() -> int:
 
 
 def _refuse_shared(found: Reached, path: str) -> None:
-    mode = os.fstat(found.folder).st_mode
+    mode = os.fstat(found.directory).st_mode
     if not found.control.trusted or (mode & _SHARED and not mode & stat.S_ISVTX):
         raise ShimError("others can change it, or a directory above it", subject=path)

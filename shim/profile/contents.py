@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from shim.errors import ShimError
 from shim.profile import document
 from shim.profile.document import OPERATOR, SECCOMP_PROFILE, Document, decode, place
-from shim.profile.edit import Edit, amended
+from shim.profile.edit import TreeEdit, amended
 from shim.profile.jsontext import render
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ def read(data: bytes, where: str) -> Contents:
     return Contents(where, text, tuple(parts), tuple(trees))
 
 
-def apply(contents: Contents, edits: Sequence[Sequence[Edit]]) -> Contents:
+def apply(contents: Contents, edits: Sequence[Sequence[TreeEdit]]) -> Contents:
     """Make the ``edits`` of each part and read the result back; ShimError: it is not what they say.
 
     In YAML nothing but rules can be added.
@@ -115,9 +115,9 @@ def _takes_one(part: Part) -> bool:
 
 
 def _edited(
-    text: str, marks: Sequence[int], root: "Node", part: Part, edits: Sequence[Edit]
+    text: str, marks: Sequence[int], root: "Node", part: Part, edits: Sequence[TreeEdit]
 ) -> "tuple[Splice, object]":
-    """Give what changes in the text, and what the value at the part's place becomes.
+    """Return what changes in the text, and what the value at the part's place becomes.
 
     ``marks`` are the offsets of the dashes in the text.
     """
@@ -168,7 +168,7 @@ def _is_flow(text: str) -> bool:
 
 
 def _resources(tree: object) -> Iterator[tuple[Path, object]]:
-    """Give a document, or each item of a list of resources, with the way to it."""
+    """Return a document, or each item of a list of resources, with the way to it."""
     items = tree.get("items") if isinstance(tree, dict) else None
     if (
         isinstance(tree, dict)
@@ -202,7 +202,7 @@ def _profiles(text: str, where: str, root: "Node", path: Path, resource: object)
 
 
 def _texts(value: object, path: Path) -> Iterator[tuple[Path, str]]:
-    """Give every string in a tree with the way to it."""
+    """Return every string in a tree with the way to it."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, list):

@@ -4,7 +4,7 @@ from difflib import unified_diff
 
 
 def unified(before: str, after: str, name: str) -> str:
-    """Give a unified diff that ``patch -p0`` and ``git apply -p0`` take; empty: no difference."""
+    """Return a unified diff that ``patch -p0`` and ``git apply -p0`` take; empty: no difference."""
     lines = unified_diff(_lines(before), _lines(after), name, name)
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines

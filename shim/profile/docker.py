@@ -1,6 +1,6 @@
 """Docker's profile format: rules under conditions, which the daemon resolves for each container.
 
-Read for every container on x86-64 at once (``says``), and resolved for one of them (``resolve``).
+Read for every container on x86-64 at once (``evaluate``), resolved for one of them (``resolve``).
 After moby/profiles seccomp/seccomp_linux.go setupSeccomp(), Podman's copy of it in
 containers/common and, for the keys ``errno`` and ``defaultErrno``, the latter alone
 (pkg/seccomp/seccomp_linux.go; CRI-O uses it too).
@@ -61,7 +61,7 @@ class Conditions(NamedTuple):
     kernel: tuple[int, ...] | None
 
 
-def says(profile: dict[str, object], name: str) -> tuple[str, str]:
+def evaluate(profile: dict[str, object], name: str) -> tuple[str, str]:
     """Return a Docker profile's verdict on ``name``, and its reason, as ``shim.profile.evaluate``.
 
     ``conditional`` also stands for a rule that asks for capabilities or a kernel version:

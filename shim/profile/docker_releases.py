@@ -58,8 +58,8 @@ def _built(since: Version, base: dict[str, Any], deltas: dict[Version, Any]) -> 
     for key in delta.get("unset", ()):
         del profile[key]
     gone = delta.get("remove_architectures", ())
-    kept = [row for row in profile["archMap"] if row["architecture"] not in gone]
-    profile["archMap"] = kept + delta.get("add_architectures", [])
+    rows = [row for row in profile["archMap"] if row["architecture"] not in gone]
+    profile["archMap"] = rows + delta.get("add_architectures", [])
     for rule in delta.get("remove", ()):
         _remove(profile["syscalls"], rule, delta["since"])
     for rule in delta.get("add", ()):
@@ -67,26 +67,26 @@ def _built(since: Version, base: dict[str, Any], deltas: dict[Version, Any]) -> 
     return profile
 
 
-def _remove(rules: list[dict[str, Any]], wanted: dict[str, Any], since: str) -> None:
+def _remove(rules: list[dict[str, Any]], like: dict[str, Any], since: str) -> None:
     """Take names out of the rule that has the same action and conditions; ShimError: not there."""
-    rule = _twin(rules, wanted)
-    missing = set(wanted["names"]) - set(rule["names"] if rule else ())
+    rule = _twin(rules, like)
+    missing = set(like["names"]) - set(rule["names"] if rule else ())
     if rule is None or missing:
-        raise ShimError(f"removes what is not there: {wanted['names']}", subject=f"delta {since}")
-    rule["names"] = [name for name in rule["names"] if name not in wanted["names"]]
+        raise ShimError(f"removes what is not there: {like['names']}", subject=f"delta {since}")
+    rule["names"] = [name for name in rule["names"] if name not in like["names"]]
     if not rule["names"]:
         rules.remove(rule)
 
 
-def _add(rules: list[dict[str, Any]], wanted: dict[str, Any]) -> None:
-    rule = _twin(rules, wanted)
+def _add(rules: list[dict[str, Any]], like: dict[str, Any]) -> None:
+    rule = _twin(rules, like)
     if rule is None:
-        rules.append(wanted)
+        rules.append(like)
     else:
-        rule["names"] = sorted({*rule["names"], *wanted["names"]})
+        rule["names"] = sorted({*rule["names"], *like["names"]})
 
 
-def _twin(rules: list[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _twin(rules: list[dict[str, Any]], like: dict[str, Any]) -> dict[str, Any] | None:
     """Return the rule that differs from ``wanted`` in its names alone."""
-    alike = (rule for rule in rules if {**rule, "names": 0} == {**wanted, "names": 0})
+    alike = (rule for rule in rules if {**rule, "names": 0} == {**like, "names": 0})
     return next(alike, None)

@@ -38,19 +38,19 @@ class Format(NamedTuple):
     name: str
     pointer: str
     check: check.Check
-    says: Callable[[dict[str, object], str], tuple[str, str]]
+    evaluate: Callable[[dict[str, object], str], tuple[str, str]]
     names_of: Callable[[dict[str, object], str], list[str]]
     applies: Callable[[dict[str, object], str], str]
 
 
-OCI = Format("oci", "", check.oci, core.says, core.names_of, core.always)
-DOCKER = Format("docker", "", check.docker, docker.says, docker.names_of, docker.applies)
+OCI = Format("oci", "", check.oci, core.evaluate, core.names_of, core.always)
+DOCKER = Format("docker", "", check.docker, docker.evaluate, docker.names_of, docker.applies)
 CONFIG = Format(
-    "config.json", "/linux/seccomp", check.config, core.says, core.names_of, core.always
+    "config.json", "/linux/seccomp", check.config, core.evaluate, core.names_of, core.always
 )
 
 SECCOMP_PROFILE = Format(
-    "SeccompProfile", "/spec", check.resource, core.says, core.names_of, core.always
+    "SeccompProfile", "/spec", check.resource, core.evaluate, core.names_of, core.always
 )
 OPERATOR = "security-profiles-operator.x-k8s.io/"
 
@@ -95,7 +95,7 @@ def checked(tree: object, text: str, where: str, offset: Callable[[str], int | N
         form.check(root, "")
         # What no single value shows: keys that exclude each other, a missing default.
         prefix = form.pointer
-        form.says(seccomp_of(root, form) or {}, "")
+        form.evaluate(seccomp_of(root, form) or {}, "")
     except ShimError as error:
         raise _placed(error, prefix, text, where, offset) from None
     return Document(where, text, root, form)
@@ -148,7 +148,7 @@ def names(document: Document) -> list[str]:
 
 
 def seccomp_of(tree: dict[str, object], form: Format) -> dict[str, object] | None:
-    """Give the profile inside the tree; None: there is none."""
+    """Return the profile inside the tree; None: there is none."""
     value: object = tree
     for key in form.pointer.split("/")[1:]:
         value = value.get(key) if isinstance(value, dict) else None
@@ -156,7 +156,7 @@ def seccomp_of(tree: dict[str, object], form: Format) -> dict[str, object] | Non
 
 
 def decode(data: bytes, where: str) -> str:
-    """Give the text of a file that could be a profile; ShimError: it could not."""
+    """Return the text of a file that could be a profile; ShimError: it could not."""
     if len(data) > MAX_BYTES:
         limit = MAX_BYTES // (1024 * 1024)
         raise ShimError(f"is larger than {limit} MiB: no profile is", subject=where)

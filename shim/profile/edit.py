@@ -8,7 +8,7 @@ from shim.catalog import Syscall
 from shim.profile import evaluate as core
 from shim.profile.docker import ARCHITECTURE
 from shim.profile.document import DOCKER, Document, Format, seccomp_of
-from shim.profile.enosys_line import ENOSYS, NOBODY, Kept, kept
+from shim.profile.enosys_line import ENOSYS, NOBODY, Preserved, preserve
 
 # When a call that the kernel makes processes issue is worth allowing; docs/reference.md tells.
 When = Literal["needed", "present", "always"]
@@ -31,7 +31,7 @@ def worthwhile(state: str, when: str) -> bool:
     return when == "always" or state in _WORTHWHILE[when]
 
 
-class Edit(NamedTuple):
+class TreeEdit(NamedTuple):
     """One change of a profile's tree, as in JSON Patch (RFC 6902): ``op`` is add or remove.
 
     Each pointer is that of the tree after the edits before it. ``value`` is what an add inserts.
@@ -60,8 +60,8 @@ def plan(
     when: str = "present",
     override_deny: bool = False,
     line: str = NOBODY,
-) -> tuple[list[Edit], list[Finding]]:
-    """Give the edits that allow ``calls``, and for every call what was found.
+) -> tuple[list[TreeEdit], list[Finding]]:
+    """Return the edits that allow ``calls``, and for every call what was found.
 
     With ``line`` (``shim.profile.enosys_line``) they also keep what runc answers to other calls.
 
@@ -92,16 +92,16 @@ def plan(
         if finding.changed and _verdict(tree, form, finding.syscall)[0] in _LACKING
     ]
     if lacking:
-        other = kept(seccomp_of(tree, form) or {}, form, lacking, line)
-        keeping = [_kept(tree, form, other, lacking)] if other.names else []
+        other = preserve(seccomp_of(tree, form) or {}, form, lacking, line)
+        keeping = [_preserving(tree, form, other, lacking)] if other.names else []
         edits += keeping
         edits.append(_added(amended(tree, keeping), form, lacking, findings))
-        findings = _told(findings, other)
+        findings = _with_notes(findings, other)
     return edits, findings
 
 
-def amended(tree: dict[str, object], edits: Iterable[Edit]) -> dict[str, object]:
-    """Give a copy of ``tree`` with ``edits`` made in it; what they do not touch is shared."""
+def amended(tree: dict[str, object], edits: Iterable[TreeEdit]) -> dict[str, object]:
+    """Return a copy of ``tree`` with ``edits`` made in it; what they do not touch is shared."""
     tree = dict(tree)
     for edit in edits:
         *path, last = edit.pointer.split("/")[1:]
@@ -124,7 +124,7 @@ def amended(tree: dict[str, object], edits: Iterable[Edit]) -> dict[str, object]
 
 def _verdict(tree: dict[str, object], form: Format, name: str) -> tuple[str, str]:
     seccomp = seccomp_of(tree, form)
-    return ("unconfined", "it has no profile") if seccomp is None else form.says(seccomp, name)
+    return ("unconfined", "it has no profile") if seccomp is None else form.evaluate(seccomp, name)
 
 
 def _by_arguments(document: Document, name: str, verdict: str) -> bool:
@@ -143,9 +143,9 @@ def _not_here(call: Syscall, states: Mapping[str, str], when: str) -> str:
     return _NOT_HERE.get(state, _NOT_HERE["unknown"]) + _HINT.get(state, "")
 
 
-def _undenied(document: Document, names: Collection[str]) -> list[Edit]:
+def _undenied(document: Document, names: Collection[str]) -> list[TreeEdit]:
     """Take ``names`` out of every rule that can deny them, last place first."""
-    edits: list[Edit] = []
+    edits: list[TreeEdit] = []
     base = document.format.pointer
     syscalls = core.rules(document.seccomp or {})
     for index, rule in reversed(list(enumerate(syscalls))):
@@ -164,15 +164,17 @@ def _undenied(document: Document, names: Collection[str]) -> list[Edit]:
         taken = tuple(dict.fromkeys(listed[place] for place in hits))
         reason = f"overrules the explicit deny of {', '.join(taken)}"
         if len(hits) == len(listed):
-            edits.append(Edit("remove", base + pointer, None, taken, reason))
+            edits.append(TreeEdit("remove", base + pointer, None, taken, reason))
             continue
         for place in reversed(hits):
             at = f"{base}{pointer}/names/{place}"
-            edits.append(Edit("remove", at, None, (listed[place],), reason))
+            edits.append(TreeEdit("remove", at, None, (listed[place],), reason))
     return edits
 
 
-def _kept(tree: dict[str, object], form: Format, other: Kept, names: list[str]) -> Edit:
+def _preserving(
+    tree: dict[str, object], form: Format, other: Preserved, names: list[str]
+) -> TreeEdit:
     """Make the rule that keeps other calls as runc answers them."""
     rule: dict[str, object] = {
         "names": list(other.names),
@@ -183,7 +185,7 @@ def _kept(tree: dict[str, object], form: Format, other: Kept, names: list[str]) 
     return _first(tree, form, rule, other.names, reason)
 
 
-def _told(findings: list[Finding], other: Kept) -> list[Finding]:
+def _with_notes(findings: list[Finding], other: Preserved) -> list[Finding]:
     """Add to the first change what it means for other calls under runc, and under crun."""
     notes = []
     if other.names:
@@ -199,8 +201,8 @@ def _told(findings: list[Finding], other: Kept) -> list[Finding]:
     first = next((place for place, each in enumerate(findings) if each.changed), -1)
     if first < 0 or not notes:
         return findings
-    told = findings[first]._replace(reason="; ".join([findings[first].reason, *notes]))
-    return [*findings[:first], told, *findings[first + 1 :]]
+    noted = findings[first]._replace(reason="; ".join([findings[first].reason, *notes]))
+    return [*findings[:first], noted, *findings[first + 1 :]]
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -210,7 +212,7 @@ def _some(names: tuple[str, ...]) -> str:
 
 def _added(
     tree: dict[str, object], form: Format, names: list[str], findings: list[Finding]
-) -> Edit:
+) -> TreeEdit:
     """Make the one rule that allows ``names``."""
     rule: dict[str, object] = {"names": names, "action": "SCMP_ACT_ALLOW"}
     reasons = dict.fromkeys(finding.reason for finding in findings if finding.syscall in names)
@@ -224,7 +226,7 @@ def _first(
     rule: dict[str, object],
     names: tuple[str, ...],
     reason: str,
-) -> Edit:
+) -> TreeEdit:
     """Put a rule of ours in front of the others."""
     if form is DOCKER:
         rule["comment"] = "Added by seccomp-shim: newer than this profile"
@@ -234,5 +236,5 @@ def _first(
     if isinstance(syscalls, list):
         # First, not last: behind the last rule the new one would put a comma on a line that is not
         # its own. The order is free, for no rule before or behind decides these calls for good.
-        return Edit("add", f"{pointer}/0", rule, names, reason)
-    return Edit("add", pointer, [rule], names, reason)
+        return TreeEdit("add", f"{pointer}/0", rule, names, reason)
+    return TreeEdit("add", pointer, [rule], names, reason)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from shim.catalog import Syscall
 from shim.profile.contents import Contents, Part, apply
-from shim.profile.edit import Edit, Finding, plan
+from shim.profile.edit import Finding, TreeEdit, plan
 from shim.profile.enosys_line import NOBODY
 
 
@@ -13,7 +13,7 @@ class Changed(NamedTuple):
     """One profile of a file: its edits, and what was found of each call."""
 
     part: Part
-    edits: list[Edit]
+    edits: list[TreeEdit]
     findings: list[Finding]
 
 
@@ -30,7 +30,7 @@ class Patched(NamedTuple):
 
     @property
     def findings(self) -> list[Finding]:
-        """Give what was found, of all profiles."""
+        """Return what was found, of all profiles."""
         return [finding for each in self.profiles for finding in each.findings]
 
 

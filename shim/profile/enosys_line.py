@@ -27,19 +27,19 @@ _TABLES = tuple(_KEYS.values())
 _LAX = (*core.ALLOWING, *core.SUPERVISED)
 
 
-class Kept(NamedTuple):
+class Preserved(NamedTuple):
     """The ``names`` to be answered with ENOSYS, and ``lost``: calls that no such rule can keep."""
 
     names: tuple[str, ...]
     lost: tuple[str, ...]
 
 
-def kept(
+def preserve(
     profile: dict[str, object], form: Format, added: Collection[str], whose: str = LISTED
-) -> Kept:
+) -> Preserved:
     """Tell what keeps the line of ``profile`` where ``added`` is; both empty: it does not move."""
     if whose == NOBODY or profile.get("defaultAction") in _LAX or _is_enosys(profile):
-        return Kept((), ())
+        return Preserved((), ())
     listed = _architectures(profile, form)
     lined = {key for name, key in _KEYS.items() if name in listed}
     lined |= {"x86_64"} if whose == IMPLIED else set()
@@ -56,11 +56,11 @@ def kept(
         names |= more
     lost = between - always - set(added) - names
     lost |= {name for name in names if not all(_is_above(name, key, before) for key in _TABLES)}
-    return Kept(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
+    return Preserved(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
 
 
 def _between(before: Mapping[str, int], names: Collection[str]) -> set[str]:
-    """Give the calls that are above a line, and would not be with ``names``.
+    """Return the calls that are above a line, and would not be with ``names``.
 
     Where there was no line, there is nothing to keep.
     """
@@ -84,7 +84,7 @@ def _is_above(name: str, key: str, before: Mapping[str, int]) -> bool:
 
 
 def _largest(key: str, names: Collection[str]) -> int:
-    """Give the line; -1: there is none, as for a profile whose largest number is 0."""
+    """Return the line; -1: there is none, as for a profile whose largest number is 0."""
     table = numbers()[key]
     largest = max((table[name] for name in names if name in table), default=-1)
     # x32's numbers are never 0, for the bit that they have.
@@ -92,7 +92,7 @@ def _largest(key: str, names: Collection[str]) -> int:
 
 
 def _named(profile: dict[str, object], form: Format) -> tuple[set[str], set[str]]:
-    """Give the names of the rules that hold for every container, and of those for some."""
+    """Return the names of the rules that hold for every container, and of those for some."""
     found: dict[str, set[str]] = {core.ALWAYS: set(), core.SOMETIMES: set(), core.NEVER: set()}
     for index, rule in enumerate(core.rules(profile)):
         pointer = f"/syscalls/{index}"
@@ -101,7 +101,7 @@ def _named(profile: dict[str, object], form: Format) -> tuple[set[str], set[str]
 
 
 def _architectures(profile: dict[str, object], form: Format) -> list[str]:
-    """Give the architectures that a container's flat profile lists on x86-64."""
+    """Return the architectures that a container's flat profile lists on x86-64."""
     if form is DOCKER:
         return architectures_on(profile, core.X86_64)
     return core.strings(profile, "architectures", "")

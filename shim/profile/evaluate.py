@@ -49,7 +49,7 @@ _VERDICTS = ("denied-by-default", "conditional", "allows", "supervised", "explic
 _CONDITIONAL, _ALLOWS, _SUPERVISES, _DENIES = range(1, 5)
 
 
-def says(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
+def evaluate(seccomp: "dict[str, object] | None", name: str) -> "tuple[str, str]":
     """Tell what the flat ``linux.seccomp`` of a config.json says about the call ``name``.
 
     Returns the verdict and a one-line reason. Verdicts: ``unconfined``, ``no-x86-64``, ``allows``,
@@ -74,7 +74,7 @@ def verdict(
     names: "Callable[[dict[str, object], str], list[str]]",
     applies: "Callable[[dict[str, object], str], str]",
 ) -> "tuple[str, str]":
-    """Read the rules of ``profile`` for ``name``, as ``says`` describes.
+    """Read the rules of ``profile`` for ``name``, as ``evaluate`` describes.
 
     ``names`` gives the names of a rule, ``applies`` one of ALWAYS, SOMETIMES, NEVER; both are given
     the rule and its JSON pointer.
@@ -141,13 +141,13 @@ def denies(rule: "dict[str, object]", listed: "list[str]", name: str) -> bool:
     if name in listed:
         return True
     single = rule.get("name")  # Docker's key, of which runtimes know nothing
-    words = [*listed, single] if isinstance(single, str) else listed
-    return any(_means(word, name) for word in words)
+    spellings = [*listed, single] if isinstance(single, str) else listed
+    return any(_means(spelling, name) for spelling in spellings)
 
 
-def _means(word: str, name: str) -> bool:
+def _means(spelling: str, name: str) -> bool:
     """Tell whether ``word`` is some spelling of the call ``name``, or its number."""
-    plain = word.partition("\0")[0].strip().casefold()  # as C reads it, and so libseccomp
+    plain = spelling.partition("\0")[0].strip().casefold()  # as C reads it, and so libseccomp
     for prefix in ("__x64_", "__nr_", "sys_", "x32_", "x64_"):
         plain = plain.removeprefix(prefix)
     if plain == name:
@@ -160,7 +160,7 @@ def _means(word: str, name: str) -> bool:
 
 
 def _number_of(name: str) -> "int | None":
-    """Give the number of call ``name`` on x86-64, None if that is not known."""
+    """Return the number of call ``name`` on x86-64, None if that is not known."""
     if name.startswith("canary-"):
         return int(name[7:])
     from shim.catalog import load
@@ -188,12 +188,12 @@ def same_action(profile: "dict[str, object]", rule: "dict[str, object]") -> bool
 
 
 def rules(profile: "dict[str, object]") -> "list[dict[str, object]]":
-    """Give the rules of ``profile``; what each of them is gets looked at by who reads it."""
+    """Return the rules of ``profile``; what each of them is gets looked at by who reads it."""
     return sequence(profile, "syscalls", "")  # type: ignore[return-value]
 
 
 def names_of(rule: "dict[str, object]", pointer: str) -> "list[str]":
-    """Give the names of an OCI rule."""
+    """Return the names of an OCI rule."""
     return strings(rule, "names", pointer)
 
 
@@ -203,7 +203,7 @@ def always(_rule: "dict[str, object]", _pointer: str) -> str:
 
 
 def action_of(where: "dict[str, object]", key: str, pointer: str) -> str:
-    """Give the action under ``key``; ShimError where it is none that libseccomp has."""
+    """Return the action under ``key``; ShimError where it is none that libseccomp has."""
     action = where.get(key)
     if action is None or action == "":
         raise ShimError("is missing", subject=f"{pointer}/{key}")
@@ -215,7 +215,7 @@ def action_of(where: "dict[str, object]", key: str, pointer: str) -> str:
 
 
 def strings(where: "dict[str, object]", key: str, pointer: str) -> "list[str]":
-    """Give the list of strings under ``key``; absent and null are empty, as in Go."""
+    """Return the list of strings under ``key``; absent and null are empty, as in Go."""
     values = sequence(where, key, pointer)
     for value in values:
         if not isinstance(value, str):
@@ -224,7 +224,7 @@ def strings(where: "dict[str, object]", key: str, pointer: str) -> "list[str]":
 
 
 def sequence(where: "dict[str, object]", key: str, pointer: str) -> "list[object]":
-    """Give the list under ``key``; absent and null are empty, as in Go."""
+    """Return the list under ``key``; absent and null are empty, as in Go."""
     values = where.get(key)
     if values is None:
         return []
@@ -234,7 +234,7 @@ def sequence(where: "dict[str, object]", key: str, pointer: str) -> "list[object
 
 
 def table(value: object, pointer: str) -> "dict[str, object]":
-    """Give ``value`` back if it is an object."""
+    """Return ``value``; ShimError if it is no object."""
     if not isinstance(value, dict):
         raise ShimError("must be an object", subject=pointer or "the profile")
     return value

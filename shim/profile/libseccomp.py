@@ -76,7 +76,7 @@ class Names:
         return _known_here(name) and (not self.release or _LEARNT.get(name, ()) <= self.release)
 
     def number(self, name: str, arch: int) -> int | None:
-        """Give the number of ``name`` for libseccomp's ``arch`` (x32: its bit set), if any."""
+        """Return the number of ``name`` for libseccomp's ``arch`` (x32: its bit set), if any."""
         if not self.knows(name):
             return None
         call = self.catalog.get(name)
@@ -89,7 +89,7 @@ class Names:
         return number | abi.X32_SYSCALL_BIT if arch == pyseccomp.Arch.X32 else number
 
     def here(self, name: str, arch: int) -> int | None:
-        """Give the number that the library here has, and uses for its own rules."""
+        """Return the number that the library here has, and uses for its own rules."""
         found: int = pyseccomp.resolve_syscall(arch, name)
         return found if found >= 0 else None
 

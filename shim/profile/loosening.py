@@ -1,11 +1,11 @@
-"""Judge a difference of two filters: is it only catalogue calls, newly allowed on x86-64."""
+"""Assess a difference of two filters: is it only catalogue calls, newly allowed on x86-64."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from shim import abi
-from shim.bpf.equivalence import Change, Difference
+from shim.bpf.equivalence import Difference, VerdictChange
 from shim.bpf.ranges import Region
 from shim.catalog import Syscall, kernel_injected
 from shim.catalog.numbers import is_call, numbers
@@ -21,24 +21,24 @@ _SPLIT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Assessed:
     """A change of one call (or a range of numbers too large to be calls), and the opinion of it."""
 
-    change: Change
+    change: VerdictChange
     name: str
     accepted: bool
     note: str
 
 
-def judge(
+def assess(
     found: Difference,
     catalogue: dict[str, Syscall],
     name_of: Callable[[int, int], str],
     *,
     by_name: bool,
     also_on: Collection[str] = (),
-) -> list[Judged]:
-    """Give every change with the opinion of it.
+) -> list[Assessed]:
+    """Return every change with the opinion of it.
 
     Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on x86-64;
     beside one of them the same call on x32 if ``by_name`` (both filters were made from names, which
@@ -75,11 +75,11 @@ def judge(
             accepted, note = True, f"{change.arch_name} twin of {name}, accepted by --also-on"
         else:
             accepted, note = False, f"{change.arch_name} twin of {name}"
-        result.append(Judged(change, name, accepted, note))
+        result.append(Assessed(change, name, accepted, note))
     return result
 
 
-def _numbers(change: Change) -> Iterator[Change]:
+def _numbers(change: VerdictChange) -> Iterator[VerdictChange]:
     region = change.nr
     if not region.is_range or region.high - region.low >= _SPLIT:
         yield change
@@ -91,7 +91,7 @@ def _numbers(change: Change) -> Iterator[Change]:
             yield replace(change, nr=Region(low, high))
 
 
-def _is_idle(change: Change, number: int) -> bool:
+def _is_idle(change: VerdictChange, number: int) -> bool:
     """Tell whether two denials of a number differ that no program calls.
 
     No kernel has a call for it, or the kernel alone makes it, to which all denials are the same.
@@ -106,7 +106,7 @@ def _is_idle(change: Change, number: int) -> bool:
     )
 
 
-def _flaw(change: Change) -> str:
+def _flaw(change: VerdictChange) -> str:
     if change.condition:
         return "under a condition on arguments"
     if change.after != abi.SECCOMP_RET_ALLOW:
@@ -116,18 +116,18 @@ def _flaw(change: Change) -> str:
     return ""
 
 
-def _on(change: Change, arch: str) -> bool:
+def _on(change: VerdictChange, arch: str) -> bool:
     return change.arch_name == arch
 
 
-def _key(change: Change) -> tuple[str, int]:
+def _key(change: VerdictChange) -> tuple[str, int]:
     number = change.nr.low
     if change.is_x32:
         number &= ~abi.X32_SYSCALL_BIT
     return change.arch_name, number
 
 
-def _name(change: Change, name_of: Callable[[int, int], str]) -> str:
+def _name(change: VerdictChange, name_of: Callable[[int, int], str]) -> str:
     if change.arch.single is None or change.nr.single is None:
         return ""
     return name_of(change.arch.single, change.nr.single)

@@ -87,7 +87,7 @@ def loaded(
 
 
 def whole(loaded_: Loaded) -> bytes:
-    """Give the program to compare: where nothing is loaded, one that allows everything."""
+    """Return the program to compare: where nothing is loaded, one that allows everything."""
     return loaded_.program or encode([(RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)])
 
 
@@ -146,7 +146,7 @@ def _refuse_runc(seccomp: dict[str, Any], release: tuple[int, ...]) -> None:
 
 
 def _lines(seccomp: dict[str, Any], names: Names, *, implied: bool) -> dict[int, int]:
-    """Give the largest number that any rule names, by architecture; nothing for a lax default.
+    """Return the largest number that any rule names, by architecture; nothing for a lax default.
 
     A rule that does what the default does counts, and a name whose largest number is 0 does not
     (patchbpf, findLastSyscalls). With ``implied`` the native architecture need not be listed.
@@ -170,7 +170,7 @@ def _lines(seccomp: dict[str, Any], names: Names, *, implied: bool) -> dict[int,
 
 
 def _stub(lines: dict[int, int]) -> Insns:
-    """Give instructions that answer ENOSYS to the numbers above the lines."""
+    """Return instructions that answer ENOSYS to the numbers above the lines."""
     insns: Insns = []
     for arch, largest in lines.items():
         is_x32 = arch == pyseccomp.Arch.X32
@@ -231,7 +231,7 @@ def _refuse_errno(where: dict[str, Any], value: str, key: str, pointer: str) -> 
 
 
 def _dropped(seccomp: dict[str, Any], names: Names) -> tuple[str, ...]:
-    """Give the names of rules that are not the default's and that libseccomp does not know."""
+    """Return the names of rules that are not the default's and that libseccomp does not know."""
     default = _default(seccomp)
     found: dict[str, None] = {}
     for index, rule in enumerate(sequence(seccomp, "syscalls", "")):

@@ -16,12 +16,12 @@ _MEANT = {key.casefold(): key for key in _KEYS}
 
 
 def meant(key: str) -> str:
-    """Give the key of a profile that ``key`` is taken for; itself, if it is none."""
+    """Return the key of a profile that ``key`` is taken for; itself, if it is none."""
     return _MEANT.get(key.casefold(), key)
 
 
 def spelled(tree: object, pointer: str = "") -> object:
-    """Give ``tree`` with the keys of a profile spelled as they are meant.
+    """Return ``tree`` with the keys of a profile spelled as they are meant.
 
     ShimError: an object has one of them twice, and which one counts depends on the reader.
     """

@@ -12,7 +12,7 @@ import os
 
 from shim import files
 from shim.errors import ShimError
-from shim.profile.evaluate import says
+from shim.profile.evaluate import evaluate
 from shim.startjson import loads
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ class Spec:
         program = raw_bpf and RAW_BPF in annotations
         denied, named, reasons = {}, {}, []
         for name, nr in calls.items():
-            verdict, reason = says(linux.get("seccomp"), name)
+            verdict, reason = evaluate(linux.get("seccomp"), name)
             # Runtimes add the profile's architectures to the native one, which a filter always
             # has: a profile for others alone denies all of x86-64 by its default.
             if verdict in ("denied-by-default", "no-x86-64") or (program and verdict not in _MEANT):

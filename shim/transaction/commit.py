@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from shim.errors import ShimError
 from shim.host.libc import syncfs
-from shim.host.untrusted_files import Way
+from shim.host.untrusted_files import PathWalk
 from shim.transaction.runs import Journal
 from shim.transaction.staged import Change, Staged
 from shim.transaction.store import State, checksum
@@ -84,7 +84,7 @@ class _Group:
         self.state = state
         self.journal = journal
         self.contents = contents
-        self.way = Way()
+        self.way = PathWalk()
         self.staged: list[Staged] = []
         self.drafted: list[Staged] = []
         self.results: list[Result] = []

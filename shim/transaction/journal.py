@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shim import __version__
-from shim.files import sync_folder
+from shim.files import sync_directory
 from shim.log import timestamp
 
 
@@ -32,7 +32,7 @@ def start(folder: str, head: dict[str, Any]) -> tuple[str, str, int]:
             continue
         try:
             append(fd, path, [{"run": ident, "time": now, **head, "version": __version__}])
-            sync_folder(folder)
+            sync_directory(folder)
         except BaseException:
             os.close(fd)
             raise

@@ -145,7 +145,7 @@ def _remove_draft(path: str) -> None:
         place.refuse()
         if place.info and stat.S_ISREG(place.info.st_mode):
             with place.rights():
-                os.unlink(place.name, dir_fd=place.folder)
+                os.unlink(place.name, dir_fd=place.directory)
 
 
 def _read(path: str) -> Run:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shim import files
 from shim.errors import ShimError
-from shim.host.untrusted_files import Way
+from shim.host.untrusted_files import PathWalk
 from shim.transaction.runs import DRAFT
 from shim.transaction.store import NOTHING
 
@@ -30,7 +30,7 @@ class Staged:
 
     __slots__ = ("_draft", "_place", "_target", "change", "data", "draft", "fd", "number", "old")
 
-    def __init__(self, number: int, change: Change, run: str, way: Way) -> None:
+    def __init__(self, number: int, change: Change, run: str, way: PathWalk) -> None:
         """Open and lock the file. ShimError: somebody else has it; OSError: it cannot be read."""
         self.number = number
         self.change = change
@@ -65,7 +65,7 @@ class Staged:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._place.rights():
-            self.fd = os.open(self._draft, flags, 0o600, dir_fd=self._place.folder)
+            self.fd = os.open(self._draft, flags, 0o600, dir_fd=self._place.directory)
             try:
                 left = memoryview(data)
                 while left:
@@ -81,18 +81,18 @@ class Staged:
     def rename(self) -> None:
         """Put the draft in the file's place. ShimError: it is another file by now; OSError."""
         place = self._place
-        ends = {"src_dir_fd": place.folder, "dst_dir_fd": place.folder}
+        ends = {"src_dir_fd": place.directory, "dst_dir_fd": place.directory}
         if self.old is None:  # a link, unlike a rename, replaces nothing
             with place.rights():
                 os.link(self._draft, place.name, **ends, follow_symlinks=False)
-                os.unlink(self._draft, dir_fd=place.folder)
+                os.unlink(self._draft, dir_fd=place.directory)
             return
-        now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        now = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
         if files.identity(now) != files.identity(self.old):
             raise ShimError("somebody else has changed it meanwhile")
         with place.rights():
             if self.change.after == NOTHING:
-                os.unlink(place.name, dir_fd=place.folder)
+                os.unlink(place.name, dir_fd=place.directory)
             else:
                 os.rename(self._draft, place.name, **ends)
 
@@ -100,7 +100,7 @@ class Staged:
         """Tell whether the draft is in the file's place, or a file to be removed is gone."""
         try:
             place = self._place
-            now = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+            now = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
         except FileNotFoundError:
             return self.change.after == NOTHING
         except OSError:
@@ -110,7 +110,7 @@ class Staged:
     def discard(self) -> None:
         """Remove the draft."""
         with contextlib.suppress(OSError), self._place.rights():
-            os.unlink(self._draft, dir_fd=self._place.folder)
+            os.unlink(self._draft, dir_fd=self._place.directory)
 
     def sync(self) -> None:
         """Put the directory's entries on the disk."""

@@ -12,7 +12,7 @@ from shim import abi
 from shim.bpf import program
 from shim.bpf.bdd import Diagram
 from shim.bpf.emulator import verdict
-from shim.bpf.equivalence import Change, Difference, difference
+from shim.bpf.equivalence import Difference, VerdictChange, difference
 from shim.bpf.program import BRANCHES, LD_ABS, NEG, RET_A, RET_K, Insns
 from shim.bpf.ranges import Region
 from shim.bpf.symbolic import ORDER, verdicts
@@ -43,7 +43,7 @@ def _value(insns: Insns, data: Data) -> int:
     return program.canonical(verdict(insns, nr, arch, args))
 
 
-def _contains(change: Change, data: Data) -> bool:
+def _contains(change: VerdictChange, data: Data) -> bool:
     """Tell whether ``change`` is about this call, its condition read as the text that it is."""
     nr, arch, args = data
     if not (_in(change.nr, nr) and _in(change.arch, arch)):

@@ -17,7 +17,7 @@ from shim.bpf.equivalence import difference
 from shim.errors import ShimError
 from shim.host.libseccomp import system_libseccomp
 from shim.profile.compile import build, name_of, program
-from shim.profile.compile.compat import Rule, front
+from shim.profile.compile.prefix import Rule, prefix
 from shim.profile.compile.rules import Condition
 from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from shim.profile.validate import OPERATORS
@@ -246,7 +246,7 @@ def test_rules_in_front_answer_as_libseccomp_would(
         old, new = _KNOWN[name]
         for arch, number in ((I386, old), (X86_64, new | X32)):
             ahead.append((arch, number, abi.SECCOMP_RET_ALLOW, tuple(conditions)))
-    whole = bpf.encode([*front(ahead), *bpf.decode(program(empty))])
+    whole = bpf.encode([*prefix(ahead), *bpf.decode(program(empty))])
     found = difference(whole, program(oci))
     assert found.complete
     assert [c for c in found.changes if c.arch.single == I386 or c.is_x32] == []

@@ -56,7 +56,7 @@ def limited(key: str, action: str = ALLOW, **limits: Any) -> dict[str, Any]:
 )
 def test_verdict(profile: dict[str, Any], verdict: str) -> None:
     """An allow counts if it always holds, a denial if it can hold."""
-    assert docker.says(profile, "uretprobe")[0] == verdict
+    assert docker.evaluate(profile, "uretprobe")[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_verdict(profile: dict[str, Any], verdict: str) -> None:
 def test_what_docker_refuses(profile: dict[str, Any], subject: str) -> None:
     """A profile that Docker would not take is an error here too."""
     with pytest.raises(ShimError) as error:
-        docker.says(profile, "uretprobe")
+        docker.evaluate(profile, "uretprobe")
     assert error.value.subject == subject

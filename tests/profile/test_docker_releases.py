@@ -14,7 +14,7 @@ from shim.data import directory
 from shim.errors import ShimError
 from shim.profile import document
 from shim.profile.docker_releases import builtin, parse
-from shim.profile.evaluate import says as oci_says
+from shim.profile.evaluate import evaluate as oci_evaluate
 from support import need
 
 FOLDER = directory("profiles") / "docker"
@@ -175,7 +175,7 @@ def test_reads_as_the_start_path_reads() -> None:
     for version, verdict in (("28.2.0", "allows"), ("26.1.5", "denied-by-default")):
         rules = [r for r in _profile(version)["syscalls"] if "includes" not in r]
         flat: dict[str, object] = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}
-        assert oci_says(flat, "uretprobe")[0] == verdict
+        assert oci_evaluate(flat, "uretprobe")[0] == verdict
 
 
 @pytest.mark.skipif("SHIM_REFERENCE" not in os.environ, reason="SHIM_REFERENCE names no folder")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shim.catalog import Syscall
 from shim.profile.document import Document, read
-from shim.profile.edit import Edit, Finding, amended, plan
+from shim.profile.edit import Finding, TreeEdit, amended, plan
 from support.profiles import ALLOW, CONFIG, DOCKER, ERRNO, FORMATS, OCI, changed, ruled, trees
 
 URETPROBE = Syscall("uretprobe", {"x86_64": 335}, "kernel-injected", "2.5.6")
@@ -35,7 +35,7 @@ def planned(
     states: dict[str, str] | None = None,
     when: str = "always",
     override_deny: bool = False,
-) -> tuple[dict[str, Any], list[Edit], list[Finding]]:
+) -> tuple[dict[str, Any], list[TreeEdit], list[Finding]]:
     """Plan for ``tree``; give it as amended, the edits and the findings."""
     edits, findings = plan(document(tree), calls, states or {}, when, override_deny)
     return amended(tree, edits), edits, findings

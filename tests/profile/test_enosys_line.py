@@ -17,9 +17,9 @@ from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from shim.profile.docker_releases import builtin
 from shim.profile.document import DOCKER, OCI, read
 from shim.profile.edit import amended, plan
-from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY, kept
+from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY, preserve
 from shim.profile.libseccomp import HERE, Names
-from shim.profile.loosening import Judged, judge
+from shim.profile.loosening import Assessed, assess
 from shim.profile.model import Loader, loaded, whole
 from support import odd
 from support.odd import ALL, ERRNO, OLD, X86, X86_64, rule
@@ -37,11 +37,11 @@ def _patched(tree: dict[str, Any], line: str, names: Iterable[str]) -> tuple[dic
     return amended(document.tree, edits), next((f.reason for f in findings if f.changed), "")
 
 
-def _unwanted(before: dict[str, Any], after: dict[str, Any], loader: Loader) -> list[Judged]:
+def _unwanted(before: dict[str, Any], after: dict[str, Any], loader: Loader) -> list[Assessed]:
     found = difference(whole(loaded(before, loader)), whole(loaded(after, loader)))
     assert found.complete
-    judged = judge(found, catalog.load(), name_of, by_name=True, also_on=("x32", "i386"))
-    return [each for each in judged if not each.accepted]
+    assessed = assess(found, catalog.load(), name_of, by_name=True, also_on=("x32", "i386"))
+    return [each for each in assessed if not each.accepted]
 
 
 _names = st.lists(st.sampled_from(sorted(numbers()["x86_64"])), min_size=1, max_size=12)
@@ -61,7 +61,7 @@ def test_under_runc_nothing_but_the_added_calls_differs(
     """The native line stays where it was, whatever a profile names; else it is told."""
     before = odd.profile(rule(*names), default=default, architectures=architectures)
     after, _ = _patched(before, line, INJECTED)
-    lost = kept(before, OCI, INJECTED, line).lost
+    lost = preserve(before, OCI, INJECTED, line).lost
     unwanted = [each for each in _unwanted(before, after, RUNCS[line]) if each.name not in lost]
     assert unwanted == []
 
@@ -101,7 +101,7 @@ def test_an_old_docker_profile_keeps_its_line(line: str, added: tuple[str, ...])
     """On x86-64, so that glibc's fallbacks from statx, rseq and clone3 go on; others are told."""
     tree = _older("20.10.0")
     after, reason = _patched(tree, line, added)
-    lost = kept(tree, DOCKER, added, line).lost
+    lost = preserve(tree, DOCKER, added, line).lost
     unwanted = _unwanted(_flat(tree), _flat(after), RUNCS[line])
     assert [each for each in unwanted if each.change.arch_name == "x86_64"] == []
     assert {each.name for each in unwanted} <= {*lost}
@@ -132,7 +132,7 @@ def test_what_no_rule_can_keep_is_told() -> None:
     """A name that another rule has for some containers only stays as that rule has it."""
     tree = _older("20.10.0", "bpf")
     after, reason = _patched(tree, LISTED, INJECTED)
-    assert "bpf" in kept(tree, DOCKER, INJECTED).lost
+    assert "bpf" in preserve(tree, DOCKER, INJECTED).lost
     assert "changes between ENOSYS and the default action, in some containers" in reason
     unwanted = _unwanted(_flat(tree), _flat(after), RUNCS[LISTED])
     assert {each.name for each in unwanted if each.change.arch_name == "x86_64"} == {"bpf"}
@@ -150,7 +150,7 @@ def test_what_no_rule_can_keep_is_told() -> None:
 )
 def test_where_no_line_moves_nothing_is_kept(changes: dict[str, Any], line: str) -> None:
     """The default is ENOSYS or allows, there was no line, or it is further up."""
-    assert kept(odd.profile(rule(*OLD)) | changes, OCI, INJECTED, line) == ((), ())
+    assert preserve(odd.profile(rule(*OLD)) | changes, OCI, INJECTED, line) == ((), ())
 
 
 def test_the_tables_are_libseccomps() -> None:

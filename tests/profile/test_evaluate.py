@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shim import abi
 from shim.bpf import emulator, program
 from shim.errors import ShimError
-from shim.profile.evaluate import same_action, says
+from shim.profile.evaluate import evaluate, same_action
 from support.profiles import ALLOW, ERRNO, LOG, ruled
 
 ARGUMENT = [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]
@@ -65,7 +65,7 @@ VERDICTS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("profile", "verdict"), VERDICTS)
 def test_verdict(profile: Any, verdict: str) -> None:
     """Each shape of a profile has its verdict, with a reason of one line."""
-    said, reason = says(profile, "uretprobe")
+    said, reason = evaluate(profile, "uretprobe")
     assert said == verdict
     assert reason.isprintable()
 
@@ -92,7 +92,7 @@ def test_verdict(profile: Any, verdict: str) -> None:
 def test_wrong_types(profile: Any, subject: str) -> None:
     """A wrong type anywhere is an error with the place, whatever a rule before it decided."""
     with pytest.raises(ShimError) as error:
-        says(profile, "uretprobe")
+        evaluate(profile, "uretprobe")
     assert error.value.subject == subject
 
 
@@ -124,7 +124,7 @@ RULES = st.lists(
 @given(RULES, st.sampled_from([ERRNO, ALLOW, LOG, "SCMP_ACT_KILL_PROCESS"]))
 def test_agrees_with_libseccomp(rules: list[dict[str, Any]], default: str) -> None:
     """What libseccomp compiles does to the call what the verdict says."""
-    verdict, _ = says(ruled(*rules, defaultAction=default), "uretprobe")
+    verdict, _ = evaluate(ruled(*rules, defaultAction=default), "uretprobe")
     allowed = _allowed(rules, default)
     expected = {
         "allows": [(True, True)],

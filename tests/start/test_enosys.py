@@ -12,7 +12,7 @@ from shim.bpf.equivalence import difference
 from shim.catalog.numbers import numbers
 from shim.host.runtimes import Runtime
 from shim.profile.compile import name_of
-from shim.profile.loosening import judge
+from shim.profile.loosening import assess
 from shim.profile.model import Loader, loaded, whole
 from shim.start.spec import parse
 from shim.start.wrapper.mechanism import change
@@ -62,6 +62,6 @@ def test_by_name_nothing_but_the_calls_differs(
     if mechanism != "name":
         return
     found = difference(whole(loaded(before, loader)), whole(loaded(after, loader)))
-    judged = judge(found, catalog.load(), name_of, by_name=True)
+    assessed = assess(found, catalog.load(), name_of, by_name=True)
     assert found.complete
-    assert [each for each in judged if not each.accepted] == []
+    assert [each for each in assessed if not each.accepted] == []

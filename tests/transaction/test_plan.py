@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim.errors import ShimError
-from shim.host.untrusted_files import Way
+from shim.host.untrusted_files import PathWalk
 from shim.transaction import runs, store
 from shim.transaction.plan import patching
 from shim.transaction.runs import DRAFT
@@ -91,7 +91,7 @@ def test_a_new_file_replaces_nothing(host: Host) -> None:
         ("skipped", "somebody else has made it since the plan was made")
     ]
     (host.root / NEW).unlink()
-    staged = Staged(0, plan.changes[0], "run", Way())
+    staged = Staged(0, plan.changes[0], "run", PathWalk())
     staged.write(NEW_DATA)
     host.write(NEW, "theirs")
     with pytest.raises(FileExistsError):

@@ -12,7 +12,7 @@ from shim.engines.registration import Host, executable
 from shim.errors import ShimError
 from shim.host import cache
 from shim.host import runtimes as runtime
-from shim.profile.docker import says
+from shim.profile.docker import evaluate
 from shim.profile.edit import amended, plan
 from shim.profile.enosys_line import LISTED
 
@@ -88,7 +88,7 @@ def advice(found: Facts) -> tuple[str, str]:
     document, reason = builtin.profile(found.release)
     if document is None:
         return "runtime", f"the runtime fits: {reason}"
-    if all(says(document.tree, name)[0] == "allows" for name in needed):
+    if all(evaluate(document.tree, name)[0] == "allows" for name in needed):
         return "runtime", (
             f"Docker {found.release} allows {', '.join(needed)} by itself and {library}: only "
             "containers with a profile of their own need the runtime"

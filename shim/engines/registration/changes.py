@@ -213,7 +213,7 @@ def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) 
         for each in edits:
             for folder in _missing(each.path) if each.after is not None else ():
                 with _ours(folder) as place:
-                    os.mkdir(place.name, 0o755, dir_fd=place.folder)
+                    os.mkdir(place.name, 0o755, dir_fd=place.directory)
                 folders.append(folder)
             _write(each, event, engine, log)
             done.append(each)
@@ -284,7 +284,7 @@ def _remove_empty(folders: Iterable[str]) -> None:
     for folder in reversed(list(folders)):
         # What others have put there keeps it.
         with contextlib.suppress(OSError, ShimError), _ours(folder) as place:
-            os.rmdir(place.name, dir_fd=place.folder)
+            os.rmdir(place.name, dir_fd=place.directory)
 
 
 @contextlib.contextmanager

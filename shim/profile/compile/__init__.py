@@ -11,7 +11,7 @@ from typing import Any
 from shim import abi, catalog
 from shim.bpf.program import LD_ABS, LD_IMM, RET_K, Insns, check, decode, encode
 from shim.errors import ShimError
-from shim.profile.compile.compat import Rule, front
+from shim.profile.compile.prefix import Rule, prefix
 from shim.profile.compile.rules import Condition, alternatives, return_value
 from shim.profile.evaluate import names_of, sequence, strings, table
 from shim.profile.libseccomp import AS_WRITTEN, Names, pyseccomp
@@ -38,7 +38,7 @@ def build(
 
     ``libseccomp`` says which names are dropped, as for ``Names``: what a runtime with that upstream
     release would load, which distributions may have taught more names. With ``native_only`` the
-    catalogue's numbers are given on the native architecture alone, so that ``front`` stays empty.
+    catalogue's numbers are given on the native architecture alone, so that ``prefix`` stays empty.
     ShimError where a runtime would refuse the profile.
     """
     names = Names(libseccomp)
@@ -48,17 +48,17 @@ def build(
 
 
 def program(seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN) -> bytes:
-    """Give the BPF program of ``build``; without a profile, one that allows everything."""
+    """Return the BPF program of ``build``; without a profile, one that allows everything."""
     return build(seccomp, libseccomp).program()
 
 
 def native() -> int:
-    """Give libseccomp's token for the architecture that every filter has."""
+    """Return libseccomp's token for the architecture that every filter has."""
     return int(pyseccomp.system_arch())
 
 
 def tokens(seccomp: dict[str, Any]) -> list[int]:
-    """Give libseccomp's tokens for the architectures that a profile lists, each once."""
+    """Return libseccomp's tokens for the architectures that a profile lists, each once."""
     found: list[int] = []
     for name in strings(seccomp, "architectures", ""):
         token = getattr(pyseccomp.Arch, name.removeprefix("SCMP_ARCH_"), None)
@@ -89,19 +89,19 @@ class Built:
     """A filter in libseccomp's hands, and the instructions that have to go before it.
 
     ``filter`` is None where there is nothing to load; ``flags`` are those of seccomp(2). Where
-    ``front`` is empty, ``filter.load()`` loads what ``program()`` gives.
+    ``prefix`` is empty, ``filter.load()`` loads what ``program()`` gives.
     """
 
-    __slots__ = ("filter", "flags", "front")
+    __slots__ = ("filter", "flags", "prefix")
 
     def __init__(
         self,
         filter: "pyseccomp.SyscallFilter | None",  # noqa: A002 - libseccomp's own word for it
-        front: Insns,
+        prefix: Insns,
         flags: int,
     ) -> None:
         self.filter = filter
-        self.front = front
+        self.prefix = prefix
         self.flags = flags
 
     def program(self) -> bytes:
@@ -112,9 +112,9 @@ class Built:
             self.filter.export_bpf(file)
             file.seek(0)
             insns = decode(file.read())
-        if self.front:
+        if self.prefix:
             reset = [] if insns[0][0] == LD_ABS else [(LD_IMM, 0, 0, 0)]
-            insns = [*self.front, *reset, *insns]
+            insns = [*self.prefix, *reset, *insns]
         check(insns)
         return encode(insns)
 
@@ -133,7 +133,7 @@ class _Builder:
         self.default = return_value(seccomp, "defaultAction", "defaultErrnoRet", "")
         self.others = [token for token in tokens(seccomp) if token != native()]
         self.filters = [_new_filter(self.default), *self._companions()]
-        self.front: list[Rule] = []
+        self.prefix: list[Rule] = []
 
     def built(self) -> Built:
         flags = 0
@@ -153,10 +153,10 @@ class _Builder:
         for bit, attribute in _ATTRIBUTES:
             if flags & bit:
                 whole.set_attr(attribute, 1)
-        return Built(whole, front(self.front), flags)
+        return Built(whole, prefix(self.prefix), flags)
 
     def _companions(self) -> "list[pyseccomp.SyscallFilter]":
-        """Give the filter for all architectures but the native one, or nothing if there is none."""
+        """Return the filter for all architectures but the native one; nothing: there are none."""
         if not self.others:
             return []
         companions = _new_filter(self.default)
@@ -202,7 +202,7 @@ class _Builder:
         for arch, number in {} if self.native_only else numbers.items():
             if number is not None:
                 audit = abi.AUDIT_ARCH_X86_64 if arch == pyseccomp.Arch.X32 else arch
-                self.front.append((audit, number, value, conditions))
+                self.prefix.append((audit, number, value, conditions))
 
 
 def _new_filter(default: int) -> "pyseccomp.SyscallFilter":

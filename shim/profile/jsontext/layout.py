@@ -7,7 +7,7 @@ import json
 import re
 from typing import NamedTuple
 
-from shim.profile.jsontext.scanner import Item, Place
+from shim.profile.jsontext.scanner import Item, Span
 
 
 class Style(NamedTuple):
@@ -26,7 +26,7 @@ class Style(NamedTuple):
     lists: bool
 
 
-def insert(text: str, place: Place, item: str) -> str:
+def insert(text: str, place: Span, item: str) -> str:
     """Put ``item`` first in an array or object that has items, parted as they are."""
     first = place.items[0]
     before = text[place.start + 1 : first.start]
@@ -40,7 +40,7 @@ def insert(text: str, place: Place, item: str) -> str:
     return text[: first.start] + item + between + text[first.start :]
 
 
-def cuts(text: str, place: Place, gone: set[int]) -> list[tuple[int, int]]:
+def cuts(text: str, place: Span, gone: set[int]) -> list[tuple[int, int]]:
     """Return the stretches of text to take out: an element and what parts it from its neighbour."""
     items = place.items
     first = next((index for index in range(len(items)) if index not in gone), None)
@@ -78,7 +78,7 @@ def _bracket(start: str, items: list[str], end: str, style: Style, depth: int, l
     return start + closing + style.unit + f",{closing}{style.unit}".join(items) + closing + end
 
 
-def style_of(text: str, place: Place) -> Style:
+def style_of(text: str, place: Span) -> Style:
     """Read the layout of an object that has members."""
     first, last = place.items[0], place.items[-1]
     lead = text[place.start + 1 : first.start]
@@ -95,7 +95,7 @@ def style_of(text: str, place: Place) -> Style:
 
 
 def _colon(text: str, item: Item) -> str:
-    """Give the colon of a member with the spaces around it."""
+    """Return the colon of a member with the spaces around it."""
     found = re.search(r"[ \t]*:[ \t]*$", text[item.start : item.value])
     return found[0] if found else ": "
 
@@ -107,6 +107,6 @@ def _leads(text: str, at: int) -> bool:
 
 
 def _indentation(text: str, offset: int) -> str:
-    """Give the white space that the line at ``offset`` begins with."""
+    """Return the white space that the line at ``offset`` begins with."""
     line = text[text.rfind("\n", 0, offset) + 1 : offset]
     return line[: len(line) - len(line.lstrip())]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from shim.profile.jsontext.layout import Style, cuts, insert, lay_out, style_of
-from shim.profile.jsontext.scanner import Item, Place, locate
+from shim.profile.jsontext.scanner import Item, Span, locate
 
 _DECODER = json.JSONDecoder()
 
@@ -41,11 +41,11 @@ def drop(text: str, keys: Sequence[str]) -> str:
     index = _index(text, place, key)
     if index is None:
         return text
-    kept, end = [], 0
+    parts, end = [], 0
     for cut in sorted(cuts(text, place, {index})):
-        kept.append(text[end : cut[0]])
+        parts.append(text[end : cut[0]])
         end = cut[1]
-    return "".join([*kept, text[end:]])
+    return "".join([*parts, text[end:]])
 
 
 def _style(text: str, way: Sequence[str]) -> Style:
@@ -59,7 +59,7 @@ def _style(text: str, way: Sequence[str]) -> Style:
     return style._replace(outer=style.outer + style.unit)
 
 
-def _place(text: str, way: Sequence[str]) -> Place:
+def _place(text: str, way: Sequence[str]) -> Span:
     """Find the value that the keys lead to. KeyError: there is none."""
     at, end = 0, len(text)
     for key in way:
@@ -71,12 +71,12 @@ def _place(text: str, way: Sequence[str]) -> Place:
     return _here(text, at, end)
 
 
-def _here(text: str, at: int, end: int) -> Place:
+def _here(text: str, at: int, end: int) -> Span:
     place = locate(text[at:end], [""])[""]
     items = (Item(*(each + at for each in item)) for item in place.items)
-    return Place(place.start + at, place.end + at, tuple(items))
+    return Span(place.start + at, place.end + at, tuple(items))
 
 
-def _index(text: str, place: Place, key: str) -> int | None:
+def _index(text: str, place: Span, key: str) -> int | None:
     keys = (_DECODER.raw_decode(text, item.start)[0] for item in place.items)
     return next((index for index, each in enumerate(keys) if each == key), None)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from shim.errors import ShimError
 from shim.profile.document import Document, read
-from shim.profile.edit import Edit, amended
+from shim.profile.edit import TreeEdit, amended
 from shim.profile.jsontext.layout import Style, cuts, insert, lay_out, style_of
-from shim.profile.jsontext.scanner import Place, locate
+from shim.profile.jsontext.scanner import Span, locate
 
 
-def apply(document: Document, edits: Sequence[Edit]) -> Document:
+def apply(document: Document, edits: Sequence[TreeEdit]) -> Document:
     """Make ``edits`` and read the result back; ShimError: it is not what the edits said."""
     text = _without(document.text, [edit.pointer for edit in edits if edit.op == "remove"])
     for edit in edits:
@@ -34,11 +34,11 @@ def _without(text: str, pointers: list[str]) -> str:
     places: list[tuple[int, int]] = []
     for array, place in locate(text, gone).items():
         places += cuts(text, place, gone[array])
-    kept, end = [], 0
+    parts, end = [], 0
     for cut in sorted(places):
-        kept.append(text[end : cut[0]])
+        parts.append(text[end : cut[0]])
         end = cut[1]
-    return "".join([*kept, text[end:]])
+    return "".join([*parts, text[end:]])
 
 
 def _with(text: str, pointer: str, value: object) -> str:
@@ -65,7 +65,7 @@ def _array(rule: object, style: Style) -> str:
     return f"[{lead}{lay_out(rule, style)}{closing}]"
 
 
-def _style(text: str, profile: Place, rule: Place | None, names: Place | None) -> Style:
+def _style(text: str, profile: Span, rule: Span | None, names: Span | None) -> Style:
     """Read the layout off the first rule; without rules, off the profile around them."""
     if not rule or not rule.items:
         style = style_of(text, profile)

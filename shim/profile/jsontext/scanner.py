@@ -38,7 +38,7 @@ class Item(NamedTuple):
     end: int
 
 
-class Place(NamedTuple):
+class Span(NamedTuple):
     """Offsets of a value in its text, and of what it contains."""
 
     start: int
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 def parse(text: str) -> object:
-    """Give the tree of a JSON text. NotJSON: it is none."""
+    """Return the tree of a JSON text. NotJSON: it is none."""
     try:
         tree = _QUICK.decode(text.strip(" \t\r\n"))
     except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ def parse(text: str) -> object:
     return _Scanner(text, None).document()
 
 
-def locate(text: str, pointers: Iterable[str]) -> dict[str, Place]:
+def locate(text: str, pointers: Iterable[str]) -> dict[str, Span]:
     """Find the values that the JSON pointers (RFC 6901, no escapes) name, those that are there.
 
     ``text`` must have been parsed before: what no pointer leads into is passed over unread.
@@ -108,11 +108,11 @@ _QUICK = JSONDecoder(object_pairs_hook=_once, parse_constant=_never, parse_float
 class _Scanner:
     """Recursive descent over a text; ``wanted`` are the pointers to note, None reads all of it."""
 
-    def __init__(self, text: str, wanted: frozenset[str] | None) -> None:
+    def __init__(self, text: str, pointers: frozenset[str] | None) -> None:
         self.text = text
-        self.wanted = wanted
-        self.ways = {way for each in wanted or () for way in _prefixes(each)}
-        self.places: dict[str, Place] = {}
+        self.pointers = pointers
+        self.ways = {way for each in pointers or () for way in _prefixes(each)}
+        self.places: dict[str, Span] = {}
 
     def document(self) -> object:
         value, end = self._value(self._space(0), "", 0)
@@ -122,7 +122,7 @@ class _Scanner:
         return value
 
     def _value(self, at: int, pointer: str, depth: int) -> tuple[object, int]:
-        if self.wanted is not None and pointer not in self.ways:
+        if self.pointers is not None and pointer not in self.ways:
             return _DECODER.raw_decode(self.text, at)
         items: list[Item] = []
         value: object
@@ -136,8 +136,8 @@ class _Scanner:
             value, end = read(at, pointer, depth + 1, items)
         else:
             value, end = self._scalar(at)
-        if self.wanted and pointer in self.wanted:
-            self.places[pointer] = Place(at, end, tuple(items))
+        if self.pointers and pointer in self.pointers:
+            self.places[pointer] = Span(at, end, tuple(items))
         return value, end
 
     def _object(
@@ -222,7 +222,7 @@ class _Scanner:
 
 
 def _prefixes(pointer: str) -> Iterator[str]:
-    """Give the pointers to all that contains the value, and its own."""
+    """Return the pointers to all that contains the value, and its own."""
     while pointer:
         yield pointer
         pointer = pointer.rpartition("/")[0]

@@ -24,7 +24,7 @@ class Splice(NamedTuple):
     text: str
 
 
-class Style(NamedTuple):
+class YamlStyle(NamedTuple):
     """How a rule is laid out; ``step`` is how far the names' dashes stand right of their key."""
 
     order: Sequence[str]
@@ -127,14 +127,14 @@ def _listed(node: Node) -> bool:
     return node.kind == "sequence" and node.style == "block" and not node.anchor
 
 
-def _style(text: str, first: Node, marks: Sequence[int]) -> Style:
+def _style(text: str, first: Node, marks: Sequence[int]) -> YamlStyle:
     """Read the layout off the first rule."""
     rule = first.alias or first
     action, names = rule.get("action"), rule.get("names")
     order = [str(key.value) for key, _ in rule.pairs if key.value in _ORDER]
     if sorted(order) != sorted(_ORDER) or not action or not names:
         order = list(_ORDER)
-    style = Style(order, _quote(action), "", False, 0, 2)
+    style = YamlStyle(order, _quote(action), "", False, 0, 2)
     if rule.pairs:
         style = style._replace(key_quote=_quote(rule.pairs[0][0]))
     if first.style == "flow":
@@ -151,17 +151,17 @@ def _style(text: str, first: Node, marks: Sequence[int]) -> Style:
     return style._replace(step=max(0, _column(text, dash) - _column(text, key.start)))
 
 
-def _bare(profile: Node) -> Style:
-    """Give the layout for a first rule: only its quotes can be like something."""
+def _bare(profile: Node) -> YamlStyle:
+    """Return the layout for a first rule: only its quotes can be like something."""
     key_quote = _quote(profile.pairs[0][0]) if profile.pairs else ""
-    return Style(_ORDER, _quote(profile.get("defaultAction")), key_quote, False, 0, 2)
+    return YamlStyle(_ORDER, _quote(profile.get("defaultAction")), key_quote, False, 0, 2)
 
 
 def _quote(node: Node | None) -> str:
     return node.style if node and node.kind == "scalar" and node.style in ("'", '"') else ""
 
 
-def _block(rule: dict[str, object], style: Style, indent: str, newline: str) -> str:
+def _block(rule: dict[str, object], style: YamlStyle, indent: str, newline: str) -> str:
     """Lay a rule out from its dash on; lines but the first begin with ``indent``."""
     inner = indent + " " * style.wide
     lines = []
@@ -178,7 +178,7 @@ def _block(rule: dict[str, object], style: Style, indent: str, newline: str) -> 
     return "-" + " " * (style.wide - 1) + f"{newline}{inner}".join(lines)
 
 
-def _flow(rule: dict[str, object], style: Style) -> str:
+def _flow(rule: dict[str, object], style: YamlStyle) -> str:
     members = []
     for name in dict.fromkeys([*style.order, *rule]):
         value = rule[name]
@@ -187,11 +187,11 @@ def _flow(rule: dict[str, object], style: Style) -> str:
     return "{" + ", ".join(members) + "}"
 
 
-def _flow_list(values: list[object], style: Style) -> str:
+def _flow_list(values: list[object], style: YamlStyle) -> str:
     return "[" + ", ".join(_quoted(each, style) for each in values) + "]"
 
 
-def _quoted(value: object, style: Style) -> str:
+def _quoted(value: object, style: YamlStyle) -> str:
     if isinstance(value, int):
         return str(value)
     return f"{style.quote}{value}{style.quote}"

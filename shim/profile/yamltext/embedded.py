@@ -48,13 +48,13 @@ def changed(text: str, node: Node, after: str) -> Splice:
 
 
 def _common(one: str, other: str) -> int:
-    """Give the length of the beginning that two texts share."""
+    """Return the length of the beginning that two texts share."""
     shared = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
     return sum(1 for _ in shared)
 
 
 def _indentation(text: str, node: Node, value: str) -> str:
-    """Give what stands before each line of a literal block."""
+    """Return what stands before each line of a literal block."""
     own = next((line for line in value.split("\n") if line.strip()), "")
     for line in text[text.index("\n", node.start) + 1 : node.end].split("\n"):
         if line.strip():
@@ -64,7 +64,7 @@ def _indentation(text: str, node: Node, value: str) -> str:
 
 
 def _in_literal(text: str, node: Node, value: str, indent: str) -> Iterator[int]:
-    """Give the offset of every character of a literal block, and of its end."""
+    """Return the offset of every character of a literal block, and of its end."""
     at = text.index("\n", node.start) + 1
     fresh = True
     for char in value:
@@ -81,7 +81,7 @@ def _in_literal(text: str, node: Node, value: str, indent: str) -> Iterator[int]
 
 
 def _in_quotes(text: str, node: Node, tokens: re.Pattern[str]) -> Iterator[int]:
-    """Give the offset of every character of a quoted scalar, and of its end."""
+    """Return the offset of every character of a quoted scalar, and of its end."""
     end = node.end - 1
     at = text.index(node.style, node.start) + 1
     while at < end:

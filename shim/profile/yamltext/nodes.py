@@ -65,7 +65,7 @@ class Node:
         self._index: dict[object, Node] | None = None
 
     def get(self, key: str) -> "Node | None":
-        """Give the value under ``key``, where it stands itself; None: there is none."""
+        """Return the value under ``key``, where it stands itself; None: there is none."""
         if self._index is None or len(self._index) != len(self.pairs):
             self._index = {name.value: value for name, value in self.pairs}
         return self._index.get(key)
@@ -84,7 +84,7 @@ class Node:
 
 
 def parse(text: str) -> list[Node]:
-    """Give the root of every document of a YAML stream. NotYAML: it is none."""
+    """Return the root of every document of a YAML stream. NotYAML: it is none."""
     try:
         return _Composer(_LOADER(text)).documents()
     except yaml.MarkedYAMLError as error:
@@ -100,7 +100,7 @@ def parse(text: str) -> list[Node]:
 
 
 def tree(root: Node) -> object:
-    """Give what the document says, as JSON would: aliases and merge keys followed."""
+    """Return what the document says, as JSON would: aliases and merge keys followed."""
     left = MAX_VALUES
 
     def value(node: Node, depth: int) -> object:
@@ -132,7 +132,7 @@ def tree(root: Node) -> object:
 
 
 def dashes(text: str) -> list[int]:
-    """Give the offsets of all dashes that begin an element of a block sequence."""
+    """Return the offsets of all dashes that begin an element of a block sequence."""
     tokens: Iterator[Any] = yaml.scan(text, Loader=_LOADER)
     return [_offset(each.start_mark) for each in tokens if isinstance(each, yaml.BlockEntryToken)]
 
@@ -222,7 +222,7 @@ class _Composer:
 
 
 def _scalar(event: Any, node: Node) -> object:
-    """Give a scalar's value: a string, unless it is plain or tagged and reads as something else."""
+    """Return a scalar's value: a string, unless it is plain or tagged and reads otherwise."""
     tag = event.tag
     if tag is None or tag == "!":
         tag = _RESOLVER.resolve(ScalarNode, event.value, event.implicit)

@@ -4,7 +4,7 @@ Pure but for the program that crun is given, which is kept in a directory of our
 """
 
 from shim.errors import LeftAlone, ShimError
-from shim.profile.evaluate import says
+from shim.profile.evaluate import evaluate
 from shim.start.spec import RAW_BPF, Spec
 from shim.startjson import dumps
 
@@ -114,7 +114,7 @@ def _named(spec: Spec, names: "list[str]") -> Change:
     rule = dumps({"names": names, "action": "SCMP_ACT_ALLOW"})
     new = spec.add(("linux", "seccomp", "syscalls"), rule)
     for name in names:
-        verdict, reason = says(new.config["linux"]["seccomp"], name)
+        verdict, reason = evaluate(new.config["linux"]["seccomp"], name)
         if verdict not in ("allows", "no-x86-64"):
             raise ShimError(f"with a rule for it {name} is still not allowed: {reason}")
     facts: dict[str, object] = {

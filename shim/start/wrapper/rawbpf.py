@@ -16,7 +16,7 @@ from shim.startjson import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from shim.bpf.equivalence import Change
+    from shim.bpf.equivalence import VerdictChange
     from shim.host.runtimes import Runtime
 
 _SINCE = "0.18"
@@ -105,7 +105,7 @@ def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str
     return after
 
 
-def _only(calls: "dict[str, int]", change: "Change") -> bool:
+def _only(calls: "dict[str, int]", change: "VerdictChange") -> bool:
     """Tell whether a change does no more than let some of ``calls`` through."""
     numbers = range(change.nr.low, change.nr.high + 1)
     return (

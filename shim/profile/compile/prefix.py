@@ -25,8 +25,8 @@ _COMPARE = {
 }
 
 
-def front(rules: Iterable[Rule]) -> Insns:
-    """Give instructions that answer ``rules`` and leave all other calls to the program behind.
+def prefix(rules: Iterable[Rule]) -> Insns:
+    """Return instructions that answer ``rules`` and leave all other calls to the program behind.
 
     As libseccomp does: the first unconditional rule of a call outdoes its conditional ones, and
     32-bit architectures have only the low half of an argument looked at.
@@ -43,7 +43,7 @@ def front(rules: Iterable[Rule]) -> Insns:
 
 
 def _block(arch: int, nr: int, action: int, conditions: Sequence[Condition]) -> Insns:
-    """Give one rule's instructions; wherever a comparison fails it jumps behind them."""
+    """Return one rule's instructions; wherever a comparison fails it jumps behind them."""
     steps: list[tuple[int, int, bool]] = []
     tests: list[tuple[int, int, bool, int, int | None]] = [
         (abi.SECCOMP_DATA_ARCH, _JEQ, True, arch, None),
