@@ -12,10 +12,16 @@ _HIDDEN = (
     *("/etc/containers", "/usr/share/containers", "/opt", "/srv", "/etc/kubernetes"),
     "/var/lib/kubelet",
 )
+# Where one of these is missing it is made, which the machine must not see either.
+_ABOVE = ("/etc", "/var/lib", "/usr/share")
 _VIEW = (
-    f"for each in {' '.join(_HIDDEN)}; do "
-    '[ ! -d "$each" ] || mount -t tmpfs none "$each" || exit; done; '
-    'mkdir -p /var/log/seccomp-shim && cp -r "$0/." / && exec "$@"'
+    'mount -t tmpfs none "$1" || exit; '
+    f"for each in {' '.join(_ABOVE)}; do "
+    'mkdir -p "$1$each/upper" "$1$each/work" && mount -t overlay '
+    '-o "lowerdir=$each,upperdir=$1$each/upper,workdir=$1$each/work" overlay "$each" || exit; '
+    f"done; for each in {' '.join(_HIDDEN)}; do "
+    'mkdir -p "$each" && mount -t tmpfs none "$each" || exit; done; '
+    'mkdir -p /var/log/seccomp-shim && cp -r "$0/." / && shift && exec "$@"'
 )
 
 
@@ -33,7 +39,9 @@ def run(
         file = top / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    command = ["unshare", "-m", "sh", "-c", _VIEW, str(top), sys.executable, *words]
+    above = folder / "above"
+    above.mkdir(exist_ok=True)
+    command = ["unshare", "-m", "sh", "-c", _VIEW, str(top), str(above), sys.executable, *words]
     environment = os.environ if environment is None else environment
     done = subprocess.run(
         command, env=environment, input=stdin, capture_output=True, text=True, check=False
