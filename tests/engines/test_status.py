@@ -97,8 +97,14 @@ def test_without_root_it_says_what_it_cannot_see(host: Host) -> None:
     ("runtime", "words", "way", "covers", "not_covered"),
     [
         ("runc", (), "runtime", "exec into them, and podman build", "podman --runtime with a path"),
-        ("runc", ("--way", "hooks"), "hooks", "from their next start on", "exec into them; podman"),
-        ("crun", ("--way", "hooks"), "hooks", "from their next", "exec into them, but with crun"),
+        ("runc", ("--way", "hooks"), "hooks", "from their next start on", "exec; podman build"),
+        (
+            "crun",
+            ("--way", "hooks"),
+            "hooks",
+            "exec where crun runs them",
+            "any other exec; podman",
+        ),
     ],
 )
 def test_podmans_ways_are_not_called_a_default_runtime(

@@ -52,7 +52,7 @@ def install_options(parser: argparse.ArgumentParser) -> None:
         default="runtime",
         help="runtime (default): the wrapper under the names crun and runc; covers containers "
         "that are there already, and exec. hooks: nothing in the runtime's place, for a runtime "
-        "that is neither; exec is covered with crun only",
+        "that is neither; exec is covered where a changed configuration is enough, as with crun",
     )
     executable.add_option(parser, "runtime")
 
@@ -184,10 +184,11 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
 def _coverage(table: dict[str, Any], precreate: bool, conf: Conf, host: Host) -> Coverage:
     """Return what is covered: by the names in ``table`` or, where it is empty, by hooks."""
     if not table:
-        with_crun = ", but with crun, which keeps the changed program" if precreate else ""
+        # Exec starts from what the runtime keeps: the configuration that precreate has changed.
+        kept = "; exec where crun runs them, or a runtime that knows the calls' names"
         return Coverage(
-            "containers and pods, from their next start on",
-            f"exec into them{with_crun}; podman build",
+            f"containers and pods, from their next start on{kept if precreate else ''}",
+            f"{'any other exec' if precreate else 'exec'}; podman build",
             plain=True,
         )
     here = [name for name in RUNTIMES if config.real(name, conf, host) is not None]
@@ -275,10 +276,7 @@ def _hooks(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) ->
     del options
     ours = "/" + str((folder / HOOKS).relative_to(host.root))
     folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
-    notes = [
-        "exec is covered with crun only, which keeps the changed program: no hook runs for it "
-        "(--way runtime covers it)"
-    ]
+    notes = ["no hook runs for exec (--way runtime covers it)"]
     wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
     name = str(conf.engine.get("runtime", ""))
     names = [name] if name else RUNTIMES

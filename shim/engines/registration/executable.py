@@ -132,11 +132,11 @@ def entries(host: Host, file: Path, name: str, program: str) -> Iterator[dict[st
 
 def coverage(names: list[str], *, default: bool) -> Coverage:
     """Return which pods an engine's handlers cover."""
-    found = ["those without a RuntimeClass"] if default else []
-    found += [f"those of the handler {name}" for name in dict.fromkeys(names)]
+    found = ["pods without a RuntimeClass"] if default else []
+    found += [f"pods of the handler {name}" for name in dict.fromkeys(names)]
     return Coverage(
-        f"{'' if default else 'only '}pods, {' and '.join(found)}; exec into them",
-        "pods of another RuntimeClass" if default else "pods without a RuntimeClass, and others",
+        f"{'' if default else 'only '}{' and '.join(found)}; exec into them",
+        "pods of another RuntimeClass" if default else "pods without a RuntimeClass, or of another",
         plain=default,
     )
 
