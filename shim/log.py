@@ -116,7 +116,16 @@ def record(
     import sys
 
     target = log or path()
-    line = logger(_Sink(target))
+
+    class Sink:
+        """Where structlog hands its finished line. Here, so that no start pays for the class."""
+
+        def msg(self, line: str) -> None:
+            append(line.encode() + b"\n", target)
+
+        info = warning = error = msg
+
+    line = logger(Sink())
     try:
         getattr(line, level)(event, **fields)
     except OSError as error:
@@ -142,18 +151,6 @@ def logger(sink: "Any") -> "Any":
         ],
         wrapper_class=structlog.BoundLogger,
     )
-
-
-class _Sink:
-    """Where structlog hands its finished line: the audit log."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def msg(self, line: str) -> None:
-        append(line.encode() + b"\n", self.path)
-
-    info = warning = error = msg
 
 
 def _in_order(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
