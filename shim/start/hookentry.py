@@ -9,14 +9,16 @@ if TYPE_CHECKING:
     from shim.start.spec import Spec
 
 # What follows the dot is done where our file cannot be opened. The settings' compiled lines go with
-# an uninstallation: then nobody wants the start to be refused.
+# an uninstallation: then nobody wants the start to be refused. What the runtime gives is read:
+# crun does not start a container whose hook has ended before that was written (hooks/guard).
 _CALL = 'ulimit -n 1024; ulimit -s 8192; command . "$0"; '
+_DRAIN = "PATH=/usr/bin:/bin timeout 10 cat >/dev/null; "
 _CALLS = {
-    "seccomp-shim-hook": _CALL
-    + 'lines=/etc/seccomp-shim/config.lines; [ "$1" != --config ] || lines="${2%.yaml}.lines"; '
+    "seccomp-shim-hook": f"{_CALL}{_DRAIN}"
+    'lines=/etc/seccomp-shim/config.lines; [ "$1" != --config ] || lines="${2%.yaml}.lines"; '
     'command exec <"$lines" || exit 0; '
     'while read -r key value; do [ "$key $value" != "on_error deny" ] || exit 1; done; exit 0',
-    "seccomp-shim-verify": f"{_CALL}exit 0",
+    "seccomp-shim-verify": f"{_CALL}{_DRAIN}exit 0",
     "seccomp-shim-precreate": f"{_CALL}exec cat",
 }
 

@@ -38,12 +38,12 @@ def runc(tmp_path: Path) -> WrappedLab:
     return WrappedLab(tmp_path, need.program("runc"))
 
 
-def run(runtime: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run the container of a bundle to its end."""
+def run(runtime: str, folder: Path, *before: str) -> "subprocess.CompletedProcess[str]":
+    """Run the container of a bundle to its end, ``before`` in front of the command."""
     name = f"shim-front-{os.getpid()}-{next(_numbers)}"
     try:
         return subprocess.run(
-            oci.command(runtime, "run", "--bundle", str(folder), name),
+            [*before, *oci.command(runtime, "run", "--bundle", str(folder), name)],
             input="\n",
             capture_output=True,
             text=True,
@@ -166,6 +166,32 @@ def test_a_bundle_that_is_kept_while_all_of_us_goes(
         assert (done.returncode, done.stdout) == (0, DENIED), done.stderr
     else:
         assert (done.returncode == 0, done.stdout) == (False, "")
+
+
+# After each fork the runtime itself comes to its turn a tenth of a second later than its child.
+_FORKS = "clone,clone3,fork,vfork"
+LATE = ("strace", "-qq", "-o", "/dev/null", "-e", f"inject={_FORKS}:delay_exit=100000")
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("gone", [None, *GONE, no_front])
+def test_a_runtime_that_writes_to_its_hook_late(
+    lab: WrappedLab, gone: Callable[[Path, Path], None] | None, on_error: str
+) -> None:
+    """No hook has ended before crun has written the state: it would not start the container."""
+    need.program("strace")
+    lab.configure(on_error)
+    folder = injected(bundle(lab, {}))
+    run(lab.runtime, folder)
+    for name in ("seccomp-shim-hook", "seccomp-shim-verify"):
+        if gone and lab.bin.exists():
+            gone(lab.bin / name, lab.folder)
+    done = run(lab.real, folder, *LATE)
+    assert "pipe" not in done.stderr
+    if gone and on_error == "deny":
+        assert (done.returncode == 0, done.stdout) == (False, "")
+    else:
+        assert (done.returncode, done.stdout) == (0, DENIED if gone else OUTPUT), done.stderr
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])

@@ -48,12 +48,12 @@ def main(argv: "list[str]") -> int:
     check = Verification(settings, options)
     _end_at_last(check.seconds + _GRACE)
     try:
+        check.read_state()  # before all else: crun has to get it written (hooks/guard)
         if wrong:
             raise wrong
         canary = int(options.get("--canary", "0")) or settings["canary"]
         calls, check.facts["state"], _ = needed_calls(canary)
         if calls:
-            check.read_state()
             check.look(calls)
     except CannotTell as reason:
         check.log("verified", verified=None, reason=str(reason))

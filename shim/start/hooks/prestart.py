@@ -33,9 +33,9 @@ def main(argv: "list[str]", runtime: int = 0) -> int:
     try:
         if limits := options.get("--limits"):
             start.facts["limits"] = f"cannot be raised: {limits}"
+        start.read_state()  # before all that may fail: crun has to get it written (hooks/guard)
         if doubt:
             start.log("config", level="error", reason=doubt)
-        start.read_state()
         return _decide(start, canary, runtime or os.getppid())
     except Exception as error:  # a fault of ours must not be what stops a container
         return start.fail(error)
