@@ -47,8 +47,8 @@ def runtimes() -> list[dict[str, str | None]]:
 
 def described(path: str) -> dict[str, str | None]:
     """Return one runtime as facts tell it."""
-    told = about(path)
-    return {"path": path, "program": told.program, "libseccomp": told.libseccomp}
+    runtime = about(path)
+    return {"path": path, "program": runtime.program, "libseccomp": runtime.libseccomp}
 
 
 def library(calls: Iterable[str]) -> dict[str, Any]:

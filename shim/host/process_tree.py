@@ -40,14 +40,14 @@ class Family:
         self.unserved = (0, 0)  # who was waited for last, and is not let on yet
         ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
 
-    def threaded_child(self, wanted: "Callable[[int], bool]") -> "Member":
-        """Run on until a ``wanted`` process, not the root, makes its first thread; give that one.
+    def threaded_child(self, matches: "Callable[[int], bool]") -> "Member":
+        """Run on until a ``matches`` process, not the root, makes its first thread; give that one.
 
         EndedError: there was none.
         """
         while True:
             pid, status = self.wait()
-            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid, wanted):
+            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid, matches):
                 return Member(self, pid)
             self.serve(pid, status)
 
@@ -124,8 +124,8 @@ class Family:
         if not _ask(abi.PTRACE_INTERRUPT, pid):
             self.members.discard(pid)  # gone with the exec of another thread of its process
 
-    def _first_thread_of(self, pid: int, wanted: "Callable[[int], bool]") -> bool:
-        if os.path.exists(f"/proc/{self.root}/task/{pid}") or not wanted(pid):
+    def _first_thread_of(self, pid: int, matches: "Callable[[int], bool]") -> bool:
+        if os.path.exists(f"/proc/{self.root}/task/{pid}") or not matches(pid):
             return False
         return _process_of(pid) == pid == _process_of(_event_message(pid))
 
