@@ -41,7 +41,7 @@ class Family:
         ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
 
     def threaded_child(self, matches: "Callable[[int], bool]") -> "Member":
-        """Run on until a ``matches`` process, not the root, makes its first thread; give that one.
+        """Run on until a process that ``matches`` makes its first thread, not the root; return it.
 
         EndedError: there was none.
         """
