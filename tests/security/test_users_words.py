@@ -18,7 +18,7 @@ IN_PLACE = ("patch", "-i", "--when", "always", "--state")
 # As fusermount(1) does it for a user, by whose leave alone anything is told of what is in there.
 MOUNT = """
 import ctypes, os, sys
-from shim.host.untrusted_files import Way
+from shim.host.untrusted_files import PathWalk
 mine = sys.argv[1].encode()
 fuse = os.open("/dev/fuse", os.O_RDWR)
 options = f"fd={fuse},rootmode=40000,user_id=54321,group_id=54321".encode()
@@ -26,7 +26,7 @@ assert ctypes.CDLL(None).mount(b"fuse", mine, b"fuse", 6, options) == 0
 before = os.listdir("/proc/self/fd")
 for number in range(20):
     try:
-        Way().reach(f"{sys.argv[1]}/{number}/profile.json")
+        PathWalk().reach(f"{sys.argv[1]}/{number}/profile.json")
     except PermissionError:
         pass
 assert os.listdir("/proc/self/fd") == before
