@@ -3,11 +3,8 @@
 import json
 import os
 import sys
-import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,6 @@ import pytest
 from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 
-from shim import abi
-from shim.bpf import emulator
-from shim.bpf.program import decode
-from shim.catalog import kernel_injected
 from shim.engines.docker import builtin, from_env, shim_client
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.sdk import Client, Refused
@@ -29,8 +22,6 @@ from shim.profile.edit import When
 from support import auditlog, engines, image
 from support.capture import Capture
 from support.containers import CANARY, ENOSYS, EPERM
-from support.filters import filters_of
-from vm import stacks
 
 ROOT = Path(__file__).parents[2]
 CALL = [image.CALLER, str(CANARY)]
@@ -340,41 +331,6 @@ def test_a_fault_of_ours_does_not_break_the_call(lab: Lab) -> None:
     client = shim_client(plain, settings=lab.configure(canary=CANARY, on_error="deny"))
     with pytest.raises(Refused, match="I will not say"):
         client.containers.create(image.NAME, CALL)
-
-
-def _pid_of(word: str) -> int:
-    """Wait for the process that has ``word`` as its last argument; give its pid as we see it."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it has ended
-                if (folder / "cmdline").read_bytes().endswith(f"\0{word}\0".encode()):
-                    return int(folder.name)
-        time.sleep(0.05)
-    raise AssertionError(f"nothing runs with {word}")
-
-
-@pytest.mark.vm
-@pytest.mark.parametrize(("name", "call"), [("trixie", "uretprobe"), ("sid", "uprobe")])
-def test_by_name_with_a_runtime_that_knows_it(name: str, call: str) -> None:
-    """A newer Debian's own runc loads the name that Docker's profile of that age lacks."""
-    [stack] = [each for each in stacks.STACKS if each.name == name]
-    with engines.dockerd(tree=stacks.ready(stack).root) as docker:
-        plain = sdk.DockerClient(base_url=f"unix://{docker.socket}")
-        settings = docker.folder / "config.yaml"
-        settings.write_text(f"log: {docker.folder}/audit.jsonl\n")
-        client = shim_client(plain, when="always", settings=str(settings))
-        word = uuid.uuid4().hex
-        container = client.containers.run(image.NAME, [image.CALLER, "stay", word], detach=True)
-        [decision] = client.decisions
-        assert (decision.choice.action, decision.choice.calls) == ("profile", (call,))
-        verdicts = {
-            emulator.verdict(decode(program), nr, abi.AUDIT_ARCH_X86_64)
-            for program in filters_of(_pid_of(word))
-            for nr in (335, kernel_injected()[call].numbers["x86_64"])
-        }
-        assert verdicts == {abi.SECCOMP_RET_ALLOW}
-        container.remove(force=True)
 
 
 def test_a_user_without_roots_rights_has_a_log_of_its_own(lab: Lab) -> None:

@@ -16,8 +16,8 @@ from vm import victim as victim_program
 from vm.errors import LabError
 from vm.inside.cell import Outcome
 from vm.inside.container import RIGHT, ROUNDS, End, judge
-from vm.inside.engines import together
 from vm.inside.uprobe import Uretprobe, function_offset
+from vm.inside.visits import together
 
 
 @pytest.fixture(scope="module")

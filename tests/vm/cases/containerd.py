@@ -6,7 +6,8 @@ Kubernetes has them with a RuntimeClass.
 """
 
 from vm.inside.cell import BIN, Cell, Outcome
-from vm.inside.engines import WAYS, Containerd, Pods, visit
+from vm.inside.engines import Containerd, Pods
+from vm.inside.visits import WAYS, visit
 
 VARIANTS = (
     "control-runc",

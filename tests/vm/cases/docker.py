@@ -6,7 +6,8 @@ The control is without us; ``registered`` names the runtime, for ``default`` it 
 """
 
 from vm.inside.cell import Cell, Outcome
-from vm.inside.engines import WAYS, Docker, DockerCommandLine, DockerCompose, DockerSdk, visit
+from vm.inside.engines import Docker, DockerCommandLine, DockerCompose, DockerSdk
+from vm.inside.visits import WAYS, visit
 
 VARIANTS = ("control", "registered", "command-line", "compose", "sdk", "default")
 REDUCED = ("registered",)

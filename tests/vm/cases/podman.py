@@ -5,7 +5,8 @@ of a hooks folder, which the processes that runc execs do not see.
 """
 
 from vm.inside.cell import Cell, Outcome
-from vm.inside.engines import WAYS, Podman, visit
+from vm.inside.engines import Podman
+from vm.inside.visits import WAYS, visit
 
 VARIANTS = (
     "control-root-runc",

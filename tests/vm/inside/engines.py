@@ -1,10 +1,8 @@
-"""Real engines in the guest: dockerd, podman, containerd, and the victim in their containers."""
+"""Real engines in the guest: dockerd, podman, containerd, and the image of their containers."""
 
 import io
 import itertools
 import json
-import os
-import pty
 import shlex
 import shutil
 import subprocess
@@ -14,13 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vm.inside.cell import SECONDS, TREE, Cell, Outcome
-from vm.inside.container import ROUNDS, TREE_OUTSIDE, End, judge
-from vm.inside.uprobe import Uretprobe, function_offset
+from vm.inside.cell import SECONDS, TREE, Cell
+from vm.inside.container import TREE_OUTSIDE
 
 IMAGE = "lab"
 CRI_IMAGE = "docker.io/library/shim-test:latest"
-WAYS = ("start", "exec", "exec -it", "restart")
 TREE_PROFILE = Path(TREE_OUTSIDE, "profiles/docker/default.json")
 _serial = itertools.count(1)
 
@@ -348,119 +344,3 @@ def image(cell: Cell) -> bytes:
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
     return data.getvalue()
-
-
-def visit(
-    engine: Engine, options: Sequence[str] = (), *, lives: bool, ways: Sequence[str] = WAYS
-) -> Outcome:
-    """Start a container, exec in it, exec at a terminal, restart it, each with a uretprobe."""
-    name = f"lab{next(_serial)}"
-    ends: dict[str, End] = {}
-    main = _victim(name)
-    try:
-        with _Program(engine.cell, engine.starting(name, options, main)) as program:
-            pid = program.victim(main)
-            for way in (each for each in ways if each.startswith("exec")):
-                args = _victim(f"{name}-{len(ends)}")
-                terminal = way == "exec -it"
-                command = engine.executing(name, args, terminal)
-                with _Program(engine.cell, command, terminal=terminal) as inner:
-                    ends[way] = inner.probed(inner.victim(args))
-            ends["start"] = program.probed(pid)
-        if "restart" in ways:
-            with _Program(engine.cell, engine.restarting(name)) as program:
-                ends["restart"] = program.probed(program.victim(main))
-    finally:
-        engine.remove(name)
-    return together({way: judge(end, lives=lives) for way, end in ends.items()})
-
-
-def together(outcomes: dict[str, Outcome]) -> Outcome:
-    """Give one outcome for several; where they differ, it tells of each."""
-    told = {outcome.told for outcome in outcomes.values()}
-    words = [f"{way}: {outcome.told}" for way, outcome in outcomes.items()]
-    wrong = [f"{way}: {wrong}" for way, o in outcomes.items() for wrong in o.wrong]
-    return Outcome(told.pop() if len(told) == 1 else "; ".join(words), wrong)
-
-
-def _victim(name: str) -> list[str]:
-    return ["/victim", "answer", str(ROUNDS), name]
-
-
-class _Program:
-    """A client that runs until a container's process has ended, with that process's exit code."""
-
-    def __init__(self, cell: Cell, command: list[str], *, terminal: bool = False) -> None:
-        self.cell = cell
-        self.terminal = -1
-        inner = outer = subprocess.PIPE
-        if terminal:
-            self.terminal, inner = pty.openpty()
-            outer = inner
-        self.process = subprocess.Popen(
-            cell.command(command),
-            stdin=inner,
-            stdout=outer,
-            stderr=outer,
-            start_new_session=True,
-        )
-        if terminal:
-            os.close(inner)
-
-    def __enter__(self) -> "_Program":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def victim(self, args: list[str]) -> int:
-        """Wait until the process with exactly these ``args`` is ready; give its pid."""
-        wanted = b"".join(arg.encode() + b"\0" for arg in args)
-        deadline = time.monotonic() + SECONDS
-        while True:
-            for process in Path("/proc").glob("[0-9]*"):
-                if _read(process / "cmdline") == wanted:
-                    ready = process / "root" / f"ready-{args[-1]}"
-                    if ready.exists():
-                        return int(process.name)
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{args} did not start: {self._ended()}")
-            time.sleep(0.05)
-
-    def probed(self, pid: int) -> End:
-        """Put a uretprobe on it, let it go, and tell how it ended."""
-        root = Path(f"/proc/{pid}/root")
-        name = _read(Path(f"/proc/{pid}/cmdline")).split(b"\0")[-2].decode()
-        offset = function_offset(self.cell.root / "run/lab/bin/victim", "answer")
-        probe = Uretprobe(root / "victim", offset, pid)
-        try:
-            (root / f"go-{name}").touch()
-            code, output, errors = self._ended()
-            return End(code, output, errors, probe.hits())
-        finally:
-            probe.close()
-
-    def _ended(self) -> tuple[int, str, str]:
-        if self.terminal < 0:
-            output, errors = self.process.communicate(timeout=SECONDS)
-            return self.process.returncode, output.decode(), errors.decode()
-        seen = b""
-        while data := _from(self.terminal):
-            seen += data
-        return self.process.wait(SECONDS), seen.decode().replace("\r", ""), ""
-
-
-def _from(terminal: int) -> bytes:
-    """Give what is there; nothing once nobody has the other side open, which Linux calls EIO."""
-    try:
-        return os.read(terminal, 65536)
-    except OSError:
-        return b""
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # gone meanwhile
-        return b""
