@@ -12,20 +12,12 @@ import yaml
 
 from support import registration
 from support.checkout import CHECKOUT
-from support.host import Host, throwaway
+from support.host import Host
 from support.registration import install
-from support.verbs import FILE, prepare, read, shim, write
+from support.verbs import FILE, read, shim, write
 
 PLAIN = "not covered: a plain docker run"
 RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
-
-
-@pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host with us installed, and no dockerd that runs."""
-    with throwaway(tmp_path_factory.mktemp("view")) as host:
-        prepare(host)
-        yield host
 
 
 @pytest.fixture

@@ -3,23 +3,21 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shim.engines.docker import dockerd
 from support import engines, image
-from support.host import Host, throwaway
+from support.host import Host
 from support.verbs import (
-    CANARY,
     ENOSYS,
     EPERM,
     FILE,
     WRAPPER,
+    add_other_runtime,
     info,
     outcome,
-    prepare,
     read,
     shim,
     state,
@@ -27,26 +25,11 @@ from support.verbs import (
 )
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host with us installed and no dockerd running in it."""
-    with throwaway(tmp_path_factory.mktemp("view")) as host:
-        prepare(host)
-        yield host
-
-
 @pytest.fixture
-def docker() -> Iterator[engines.Docker]:
-    """Give a running dockerd that has a runtime of somebody else's, and us installed beside it."""
-    with engines.dockerd() as daemon:
-        prepare(daemon.host, f"canary: {CANARY}")
-        other = daemon.folder / "other"
-        other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
-        other.chmod(0o755)
-        runtimes = {"other": {"path": str(other), "runtimeArgs": ["--debug"]}}
-        daemon.configure({"default-runtime": "runc", "runtimes": runtimes})
-        daemon.reload()
-        yield daemon
+def docker(docker: engines.Docker) -> engines.Docker:
+    """Return a dockerd that has a runtime of somebody else's, and us installed beside it."""
+    add_other_runtime(docker, default="runc")
+    return docker
 
 
 def test_whoever_asks_for_it_is_covered(docker: engines.Docker) -> None:

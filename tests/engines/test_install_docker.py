@@ -1,31 +1,20 @@
-"""Registering with Docker: every kind of daemon.json, and a real dockerd."""
+"""Registering with Docker where no dockerd runs: every kind of daemon.json."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import engines, image
+from support import engines
 from support.checkout import CHECKOUT
-from support.host import Host, throwaway
+from support.host import Host
 from support.verbs import (
-    BIN,
-    CANARY,
     DAEMONS,
-    ENOSYS,
-    EPERM,
     FILE,
     LOG,
     WRAPPER,
-    info,
-    outcome,
-    prepare,
     read,
-    replace_daemon,
     shim,
     state,
     write,
@@ -62,23 +51,6 @@ REFUSED = {
         "has a runtime seccomp-shim that is not ours (/usr/bin/other)",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host with us installed and no dockerd running in it."""
-    scratch = tmp_path_factory.mktemp("view")
-    with throwaway(scratch) as host:
-        prepare(host)
-        yield host
-
-
-@pytest.fixture
-def host(view: Host) -> Host:
-    """Give that view as before any other test: no configuration of Docker, no record, no log."""
-    view.run(f"chattr -i /etc/docker 2>/dev/null; rm -rf /etc/docker /var/lib/seccomp-shim {LOG}")
-    view.run("rm -rf /etc/systemd/system/docker.service* /etc/default/docker")
-    return view
 
 
 @pytest.mark.parametrize(
@@ -308,83 +280,6 @@ def test_status_is_loud_about_what_was_not_verified(host: Host) -> None:
     assert "ATTENTION  1 adjustments went wrong in the last 24 hours" in done.stdout
 
 
-def removed(host: Host) -> "subprocess.CompletedProcess[str]":
-    """Have install.sh remove us, as if it had put us there."""
-    program = f'exec env PYTHONPATH={CHECKOUT} {sys.executable} -P -m shim "$@"'
-    return host.run(
-        f"touch /opt/seccomp-shim/manifest; echo '#!/bin/sh\n{program}' >{BIN}/seccomp-shim\n"
-        f"chmod +x {BIN}/seccomp-shim; {CHECKOUT}/install.sh --uninstall",
-        code=2,
-    )
-
-
-@pytest.fixture
-def docker() -> Iterator[engines.Docker]:
-    """Give a running dockerd without daemon.json, and us installed beside it with a canary."""
-    with engines.dockerd() as daemon:
-        prepare(daemon.host, f"canary: {CANARY}")
-        yield daemon
-
-
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_containers_run_through_it_after_a_reload(docker: engines.Docker, program: str) -> None:
-    """Install reloads the running dockerd; its containers are adjusted from then on."""
-    replace_daemon(docker, program)
-    assert outcome(docker) == EPERM
-    done = shim(docker.host, "install docker")
-    assert f"has read {FILE} again" in done.stderr
-    assert outcome(docker, "--runtime", "seccomp-shim") == ENOSYS
-    assert outcome(docker) == EPERM
-    status = shim(docker.host, "status docker").stdout
-    assert "registered for some containers only, the running one knows it" in status
-    shim(docker.host, "install docker --default")
-    assert outcome(docker) == ENOSYS
-    assert info(docker)["DefaultRuntime"] == "seccomp-shim"
-    done = shim(docker.host, "uninstall docker")
-    assert "before seccomp-shim is removed" in done.stderr
-    docker.host.run(f"test ! -e {FILE}")
-    assert "until then it starts" in shim(docker.host, "status docker", code=1).stdout
-    assert "restart dockerd first" in removed(docker.host).stderr
-    docker.stop()
-    docker.start()
-    assert "seccomp-shim" not in info(docker)["Runtimes"]
-    assert outcome(docker) == EPERM
-    shim(docker.host, "status docker")
-
-
-def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
-    """Containers that were created with the runtime keep it from being taken away, but by force."""
-    shim(docker.host, "install docker")
-    docker("create", "--name", "mine", "--runtime", "seccomp-shim", image.NAME, "/bin/true")
-    before = state(docker.host)
-    done = shim(docker.host, "uninstall docker", code=2)
-    assert "1 containers were created with the runtime" in done.stderr
-    assert "mine" in done.stderr
-    assert state(docker.host) == before
-    shim(docker.host, "uninstall docker --force")
-    docker.host.run(f"test ! -e {FILE}")
-
-
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker, program: str) -> None:
-    """A default runtime of the admin's keeps being called, with its arguments."""
-    replace_daemon(docker, program)
-    other = docker.folder / "other"
-    other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
-    other.chmod(0o755)
-    runtimes = {"other": {"path": str(other), "runtimeArgs": ["--debug"]}}
-    docker.configure({"default-runtime": "other", "runtimes": runtimes})
-    docker.reload()
-    before = state(docker.host)
-    shim(docker.host, "install docker --default")
-    assert outcome(docker) == ENOSYS
-    calls = Path(f"{other}.log").read_text().splitlines()
-    assert len([call for call in calls if call.startswith("--debug ") and " create " in call]) == 1
-    shim(docker.host, "uninstall docker")
-    assert state(docker.host) == before
-    assert info(docker)["DefaultRuntime"] == "other"
-
-
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
@@ -407,78 +302,6 @@ def test_a_default_that_cannot_be_wrapped_stays(
     assert json.loads(read(host, FILE))["runtimes"]["seccomp-shim"] == {"path": WRAPPER}
 
 
-def test_no_reload_leaves_the_daemon_alone_and_status_says_so(docker: engines.Docker) -> None:
-    """With --no-reload the daemon is not told, and both verbs say that this is left to do."""
-    done = shim(docker.host, "install docker --no-reload")
-    assert "has not been told: kill -HUP" in done.stderr
-    assert "seccomp-shim" not in info(docker)["Runtimes"]
-    assert "reload or restart it" in shim(docker.host, "status docker", code=1).stdout
-    shim(docker.host, "install docker")
-    assert "seccomp-shim" in info(docker)["Runtimes"]
-
-
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_flags_of_the_running_daemon_count(program: str) -> None:
-    """A default as a flag is a conflict; runtimes as flags, which a reload drops, prevent one."""
-    flags = ("--default-runtime", "other", "--add-runtime", "other=/usr/sbin/runc")
-    with engines.dockerd(None, *flags) as docker:
-        prepare(docker.host)
-        replace_daemon(docker, program)
-        done = shim(docker.host, "install docker --default", code=2)
-        assert "the running dockerd" in done.stderr
-        assert "has the flag --default-runtime other" in done.stderr
-        done = shim(docker.host, "install docker")
-        assert "would forget the runtimes of its flag --add-runtime" in done.stderr
-        assert "other" in info(docker)["Runtimes"]
-        entry = json.loads(read(docker.host, FILE))["runtimes"]["seccomp-shim"]
-        assert entry["runtimeArgs"] == ["--real-runtime", "/usr/sbin/runc"]
-        docker.stop()
-        docker.start()
-        assert {"other", "seccomp-shim"} <= info(docker)["Runtimes"].keys()
-
-
-def test_a_profile_is_refused_where_the_runtime_drops_its_names(docker: engines.Docker) -> None:
-    """With an old libseccomp --profile would change nothing: refused, and why."""
-    runtime = docker.folder / "knowing"
-    version = '{"annotations": {"io.github.seccomp.libseccomp.version": "2.5.4"}}'
-    claim(runtime, version)
-    docker.configure({"default-runtime": "k", "runtimes": {"k": {"path": str(runtime)}}})
-    before = state(docker.host)
-    done = shim(docker.host, "install docker --profile", code=2)
-    assert "libseccomp 2.5.4, which drops the name uretprobe" in done.stderr
-    assert state(docker.host) == before
-
-
-def claim(runtime: Path, features: str) -> None:
-    """Make a runc that answers ``features`` so; what is read there decides, not what is linked."""
-    runtime.write_text(
-        f'#!/bin/sh\n[ "$1" = features ] && echo \'{features}\' && exit\nexec runc "$@"\n'
-    )
-    runtime.chmod(0o755)
-
-
-def test_a_profile_is_written_set_and_taken_back(docker: engines.Docker) -> None:
-    """Where the runtime knows the name, dockerd takes our profile at its next start."""
-    runtime = docker.folder / "knowing"
-    claim(runtime, '{"annotations": {"io.github.seccomp.libseccomp.version": "2.6.0"}}')
-    docker.configure({"default-runtime": "k", "runtimes": {"k": {"path": str(runtime)}}})
-    docker.reload()
-    before = state(docker.host)
-    done = shim(docker.host, "install docker --profile")
-    assert "restart dockerd: it reads seccomp-profile at start only" in done.stderr
-    profile = json.loads(read(docker.host, FILE))["seccomp-profile"]
-    names = json.loads(read(docker.host, profile))["syscalls"][0]["names"]
-    assert names == ["uretprobe"]  # uprobe came with libseccomp 2.6.1
-    assert f"does not use {profile} yet" in shim(docker.host, "status docker", code=1).stdout
-    docker.stop()
-    docker.start()
-    assert f"name=seccomp,profile={profile}" in info(docker)["SecurityOptions"]
-    shim(docker.host, "status docker")
-    assert outcome(docker) == EPERM
-    shim(docker.host, "uninstall docker")
-    assert state(docker.host) == before
-
-
 @pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
 def test_what_dockerd_itself_refuses_is_left_alone(host: Host, program: str) -> None:
     """Where dockerd can check its file (23.0), one that it would not start with is not edited."""
@@ -495,12 +318,3 @@ def test_what_dockerd_itself_refuses_is_left_alone(host: Host, program: str) -> 
         assert ("dockerd --validate takes the result" in done.stderr) == checks
     finally:
         host.run(f"umount {engines.DOCKERD}")
-
-
-def test_a_profile_of_the_admins_own_stays(docker: engines.Docker) -> None:
-    """An own seccomp-profile is never replaced: the line says how to add the calls to it."""
-    docker.configure({"seccomp-profile": "/etc/docker/mine.json"})
-    before = state(docker.host)
-    done = shim(docker.host, "install docker --profile", code=2)
-    assert "seccomp-shim patch --in-place /etc/docker/mine.json" in done.stderr
-    assert state(docker.host) == before

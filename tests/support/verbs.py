@@ -86,3 +86,14 @@ def replace_daemon(docker: engines.Docker, program: str) -> None:
         docker.host.run(f"mount --bind {program} {engines.DOCKERD}")
         docker.start()
         assert info(docker)["ServerVersion"] in docker.host.run(f"{program} --version").stdout
+
+
+def add_other_runtime(docker: engines.Docker, *, default: str) -> Path:
+    """Give the daemon a runtime of somebody else's, ``other``; return the log of its calls."""
+    other = docker.folder / "other"
+    other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
+    other.chmod(0o755)
+    runtimes = {"other": {"path": str(other), "runtimeArgs": ["--debug"]}}
+    docker.configure({"default-runtime": default, "runtimes": runtimes})
+    docker.reload()
+    return Path(f"{other}.log")

@@ -1,0 +1,172 @@
+"""Registering with a dockerd that runs: what it is told, and what its containers get."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import engines, image
+from support.checkout import CHECKOUT
+from support.host import Host
+from support.verbs import (
+    BIN,
+    DAEMONS,
+    ENOSYS,
+    EPERM,
+    FILE,
+    add_other_runtime,
+    info,
+    outcome,
+    prepare,
+    read,
+    replace_daemon,
+    shim,
+    state,
+)
+
+
+def removed(host: Host) -> "subprocess.CompletedProcess[str]":
+    """Have install.sh remove us, as if it had put us there."""
+    program = f'exec env PYTHONPATH={CHECKOUT} {sys.executable} -P -m shim "$@"'
+    return host.run(
+        f"touch /opt/seccomp-shim/manifest; echo '#!/bin/sh\n{program}' >{BIN}/seccomp-shim\n"
+        f"chmod +x {BIN}/seccomp-shim; {CHECKOUT}/install.sh --uninstall",
+        code=2,
+    )
+
+
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_containers_run_through_it_after_a_reload(docker: engines.Docker, program: str) -> None:
+    """Install reloads the running dockerd; its containers are adjusted from then on."""
+    replace_daemon(docker, program)
+    assert outcome(docker) == EPERM
+    done = shim(docker.host, "install docker")
+    assert f"has read {FILE} again" in done.stderr
+    assert outcome(docker, "--runtime", "seccomp-shim") == ENOSYS
+    assert outcome(docker) == EPERM
+    status = shim(docker.host, "status docker").stdout
+    assert "registered for some containers only, the running one knows it" in status
+    shim(docker.host, "install docker --default")
+    assert outcome(docker) == ENOSYS
+    assert info(docker)["DefaultRuntime"] == "seccomp-shim"
+    done = shim(docker.host, "uninstall docker")
+    assert "before seccomp-shim is removed" in done.stderr
+    docker.host.run(f"test ! -e {FILE}")
+    assert "until then it starts" in shim(docker.host, "status docker", code=1).stdout
+    assert "restart dockerd first" in removed(docker.host).stderr
+    docker.stop()
+    docker.start()
+    assert "seccomp-shim" not in info(docker)["Runtimes"]
+    assert outcome(docker) == EPERM
+    shim(docker.host, "status docker")
+
+
+def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
+    """Containers that were created with the runtime keep it from being taken away, but by force."""
+    shim(docker.host, "install docker")
+    docker("create", "--name", "mine", "--runtime", "seccomp-shim", image.NAME, "/bin/true")
+    before = state(docker.host)
+    done = shim(docker.host, "uninstall docker", code=2)
+    assert "1 containers were created with the runtime" in done.stderr
+    assert "mine" in done.stderr
+    assert state(docker.host) == before
+    shim(docker.host, "uninstall docker --force")
+    docker.host.run(f"test ! -e {FILE}")
+
+
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker, program: str) -> None:
+    """A default runtime of the admin's keeps being called, with its arguments."""
+    replace_daemon(docker, program)
+    calls_of_other = add_other_runtime(docker, default="other")
+    before = state(docker.host)
+    shim(docker.host, "install docker --default")
+    assert outcome(docker) == ENOSYS
+    calls = calls_of_other.read_text().splitlines()
+    assert len([call for call in calls if call.startswith("--debug ") and " create " in call]) == 1
+    shim(docker.host, "uninstall docker")
+    assert state(docker.host) == before
+    assert info(docker)["DefaultRuntime"] == "other"
+
+
+def test_no_reload_leaves_the_daemon_alone_and_status_says_so(docker: engines.Docker) -> None:
+    """With --no-reload the daemon is not told, and both verbs say that this is left to do."""
+    done = shim(docker.host, "install docker --no-reload")
+    assert "has not been told: kill -HUP" in done.stderr
+    assert "seccomp-shim" not in info(docker)["Runtimes"]
+    assert "reload or restart it" in shim(docker.host, "status docker", code=1).stdout
+    shim(docker.host, "install docker")
+    assert "seccomp-shim" in info(docker)["Runtimes"]
+
+
+@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
+def test_flags_of_the_running_daemon_count(program: str) -> None:
+    """A default as a flag is a conflict; runtimes as flags, which a reload drops, prevent one."""
+    flags = ("--default-runtime", "other", "--add-runtime", "other=/usr/sbin/runc")
+    with engines.dockerd(None, *flags) as docker:
+        prepare(docker.host)
+        replace_daemon(docker, program)
+        done = shim(docker.host, "install docker --default", code=2)
+        assert "the running dockerd" in done.stderr
+        assert "has the flag --default-runtime other" in done.stderr
+        done = shim(docker.host, "install docker")
+        assert "would forget the runtimes of its flag --add-runtime" in done.stderr
+        assert "other" in info(docker)["Runtimes"]
+        entry = json.loads(read(docker.host, FILE))["runtimes"]["seccomp-shim"]
+        assert entry["runtimeArgs"] == ["--real-runtime", "/usr/sbin/runc"]
+        docker.stop()
+        docker.start()
+        assert {"other", "seccomp-shim"} <= info(docker)["Runtimes"].keys()
+
+
+def test_a_profile_is_refused_where_the_runtime_drops_its_names(docker: engines.Docker) -> None:
+    """With an old libseccomp --profile would change nothing: refused, and why."""
+    runtime = docker.folder / "knowing"
+    version = '{"annotations": {"io.github.seccomp.libseccomp.version": "2.5.4"}}'
+    claim(runtime, version)
+    docker.configure({"default-runtime": "k", "runtimes": {"k": {"path": str(runtime)}}})
+    before = state(docker.host)
+    done = shim(docker.host, "install docker --profile", code=2)
+    assert "libseccomp 2.5.4, which drops the name uretprobe" in done.stderr
+    assert state(docker.host) == before
+
+
+def claim(runtime: Path, features: str) -> None:
+    """Make a runc that answers ``features`` so; what is read there decides, not what is linked."""
+    runtime.write_text(
+        f'#!/bin/sh\n[ "$1" = features ] && echo \'{features}\' && exit\nexec runc "$@"\n'
+    )
+    runtime.chmod(0o755)
+
+
+def test_a_profile_is_written_set_and_taken_back(docker: engines.Docker) -> None:
+    """Where the runtime knows the name, dockerd takes our profile at its next start."""
+    runtime = docker.folder / "knowing"
+    claim(runtime, '{"annotations": {"io.github.seccomp.libseccomp.version": "2.6.0"}}')
+    docker.configure({"default-runtime": "k", "runtimes": {"k": {"path": str(runtime)}}})
+    docker.reload()
+    before = state(docker.host)
+    done = shim(docker.host, "install docker --profile")
+    assert "restart dockerd: it reads seccomp-profile at start only" in done.stderr
+    profile = json.loads(read(docker.host, FILE))["seccomp-profile"]
+    names = json.loads(read(docker.host, profile))["syscalls"][0]["names"]
+    assert names == ["uretprobe"]  # uprobe came with libseccomp 2.6.1
+    assert f"does not use {profile} yet" in shim(docker.host, "status docker", code=1).stdout
+    docker.stop()
+    docker.start()
+    assert f"name=seccomp,profile={profile}" in info(docker)["SecurityOptions"]
+    shim(docker.host, "status docker")
+    assert outcome(docker) == EPERM
+    shim(docker.host, "uninstall docker")
+    assert state(docker.host) == before
+
+
+def test_a_profile_of_the_admins_own_stays(docker: engines.Docker) -> None:
+    """An own seccomp-profile is never replaced: the line says how to add the calls to it."""
+    docker.configure({"seccomp-profile": "/etc/docker/mine.json"})
+    before = state(docker.host)
+    done = shim(docker.host, "install docker --profile", code=2)
+    assert "seccomp-shim patch --in-place /etc/docker/mine.json" in done.stderr
+    assert state(docker.host) == before
