@@ -9,11 +9,8 @@ import pytest
 
 import shim
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, supported
+from support.containers import CANARY, DENIED, LET_THROUGH, supported
 from support.joined import Joiner, outcomes
-
-DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
-LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
 
 # In place of the wrapper: its Python part, and in the tracer a profiler that counts what it does to
 # the outside, ptrace and file calls, and ends it before the one asked for. In the phase "serve" it

@@ -12,8 +12,7 @@ import pytest
 
 from shim.engines import oci
 from shim.log import recent
-from support import need
-from support.containers import CANARY, OTHER_CANARY, profile, supported
+from support.containers import CANARY, OTHER_CANARY, profile
 from support.wrapped import WrappedLab
 
 MORE = {"names": ["getitimer"], "action": "SCMP_ACT_ALLOW"}
@@ -21,11 +20,9 @@ FALSE = {"path": "/bin/false", "args": ["/bin/false"]}
 NAME = f"shim-alarm-{os.getpid()}"
 
 
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give a folder with the wrapper before each real runtime; nothing unadjusted may start."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    lab = WrappedLab(tmp_path, need.program(request.param))
+@pytest.fixture
+def lab(lab: WrappedLab) -> WrappedLab:
+    """Return the wrapper before each real runtime; nothing unadjusted may start."""
     lab.configure("deny")
     return lab
 

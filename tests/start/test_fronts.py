@@ -16,26 +16,11 @@ import shim
 from shim import log
 from shim.engines import oci
 from support import image, need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, OUTPUT, profile
 from support.wrapped import WrappedLab
 
 DENIED = f"ready\n{CANARY} {EPERM}\n{OTHER_CANARY} {EPERM}\n"
-OUTPUT = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
 _numbers = itertools.count()
-
-
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give a folder with the executables for each runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program(request.param))
-
-
-@pytest.fixture
-def runc(tmp_path: Path) -> WrappedLab:
-    """Give a folder with the executables for runc."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program("runc"))
 
 
 def run(runtime: str, folder: Path, *before: str) -> "subprocess.CompletedProcess[str]":

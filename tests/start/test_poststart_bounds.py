@@ -15,7 +15,7 @@ import pytest
 from shim.host.ptrace import EndedError, StillError, Tracee, installed_filters
 from support import need
 from support.checkout import CHECKOUT
-from support.containers import CANARY, Container, Lab, supported
+from support.containers import CANARY, Container, Lab
 from support.joined import code
 from support.wrapped import WrappedLab
 
@@ -35,13 +35,6 @@ print("ready", flush=True)
 ctypes.CDLL(None).pthread_exit(None)
 """
 FREEZERS = {"v1": "/sys/fs/cgroup/freezer", "v2": "/sys/fs/cgroup/unified"}
-
-
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give a folder with the wrapper before each real runtime, and the hook by itself."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program(request.param))
 
 
 @contextlib.contextmanager

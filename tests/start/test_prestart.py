@@ -19,32 +19,22 @@ from shim.start.digest import sha256
 from support import need
 from support.containers import (
     CANARY,
+    DENIED,
     ENOSYS,
-    EPERM,
+    LET_THROUGH,
     OTHER_CANARY,
     Container,
     Lab,
     profile,
-    supported,
+    run,
 )
 from support.filters import filters_of
 
-DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
-LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
 
-
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
-    """Give a folder with a rendered hook for each runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return Lab(tmp_path, need.program(request.param))
-
-
-def run(lab: Lab, **bundle: Any) -> dict[int, int]:
-    """Run a container and give what its two calls ended with."""
-    with lab.container(**bundle) as container:
-        container.ready()
-        return container.outcomes()
+@pytest.fixture
+def lab(runtime: str, tmp_path: Path) -> Lab:
+    """Return a directory with a rendered hook for each runtime."""
+    return Lab(tmp_path, runtime)
 
 
 def test_without_the_hook_both_canaries_are_denied(lab: Lab) -> None:

@@ -6,7 +6,6 @@ import random
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +18,8 @@ from shim.start.spec import RAW_BPF, parse
 from shim.start.wrapper import rawbpf
 from shim.start.wrapper.mechanism import change
 from shim.startjson import dumps
-from support import need
 from support.configs import Members, by_crun, by_go, config_text, parsed
-from support.containers import CANARY, EPERM, OTHER_CANARY, profile, supported
+from support.containers import CANARY, EPERM, OTHER_CANARY, profile
 from support.wrapped import WrappedLab
 
 CALLS = {"uretprobe": 335}
@@ -238,13 +236,6 @@ def test_hooks_of_a_wrong_type_are_left(hooks: Any, runtime: Runtime) -> None:
 
 
 # --- with real runtimes ------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give a folder with the wrapper before each real runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program(request.param))
 
 
 def both(lab: WrappedLab, text: str) -> list[tuple[int, str]]:

@@ -9,10 +9,12 @@ import pytest
 import shim
 from shim.host.ptrace import installed_filters
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, Lab, supported
-
-DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
-LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+from support.containers import (
+    DENIED,
+    LET_THROUGH,
+    Lab,
+    supported,
+)
 
 # The hook itself, and in its tracer a profiler that counts what it does to the outside, ptrace and
 # file calls, and ends it before the one asked for: by SIGKILL or by an exception.

@@ -17,27 +17,16 @@ import pytest
 
 from shim.engines import oci
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
-from support.wrapped import WrappedLab, script
+from support.containers import (
+    CANARY,
+    LET_THROUGH,
+    OTHER_CANARY,
+    OUTPUT,
+    profile,
+)
+from support.wrapped import WrappedLab, config_of, script
 
-DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
-LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
-OUTPUT = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
 MEETINGS = Path("/run/seccomp-shim/start")
-
-
-@pytest.fixture(params=["runc", "crun"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give a folder with the wrapper before each real runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program(request.param))
-
-
-@pytest.fixture
-def runc(tmp_path: Path) -> WrappedLab:
-    """Give a folder with the wrapper before runc, whose containers are adjusted by injection."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program("runc"))
 
 
 def bundle(lab: WrappedLab, name: str = "bundle", **more: Any) -> Path:
@@ -45,12 +34,6 @@ def bundle(lab: WrappedLab, name: str = "bundle", **more: Any) -> Path:
     folder = lab.folder / name
     folder.mkdir()
     return oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), **more)
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Read the bundle's config.json."""
-    document: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return document
 
 
 def tracers(lab: WrappedLab) -> set[int]:

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 import shim
-from shim import config
-from shim.catalog import data
 from shim.engines.registration import hookfile
 from support import need
 from support.wrapped import Recorder, apart, script
@@ -61,13 +59,6 @@ LOOKED_AT = [
     ["--roo", "/r", "run", "c1"],
     ["-xv", "run", "c1"],
 ]
-
-
-@pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
-    """Give a wrapper whose runtime and interpreter only record."""
-    need.root()  # the wrapper's executables name no interpreter that another user may replace
-    return Recorder(tmp_path)
 
 
 @pytest.mark.parametrize("args", PASSED, ids=" ".join)
@@ -202,20 +193,13 @@ def test_the_links_name_says_which(recorder: Recorder) -> None:
     assert found(recorder, crun, "--real-runtime=runc", path=str(folder)) == "first/runc"
 
 
-def settings(recorder: Recorder, text: str) -> None:
-    """Write and compile settings for the wrapper."""
-    recorder.config.write_text(text)
-    recorder.config.chmod(0o644)
-    config.compile_file(str(recorder.config))
-
-
 def test_the_settings_name_runtimes(recorder: Recorder) -> None:
     """A name is looked up there before PATH; without a name their first one is taken."""
     folder = recorder.folder / "first"
     named(folder, "runc")
     other = named(recorder.folder / "other place", "runc", "other")
     newer = named(recorder.folder / "newer", "crun")
-    settings(recorder, f"runtimes:\n  runc: {other}\n  new: {newer}\n")
+    recorder.configure(f"runtimes:\n  runc: {other}\n  new: {newer}\n")
     path = str(folder)
     assert found(recorder, recorder.wrapper, path=path) == "other/runc"
     assert found(recorder, recorder.wrapper, "--real-runtime", "new", path=path) == "newer/crun"
@@ -231,7 +215,7 @@ def test_an_edit_of_the_settings_holds_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "first"
     named(folder, "runc")
     newer = named(tmp_path / "newer", "runc")
-    settings(recorder, "on_error: allow\n")
+    recorder.configure("on_error: allow\n")
     assert found(recorder, recorder.wrapper, path=str(folder)) == "first/runc"
     recorder.config.write_text(f"runtimes: {{runc: {newer}}}\n")
     os.utime(recorder.config, (2e9, 2e9))  # some shells compare whole seconds
@@ -334,148 +318,6 @@ def test_a_runtime_that_is_not_there_is_one_line(
         assert f"seccomp-shim: {line['msg'].removeprefix('seccomp-shim: ')}\n" == done.stderr
 
 
-# --- the fast way ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def idle(recorder: Recorder) -> Path:
-    """Leave word in the folder that the wrapper looks at, as the cache does."""
-    folder = recorder.cache
-    folder.mkdir(mode=0o755)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    packages = Path(shim.__file__).resolve().parent.parent
-    word = folder / "idle"
-    word.write_text(f"{boot} {packages}\n")
-    return word
-
-
-@pytest.mark.parametrize("verb", ["create", "run", "exec"])
-def test_where_the_kernel_needs_nothing_no_interpreter_is_started(
-    recorder: Recorder, idle: Path, verb: str
-) -> None:
-    """Word of this boot and version is enough for the runtime to be started at once."""
-    assert idle.exists()
-    recorder.call(verb, "c1")
-    assert recorder.received() == [verb, "c1"]
-    assert not recorder.interpreted()
-
-
-@pytest.mark.parametrize("end", ["\n", "", "\n\n"])
-def test_the_fast_way_sees_an_edit_that_keeps_the_time(
-    recorder: Recorder, idle: Path, end: str
-) -> None:
-    """No interpreter while the text is the same, whatever its time; at once when it is not."""
-    assert idle.exists()
-    odd = "log: /a\\b  # with\todd  spaces \u00e9"
-    recorder.config.write_text(f"{odd}\n# a comment\n\n#canary: 400{end}")
-    recorder.config.chmod(0o644)
-    os.utime(recorder.config, (1, 1))
-    config.compile_file(str(recorder.config))
-    for when in (1, 5, 1):
-        os.utime(recorder.config, (when, when))
-        recorder.call("create", "c1")
-        assert not recorder.interpreted()
-    text = recorder.config.read_text()
-    for edited in (text.replace("#canary: 400", "canary: 400 "), f"{text}\nx", "log: /x\n", ""):
-        recorder.config.write_text(edited)
-        os.utime(recorder.config, (1, 1))
-        recorder.call("create", "c1")
-        assert recorder.interpreted(), edited
-
-
-@pytest.mark.parametrize(
-    ("text", "edited"),
-    [
-        ('log: "/a\n b"\n', 'log: "/a\n# c\n b"\n'),
-        ("log: |\n /a\n", "log: |\n /a\n\n /b\n"),
-        ("# c\nlog: /x\n", "# c\rcanary: 400\nlog: /x\n"),
-        ("# c\nlog: /x\n", "# c\u2028canary: 400\nlog: /x\n"),
-    ],
-)
-def test_a_comment_that_is_none_counts(
-    recorder: Recorder, idle: Path, text: str, edited: str
-) -> None:
-    """Within quotes and blocks what looks like a comment or nothing is text: nothing is assumed."""
-    assert idle.exists()
-    settings(recorder, text)
-    recorder.config.write_text(edited)
-    recorder.call("create", "c1")
-    assert recorder.interpreted()
-
-
-def test_long_settings_are_not_read_by_the_shell(recorder: Recorder, idle: Path) -> None:
-    """A shell reads byte by byte: what is longer than anybody's settings is left to Python."""
-    assert idle.exists()
-    settings(recorder, f"on_error: deny\n{'# more' * 4000}\n")
-    recorder.call("create", "c1")
-    assert recorder.interpreted()
-    assert recorder.config.with_suffix(".lines").read_text().startswith("yaml\nsettings\n")
-
-
-def test_with_a_canary_the_fast_way_is_closed(recorder: Recorder, idle: Path) -> None:
-    """A canary asked for by option or by settings is always looked at."""
-    assert idle.exists()
-    recorder.call("--canary", "400", "create", "c1")
-    assert recorder.interpreted()
-    settings(recorder, "canary: 400\n")
-    recorder.call("create", "c1")
-    assert recorder.interpreted()
-
-
-def spoil_boot(idle: Path) -> None:
-    """Be of another boot."""
-    idle.write_text("0" + idle.read_text()[1:])
-
-
-def spoil_version(idle: Path) -> None:
-    """Be of code elsewhere."""
-    idle.write_text(idle.read_text().rstrip() + "x\n")
-
-
-def spoil_age(idle: Path) -> None:
-    """Be older than the catalogue."""
-    before = os.stat(data.__file__).st_mtime - 1
-    os.utime(idle, (before, before))
-
-
-def spoil_owner(idle: Path) -> None:
-    """Belong to somebody else."""
-    os.chown(idle, 65534, 65534)
-
-
-def spoil_folder(idle: Path) -> None:
-    """Be in somebody else's folder."""
-    os.chown(idle.parent, 65534, 65534)
-
-
-def spoil_file(idle: Path) -> None:
-    """Be a link."""
-    target = idle.rename(idle.with_name("elsewhere"))
-    idle.symlink_to(target)
-
-
-def spoil_content(idle: Path) -> None:
-    """Be empty, as the cache leaves it where the kernel does need something."""
-    idle.write_text("")
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        spoil_boot, spoil_version, spoil_age, spoil_owner, spoil_folder, spoil_file, spoil_content,
-        Path.unlink,
-    ],
-)  # fmt: skip
-def test_word_that_does_not_hold_is_not_believed(
-    recorder: Recorder, idle: Path, spoil: Callable[[Path], None]
-) -> None:
-    """Of another boot or version, or of anybody's making: then the interpreter looks."""
-    spoil(idle)
-    recorder.call("create", "c1")
-    assert recorder.interpreted()
-    assert recorder.received() == ["create", "c1"]
-
-
 # --- broken installations --------------------------------------------------------------------
 
 
@@ -500,7 +342,7 @@ def test_a_broken_installation_starts_or_refuses_as_the_admin_chose(
     recorder: Recorder, damage: Callable[[Recorder], None], on_error: str
 ) -> None:
     """Half an upgrade is no reason for the wrong one of both."""
-    settings(recorder, f"on_error: {on_error}\n")
+    recorder.configure(f"on_error: {on_error}\n")
     damage(recorder)
     log = recorder.folder / "log"
     args = ["--log", str(log), "--log-format", "json", "create", "c1"]
@@ -530,7 +372,7 @@ def test_code_that_cannot_be_imported(tmp_path: Path, on_error: str, code: int, 
     broken.mkdir(parents=True)
     (broken / "runtime.py").write_text("half of an upgra")
     wrapper.write_text(wrapper.read_text().replace(packages, f"{tmp_path}/packages"))
-    settings(recorder, f"on_error: {on_error}\n")
+    recorder.configure(f"on_error: {on_error}\n")
     done = recorder.call(verb, "c1")
     assert done.returncode == code
     assert recorder.received() == ([verb, "c1"] if code == 0 else None)

@@ -11,10 +11,13 @@ from typing import Any
 from shim import config
 from shim.engines import oci
 from shim.engines.registration import hookfile
-from support import auditlog
+from support import auditlog, need
 
 EPERM, ENOSYS = 1, 38
 CANARY, OTHER_CANARY = 400, 401
+DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
+LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+OUTPUT = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
 
 # Denies by default; lets through by name what an interpreter needs.
 _NAMES = [
@@ -116,6 +119,19 @@ class Container:
         return oci.outcomes(self.process)
 
 
+def run(lab: Lab, **bundle: Any) -> dict[int, int]:
+    """Run a container and return what its two calls ended with."""
+    with lab.container(**bundle) as container:
+        container.ready()
+        return container.outcomes()
+
+
 def supported() -> bool:
     """Tell whether containers can be run here at all: x86-64, as root."""
     return os.uname().machine == "x86_64" and os.geteuid() == 0
+
+
+def real(name: str) -> str:
+    """Return the path of the runtime ``name``, for a test that runs containers."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    return need.program(name)

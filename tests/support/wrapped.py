@@ -1,11 +1,13 @@
 """The runtime wrapper in a folder of its own, called as an engine calls it."""
 
+import json
 import os
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from shim import config
 from shim.engines.registration import hookfile
 from support.containers import CANARY, Lab
 
@@ -39,6 +41,17 @@ class WrappedLab(Lab):
         return [line for line in self.log() if line["event"] == event]
 
 
+def name_of(lab: WrappedLab) -> str:
+    """Tell runc from crun."""
+    return os.path.basename(lab.real)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Read the bundle's config.json."""
+    document: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return document
+
+
 def apart(wrapper: Path, cache: Path) -> None:
     """Have ``wrapper`` look in ``cache`` for word of the kernel, not where this host has it."""
     text = wrapper.read_text()
@@ -70,6 +83,12 @@ class Recorder:
         self.cache = folder / "run"
         apart(Path(self.wrapper), self.cache)
         self.config = folder / "none.yaml"
+
+    def configure(self, text: str) -> None:
+        """Write and compile settings for the wrapper."""
+        self.config.write_text(text)
+        self.config.chmod(0o644)
+        config.compile_file(str(self.config))
 
     def call(self, *args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Call the wrapper with the recording runtime; exit codes are the caller's to look at."""
