@@ -118,8 +118,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
     """Return the fields of a protobuf message that are messages or text, with their numbers."""
     at = 0
     while at < len(message):
-        tag, at = _varint(message, at)
-        value, at = _varint(message, at)
+        tag, at = varint(message, at)
+        value, at = varint(message, at)
         if tag & 7 == 2:
             yield tag >> 3, message[at : at + value]
             at += value
@@ -132,7 +132,8 @@ def _entry(message: bytes) -> tuple[str, str]:
     return found[1].decode(), found.get(2, b"").decode()
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number that begins at ``at``, and where the next begins."""
     value = shift = 0
     while True:
         byte = data[at]

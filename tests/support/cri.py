@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 
+from shim.engines.cri import varint
+
 IMAGE = "docker.io/library/shim-test:latest"
 _NODE = 2  # NamespaceMode: the host's own network, so that no CNI plugin is needed
 HOST_NETWORK = {1: _NODE}
@@ -42,8 +44,8 @@ def decode(data: bytes) -> dict[int, bytes | int]:
     message: dict[int, bytes | int] = {}
     at = 0
     while at < len(data):
-        tag, at = _read_varint(data, at)
-        length, at = _read_varint(data, at)
+        tag, at = varint(data, at)
+        length, at = varint(data, at)
         if tag & 7 == 2:
             message[tag >> 3] = data[at : at + length]
             at += length
@@ -171,14 +173,3 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return value, at

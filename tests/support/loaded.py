@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shim import abi
 from shim.host.ptrace import GoneError, Tracee, is_stop, wait_for
 from shim.profile.model import Loader
+from shim.start.inject.follow import next_load
 
-_LOADERS = (abi.NR_SECCOMP, abi.NR_PRCTL)
 _SECONDS = 20
 # The work folder is the tree's /mnt; nothing is written to the tree itself.
 _CHROOT = """
@@ -175,12 +174,6 @@ def _end(tracee: Tracee | None) -> None:
 
 def _follow(tracee: Tracee) -> Loaded:
     while True:
-        arch, nr, args = tracee.next_call(_LOADERS)
-        if nr == abi.NR_SECCOMP and args[0] == abi.SECCOMP_SET_MODE_FILTER:
-            flags = args[1]
-        elif nr == abi.NR_PRCTL and args[:2] == (abi.PR_SET_SECCOMP, abi.SECCOMP_MODE_FILTER):
-            flags = 0
-        else:
-            continue
-        if arch == abi.AUDIT_ARCH_X86_64 and args[2] and tracee.result() >= 0:
+        _, flags, _ = next_load(tracee)
+        if tracee.result() >= 0:
             return Loaded(tracee.filters()[0], flags)

@@ -37,7 +37,7 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool
     """
     started = time.monotonic_ns()
     while True:
-        nr, flags, fprog = _next_load(tracee)
+        nr, flags, fprog = next_load(tracee)
         found = time.monotonic_ns()
         memory = Memory(tracee.pid)
         old = memory.program(fprog)
@@ -78,7 +78,7 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool
         raise ShimError(why)
 
 
-def _next_load(tracee: Tracee) -> "tuple[int, int, int]":
+def next_load(tracee: Tracee) -> "tuple[int, int, int]":
     """Run to the entry of a call that loads a filter: its number, flags, sock_fprog address."""
     while True:
         arch, nr, args = tracee.next_call(_LOADERS)
@@ -100,7 +100,7 @@ def _load_own(tracee: Tracee, nr: int) -> None:
     program alone was at fault (such as 32768 instructions in all filters, kernel/seccomp.c).
     """
     tracee.again(nr)
-    _next_load(tracee)
+    next_load(tracee)
     if tracee.result() >= 0:
         raise ShimError("the kernel refused the longer filter and took the container's own")
 
