@@ -12,11 +12,9 @@ kept as plain lines, in a third file, behind those of the YAML file that count. 
 a file's size nor its ctime without starting a process; but it can compare two texts.
 """
 
-import os
-
 from shim import abi, files
+from shim import lightos as os
 from shim.errors import ShimError
-from shim.rootless import log, rootless
 from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
@@ -49,6 +47,10 @@ def load(path: str = PATH) -> "tuple[dict[str, Any], str]":
     ``on_error: deny`` keeps it through a typing error.
     """
     settings, doubt = _load(path)
+    if os.geteuid() == 0 == os.stat("/etc").st_uid:
+        return settings, doubt  # this is root, and not one of a user namespace
+    from shim.rootless import log, rootless
+
     if rootless() and not _own(path, settings):
         try:
             settings["log"] = log()

@@ -3,10 +3,10 @@
 The container start path imports this module: it imports nothing but the error.
 """
 
+import _stat as stat
 import errno
-import os
-import stat
 
+from shim import lightos as os
 from shim.errors import ShimError
 
 TYPE_CHECKING = False
@@ -267,6 +267,8 @@ def _draft(
 
 def _prefix(name: str) -> str:
     """Return what the drafts of ``name`` begin with; a name has 255 bytes at most."""
+    if len(name) <= 50:  # of whatever characters: os need not be asked for the encoding
+        return f".{name}."
     return f".{os.fsdecode(os.fsencode(name)[:200])}."
 
 

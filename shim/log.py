@@ -15,10 +15,10 @@ structlog.
 
 import errno
 import fcntl
-import os
 import time
 
 from shim import files
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.startjson import dumps, loads
 

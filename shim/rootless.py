@@ -4,7 +4,7 @@ Rootless engines run runtimes and hooks as uid 0 of a namespace in which the fil
 root show as those of nobody. In a container with all ids of its own, root is root.
 """
 
-import os
+from shim import lightos as os
 
 
 def rootless() -> bool:

@@ -4,9 +4,8 @@ Root writes there, everybody may read. Nothing is believed that anybody but root
 written, and a directory that cannot be used costs time, never an error.
 """
 
-import os
-
 from shim import files
+from shim import lightos as os
 from shim.catalog import kernel_injected
 from shim.startjson import dumps, loads
 
@@ -149,7 +148,7 @@ def _open_directory(directory: str) -> int:
 def _make_directory(directory: str) -> int:
     try:
         os.mkdir(directory, 0o700)
-        os.chmod(directory, 0o755)  # noqa: S103 - everybody may read; whatever the umask
+        os.chmod(directory, 0o755)
     except FileExistsError:
         pass
     return _open_directory(directory)

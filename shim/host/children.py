@@ -1,6 +1,6 @@
 """A child of ours that answers through a pipe, and is never waited for without a limit."""
 
-import os
+from shim import lightos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

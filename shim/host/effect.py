@@ -47,8 +47,8 @@ def runtimes() -> list[dict[str, str | None]]:
 
 def described(path: str) -> dict[str, str | None]:
     """Return one runtime as facts tell it."""
-    runtime = about(path)
-    return {"path": path, "program": runtime.program, "libseccomp": runtime.libseccomp}
+    told = about(path)
+    return {"path": path, "program": told.program, "libseccomp": told.libseccomp}
 
 
 def library(calls: Iterable[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The C library, loaded once, and the one place where errno becomes an exception."""
 
-import ctypes
-import os
+from shim import lightos as os
+from shim.host import lightctypes as ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

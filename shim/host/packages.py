@@ -62,15 +62,15 @@ def why_kept(path: str, owner: str, instead: str = "", *, made: bool = False) ->
 
     ``instead`` is the file that does, and ``made`` that patch --all makes it.
     """
-    reason = f"belongs to the package {owner}, whose next version would overwrite it"
+    kept = f"belongs to the package {owner}, whose next version would overwrite it"
     if instead and made:
-        reason += f"; Podman and CRI-O read {instead} instead: patch --all makes it"
+        kept += f"; Podman and CRI-O read {instead} instead: patch --all makes it"
     elif instead:
-        reason += (
+        kept += (
             f"; Podman and CRI-O read {instead} instead: cp {path} {instead}, then "
             f"seccomp-shim patch -i {instead}"
         )
-    return reason if made else f"{reason} (--force changes it all the same)"
+    return kept if made else f"{kept} (--force changes it all the same)"
 
 
 def _refuse_late(deadline: float) -> None:

@@ -4,11 +4,11 @@ Nobody is stopped but at a fork, a clone, an exec or a signal, and nothing is ch
 ends at any moment, the kernel lets all of them go on as if nobody had looked.
 """
 
-import ctypes
-import os
 import time
 
 from shim import abi
+from shim import lightos as os
+from shim.host import lightctypes as ctypes
 from shim.host.libc import ptrace
 from shim.host.processes import status_of
 from shim.host.ptrace import EndedError, Tracee, is_stop, resumption, wait_for
@@ -40,14 +40,14 @@ class Family:
         self.unserved = (0, 0)  # who was waited for last, and is not let on yet
         ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
 
-    def threaded_child(self, matches: "Callable[[int], bool]") -> "Member":
-        """Run on until a process that ``matches`` makes its first thread, not the root; return it.
+    def threaded_child(self, wanted: "Callable[[int], bool]") -> "Member":
+        """Run on until a ``wanted`` process, not the root, makes its first thread; give that one.
 
         EndedError: there was none.
         """
         while True:
             pid, status = self.wait()
-            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid, matches):
+            if status >> 16 == abi.PTRACE_EVENT_CLONE and self._first_thread_of(pid, wanted):
                 return Member(self, pid)
             self.serve(pid, status)
 
@@ -124,8 +124,8 @@ class Family:
         if not _ask(abi.PTRACE_INTERRUPT, pid):
             self.members.discard(pid)  # gone with the exec of another thread of its process
 
-    def _first_thread_of(self, pid: int, matches: "Callable[[int], bool]") -> bool:
-        if os.path.exists(f"/proc/{self.root}/task/{pid}") or not matches(pid):
+    def _first_thread_of(self, pid: int, wanted: "Callable[[int], bool]") -> bool:
+        if os.path.exists(f"/proc/{self.root}/task/{pid}") or not wanted(pid):
             return False
         return _process_of(pid) == pid == _process_of(_event_message(pid))
 

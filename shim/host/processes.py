@@ -9,7 +9,7 @@ The container start path imports this module. ``proc`` is another root's /proc, 
 of a function that takes a number: the process is gone, or not ours to look at.
 """
 
-import os
+from shim import lightos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

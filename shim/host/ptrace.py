@@ -4,13 +4,13 @@ Nothing here changes the thread, so if the tracer dies at any moment the kernel 
 on as if nobody had looked.
 """
 
-import ctypes
 import errno
-import os
 import time
 
 from shim import abi
+from shim import lightos as os
 from shim.errors import ShimError
+from shim.host import lightctypes as ctypes
 from shim.host.libc import ptrace
 
 TYPE_CHECKING = False

@@ -1,7 +1,6 @@
 """What an OCI runtime's own libseccomp knows: it, not the host's, resolves a profile's names."""
 
-import os
-
+from shim import lightos as os
 from shim.host import cache
 from shim.startjson import loads
 
@@ -174,6 +173,6 @@ def _execute(
         null = os.open("/dev/null", os.O_RDWR)
         for fd, source in ((0, null), (1, writer), (2, null)):
             os.dup2(source, fd)
-        os.execve(path, (path, *arguments), env)  # noqa: S606 - no shell is the point
+        os.execve(path, (path, *arguments), env)
     finally:
         os._exit(127)

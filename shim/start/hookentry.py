@@ -1,7 +1,6 @@
 """How a runtime calls our hooks: the entries of a config.json, and of engines' own hooks.d."""
 
-import os
-
+from shim import lightos as os
 from shim.startjson import dumps
 
 TYPE_CHECKING = False

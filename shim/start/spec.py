@@ -8,9 +8,8 @@ One start reads the file once and parses its text once. Edits are made in the te
 says at the same time; where there were any, one parse of the new text shows that the two agree.
 """
 
-import os
-
 from shim import files
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.profile.evaluate import evaluate
 from shim.startjson import loads

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import shim
+from bench.starts import registered
 from bench.timing import Case, interleaved
 from support.containers import Lab
 
@@ -33,7 +34,7 @@ def measure(lab: Lab, rounds: int) -> list[dict[str, object]]:
     state.write_text(json.dumps(document))
     path = f"import sys; sys.path.insert(0, {str(Path(shim.__file__).parents[1])!r})"
     bare = [PYTHON, "-I", "-S", "-c"]
-    hook = lab.hooks(canary=0)["prestart"][0]["args"]
+    hook = registered(lab, 0)["prestart"][0]["args"]
     cases = [
         Case(BARE, [*bare, "pass"]),
         Case("... and the imports of no-op", [*bare, f"{path}; import {_NOOP}"]),

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.starts import bundle, where_the_runtime_runs
+from bench.starts import bundle, registered, where_the_runtime_runs
 from bench.timing import Case, interleaved
 from shim.errors import ShimError
 from support import engines, image
@@ -32,7 +32,7 @@ def measure(folder: Path, runtime: str, rounds: int) -> dict[str, Any]:
     canary = [*wrapper, "--canary", str(CANARY)]
     kinds: list[tuple[str, list[str], dict[str, Any]]] = [
         ("bare", [runtime], {}),
-        (HOOK, [runtime], lab.hooks()),
+        (HOOK, [runtime], registered(lab, CANARY)),
         (IDLE, wrapper, {}),
         (INJECTED if name == "runc" else PROGRAM, canary, {}),
     ]

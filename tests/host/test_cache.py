@@ -179,17 +179,15 @@ print(json.dumps(cache.facts(directory={str(tmp_path)!r})["syscalls"]))
 # The last three are imported for the settings and the log of every start as well.
 START = {
     "shim", "shim.catalog", "shim.catalog.data", "shim.host", "shim.startjson",
-    "shim.files", "shim.errors", "errno",
+    "shim.files", "shim.errors", "shim.lightos", "errno",
 }  # fmt: skip
 # What the interpreter itself needs to find files and read JSON.
-BASE = {
-    "_json", "os", "stat", "_stat", "posixpath", "genericpath", "os.path",
-    "_collections_abc", "abc", "_abc",
-}  # fmt: skip
+BASE = {"_json", "_stat"}
 PROBING = {
     "shim.abi", "shim.errors", "shim.host.libc", "shim.host.probe", "shim.bpf",
     "shim.bpf.program",
-    "_ctypes", "_struct", "ctypes", "ctypes._endian", "errno", "struct", "types",
+    "shim.host.lightctypes", "_ctypes", "_struct", "errno", "struct",
+    "os", "stat", "posixpath", "genericpath", "os.path", "_collections_abc", "abc", "_abc",
 }  # fmt: skip
 ASKING = {"shim.host.children", "select", "time"}
 

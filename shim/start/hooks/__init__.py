@@ -1,6 +1,5 @@
 """The OCI hooks, and what they have in common: the admin's arguments."""
 
-from shim import abi
 from shim.errors import ShimError
 
 
@@ -22,5 +21,7 @@ def parse(argv: "list[str]", known: "tuple[str, ...]", usage: str) -> "dict[str,
 
 def _fits(option: str, value: str) -> bool:
     if option == "--canary":
-        return value.isdigit() and int(value) in abi.CANARIES
+        from shim.abi import CANARIES
+
+        return value.isdigit() and int(value) in CANARIES
     return value.startswith("/") if option in ("--config", "--rendezvous") else value != ""

@@ -5,10 +5,10 @@ writes one line: ``verified`` is true, false (level error), or null where it can
 must find its arguments say: the container's id may have been another's before, in the log too.
 """
 
-import os
 import time
 
 from shim import abi
+from shim import lightos as os
 from shim.bpf import program as bpf
 from shim.bpf.outcomes import names, together
 from shim.errors import ShimError
@@ -49,6 +49,7 @@ def main(argv: "list[str]") -> int:
     _end_at_last(check.seconds + _GRACE)
     try:
         check.read_state()  # before all else: crun has to get it written (hooks/guard)
+        check.pin()
         if wrong:
             raise wrong
         canary = int(options.get("--canary", "0")) or settings["canary"]

@@ -5,9 +5,9 @@ What cannot, or only with a doubt, is left to the hook at createRuntime, which s
 """
 
 import gc
-import os
 
 from shim import config
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.start.hooks import parse
 from shim.start.inject.session import Start, needed_calls

@@ -5,9 +5,9 @@ namespaces, after the container's init exists and before it loads its filter.
 """
 
 import gc
-import os
 
 from shim import config
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.start.hooks import parse
 from shim.start.inject.session import Start, complain, needed_calls
@@ -48,7 +48,7 @@ def _decide(start: Start, canary: int, runtime: int) -> int:
         return _leave(start, reason)
     from shim.start.inject.tracer import Tracer
 
-    tracer = Tracer(lambda order, answer, _name: _trace(start, order, answer), start.pinned)
+    tracer = Tracer(lambda order, answer, _name: _trace(start, order, answer), start.pin())
     from shim.start.spec import read
     from shim.startjson import dumps
 

@@ -6,8 +6,7 @@ dead, lowest part of the thread's own [stack] mapping; then one 16-byte write tu
 new one: a tracer that dies in between leaves one or the other, never a container without a filter.
 """
 
-import os
-
+from shim import lightos as os
 from shim.errors import ShimError
 
 # Room kept free between the program and any live frame: the 128-byte red zone of the x86-64 ABI

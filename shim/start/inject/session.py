@@ -4,12 +4,11 @@ Of all that starts through us, by a hook or by the wrapper; nothing here costs o
 nothing more than it must.
 """
 
-import os
 import sys
 
+from shim import lightos as os
 from shim import log as journal
 from shim.errors import ShimError
-from shim.host import processes
 from shim.startjson import loads
 
 TYPE_CHECKING = False
@@ -18,12 +17,13 @@ if TYPE_CHECKING:
 
 _STATE_BYTES = 1 << 20
 _STATE_SECONDS = 10
+_NOT_ASKED = -2
 
 
 class Start:
     """One container start: its settings and what is known of it, for the log.
 
-    ``pinned`` stands for the process ``pid`` (``shim.host.processes``).
+    ``pinned`` stands for the process ``pid`` (``shim.host.processes``), once it is asked for.
     """
 
     __slots__ = ("deny", "facts", "path", "pid", "pinned")
@@ -33,7 +33,7 @@ class Start:
         self.path = settings["log"]
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
         self.pid = 0
-        self.pinned = -1
+        self.pinned = _NOT_ASKED
 
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         """Write one audit line; OSError if it cannot be written."""
@@ -44,8 +44,10 @@ class Start:
         reason = self.log_failure(error)
         if not self.deny:
             return complain(f"container left as it was: {reason}", 0)
+        from shim.host import processes
+
         message = f"start refused (on_error: deny): {reason}"
-        processes.tell(self.pinned, message)  # crun shows nobody what a failing hook says
+        processes.tell(self.pin(), message)  # crun shows nobody what a failing hook says
         return complain(message, 1)
 
     def log_failure(self, error: Exception) -> str:
@@ -68,9 +70,19 @@ class Start:
         if type(pid) is not int or pid < 2 or not isinstance(bundle, str):
             raise ShimError(f"container state with pid {pid!r} and bundle {bundle!r}")
         self.pid = pid
-        self.pinned = processes.pin(pid)  # its runtime waits for us: nobody else has the number yet
         self.facts |= {"container": str(name), "bundle": bundle, "pid": pid}
         self.facts["kernel"] = os.uname().release
+
+    def pin(self) -> int:
+        """Return what stands for the process of the state; -1 if none is known, or it is gone.
+
+        To be called while its runtime waits for us: nobody else has the number yet.
+        """
+        if self.pid and self.pinned == _NOT_ASKED:
+            from shim.host import processes
+
+            self.pinned = processes.pin(self.pid)
+        return self.pinned
 
 
 def _given() -> bytes:

@@ -4,9 +4,8 @@ Its caller does not wait for its end, and it holds nothing that anybody waits fo
 before it is sure that there is work for it, so that what it imports costs the container nothing.
 """
 
-import os
-
 from shim import abi
+from shim import lightos as os
 from shim.errors import LeftAlone, ShimError
 from shim.host import processes
 

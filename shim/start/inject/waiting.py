@@ -12,8 +12,7 @@ somebody may come: until the hook has called, or the runtime or the wrapper has 
 is not there, or does not answer as it should, is no harm: the hook then does all by itself.
 """
 
-import os
-
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.host import processes
 from shim.start.inject.session import Start
@@ -140,6 +139,7 @@ def _serve(start: Start, calls: "dict[str, int]", runtime: int, hook: int, answe
     give_up_after(_STATE_SECONDS)
     try:
         start.read_state()
+        start.pin()
     except ShimError as error:
         say(str(error))
         return 1

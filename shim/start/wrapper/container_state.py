@@ -1,8 +1,7 @@
 """What a runtime keeps of a running container: the filter that ``exec`` will make of it."""
 
-import os
-
 from shim import files
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.start.spec import Spec
 from shim.startjson import loads

@@ -1,7 +1,6 @@
 """The log file that an engine gives its runtime: there it looks for what went wrong."""
 
-import os
-
+from shim import lightos as os
 from shim import log
 from shim.errors import printable
 

@@ -5,9 +5,8 @@ so that one is made longer on disk. runc compiles the container's profile once m
 is followed, as a hook follows a container's init, until it loads the result.
 """
 
-import os
-
 from shim import abi
+from shim import lightos as os
 from shim.errors import LeftAlone, ShimError
 from shim.host import processes
 from shim.start.inject.session import Start

@@ -1,6 +1,6 @@
 """Become the real runtime: what it is started with must be what our caller started us with."""
 
-import os
+from shim import lightos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def become(real: str, argv: "list[str]") -> "NoReturn":
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-    os.execve(real, argv, _given())  # noqa: S606 - no shell is the point
+    os.execve(real, argv, _given())
 
 
 def _given() -> "dict[bytes, bytes]":

@@ -5,13 +5,12 @@ it waits for us and then executes it; for exec we become it ourselves.
 """
 
 import gc
-import os
 import sys
 
 from shim import abi, config, files
+from shim import lightos as os
 from shim.errors import ShimError, printable
 from shim.start.inject.session import Start, needed_calls
-from shim.start.wrapper import enginelog
 from shim.start.wrapper.argv import CommandLine
 
 TYPE_CHECKING = False
@@ -96,6 +95,8 @@ class Wrapped(Start):
 
         A runtime's standard error is often the container's own: what is no refusal is not for it.
         """
+        from shim.start.wrapper import enginelog
+
         reason = self.log_failure(error)
         if not self.deny:
             enginelog.tell(self.line.options, "warning", f"container left as it was: {reason}")

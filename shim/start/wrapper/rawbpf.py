@@ -6,9 +6,8 @@ state in place of what it would have compiled, and loads it from there, for ever
 of ``linux.seccomp`` stay in force beside it. Compiling takes a second, so a program is kept.
 """
 
-import os
-
 from shim import abi, files
+from shim import lightos as os
 from shim.errors import ShimError
 from shim.start import runtime_directory
 from shim.start.digest import sha256
