@@ -27,8 +27,8 @@ from shim.profile.edit import plan
 from shim.start.spec import parse
 from shim.start.wrapper.exec import Exec
 from shim.start.wrapper.mechanism import change
-from support import filters, need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support import filters
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, real
 from support.filters import JEQ, JGE, filters_of
 from support.joined import outcomes as printed
 from support.wrapped import WrappedLab
@@ -214,8 +214,7 @@ class Way:
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Ways:
     """Give the executables for each runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return Ways(tmp_path, need.program(request.param))
+    return Ways(tmp_path, real(request.param))
 
 
 CASES = [("wrapper", rule) for rule in REAL] + [
@@ -262,8 +261,7 @@ def test_a_raw_program_that_denies_by_an_argument(
     tmp_path: Path, body: "dict[str, Any] | None"
 ) -> None:
     """A tenant's program that kills the call with one argument is loaded as it is, for exec too."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    crun = Ways(tmp_path, need.program("crun"))
+    crun = Ways(tmp_path, real("crun"))
     insns: Insns = [
         (LD_ABS, 0, 0, 0),
         (JEQ, 0, 4, CANARY),

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from support import need
-from support.containers import CANARY, profile, supported
+from support.containers import CANARY, profile, real
 from support.host import Host, throwaway
 from support.image import at_terminal
 from support.installed import LOG, command, install
@@ -30,8 +29,7 @@ def seen(text: str) -> set[str]:
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
     """Give the wrapper before each runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return WrappedLab(tmp_path, need.program(request.param))
+    return WrappedLab(tmp_path, real(request.param))
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

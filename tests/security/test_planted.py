@@ -14,12 +14,11 @@ from shim.engines import oci
 from shim.engines.registration import hookfile
 from shim.host import cache
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, supported
+from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, OUTPUT, profile, supported
 from support.host import Host, throwaway
 from support.wrapped import WrappedLab, script
 
 NOBODY = 65534
-LET_THROUGH = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
 RUN = "/run/seccomp-shim"
 
 
@@ -95,7 +94,7 @@ def test_programs_of_a_user_are_not_loaded(host: Host, tmp_path: Path, where: st
         f"chown -R {NOBODY} {folder}"
     )
     seen = started(host, lab, XDG_RUNTIME_DIR=f"{tmp_path}/user")
-    assert seen == LET_THROUGH
+    assert seen == OUTPUT
 
 
 def test_settings_of_a_user_beside_root_s(tmp_path: Path) -> None:
@@ -140,7 +139,7 @@ def test_a_link_in_place_of_the_log_in_a_folder_for_all(host: Host, tmp_path: Pa
     lab.configure("allow", log=folder / "audit.jsonl")
     seen = started(host, lab)
     # What cannot be logged is not adjusted, and the container runs on.
-    assert seen == LET_THROUGH.replace(f"{CANARY} {ENOSYS}", f"{CANARY} {EPERM}")
+    assert seen == OUTPUT.replace(f"{CANARY} {ENOSYS}", f"{CANARY} {EPERM}")
     assert victim.read_text() == "root's\n"
 
 
@@ -151,6 +150,6 @@ def test_a_link_in_place_of_config_json(host: Host, tmp_path: Path) -> None:
     other.mkdir()
     (tmp_path / "bundle/config.json").rename(other / "config.json")
     (tmp_path / "bundle/config.json").symlink_to(other / "config.json")
-    assert started(host, lab) == LET_THROUGH
+    assert started(host, lab) == OUTPUT
     assert (tmp_path / "bundle/config.json").is_symlink()
     assert [each.name for each in other.iterdir()] == ["config.json"]

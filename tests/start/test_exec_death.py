@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import shim
-from support import need
-from support.containers import CANARY, DENIED, LET_THROUGH, supported
+from support.containers import CANARY, DENIED, LET_THROUGH, real
 from support.joined import Joiner, outcomes
 
 # In place of the wrapper: its Python part, and in the tracer a profiler that counts what it does to
@@ -76,8 +75,7 @@ except Exception as error:
 @pytest.fixture
 def joiner(tmp_path: Path) -> Joiner:
     """Give a folder with the killing wrapper; runc alone is followed."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    joiner = Joiner(tmp_path, need.program("runc"))
+    joiner = Joiner(tmp_path, real("runc"))
     killing = tmp_path / "killing"
     text = KILLING_WRAPPER.replace("@PACKAGE_DIR@", str(Path(shim.__file__).parent.parent))
     killing.write_text(text.replace("@RUNTIME@", joiner.real).replace("@CANARY@", str(CANARY)))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from support import need
-from support.containers import CANARY, OTHER_CANARY, profile, supported
+from support.containers import CANARY, OTHER_CANARY, profile, real
 from support.wrapped import WrappedLab
 
 # Imported before anything of ours: whoever reads JSON then, what it reads is written down.
@@ -67,8 +66,7 @@ class Counting:
 @pytest.fixture(params=["runc", "crun"])
 def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Counting:
     """Give such a folder for each real runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return Counting(tmp_path, need.program(request.param))
+    return Counting(tmp_path, real(request.param))
 
 
 def test_the_wrapper(counting: Counting) -> None:

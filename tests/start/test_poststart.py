@@ -17,7 +17,7 @@ from shim.log import recent
 from shim.start.digest import sha256
 from shim.start.hooks.poststart import CannotTell, opinion
 from support import need
-from support.containers import CANARY, OTHER_CANARY, Lab, profile, supported
+from support.containers import CANARY, OTHER_CANARY, Lab, profile, real
 from support.filters import JEQ, X86_64, denying
 from support.joined import code
 from support.wrapped import WrappedLab
@@ -81,8 +81,7 @@ def wait_for_verdict(lab: Lab) -> dict[str, Any]:
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Verified:
     """Give a folder with both hooks for each runtime."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    return Verified(tmp_path, need.program(request.param))
+    return Verified(tmp_path, real(request.param))
 
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])
@@ -114,8 +113,7 @@ def test_a_container_that_nobody_adjusted_is_loud(lab: Verified, no_new_privileg
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
 def test_the_wrapper_has_its_containers_verified(tmp_path: Path, runtime: str) -> None:
     """Whatever the mechanism, the wrapper's own entry looks at the result, knowing the program."""
-    need.kernel(supported(), "containers run here as root on x86-64 only")
-    lab = WrappedLab(tmp_path, need.program(runtime))
+    lab = WrappedLab(tmp_path, real(runtime))
     with lab.container() as container:
         container.ready()
         line = wait_for_verdict(lab)
