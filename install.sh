@@ -7,10 +7,10 @@ usage() {
 usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--with fleet] [--no-demo | --dry-run]
        sudo ./install.sh --uninstall [--purge] [--prefix DIR]
 
-Installs seccomp-shim from this folder, then shows it at work (seccomp-shim demo).
+Installs seccomp-shim from this directory, then shows it at work (seccomp-shim demo).
 Run it again to upgrade; where nothing has changed it does nothing.
 
-  --prefix DIR   where the program goes (default /opt/seccomp-shim): a folder of its own
+  --prefix DIR   where the program goes (default /opt/seccomp-shim): a directory of its own
   --wheels DIR   take Python's packages, pip among them, from the wheels in DIR and nothing from
                  anywhere else: without a network, and without the system's package manager
   --with fleet   also what it takes to manage many hosts from here: Ansible
@@ -219,7 +219,7 @@ write_config() {
 #runtimes:
 #  runc: /usr/sbin/runc
 # For a test on any kernel: let this call through as well (337 to 423):
-#canary: 400
+#test_syscall: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"
 }
@@ -361,11 +361,11 @@ remove_packages() {
     esac
 }
 
-# drop_empty DIR: remove a folder that nothing is in. In a container it can be one that is mounted: such
-# a folder cannot be removed there and stays, empty.
+# drop_empty DIR: remove a directory that nothing is in. In a container it can be one that is mounted: such
+# a directory cannot be removed there and stays, empty.
 drop_empty() { rmdir -- "$1" 2>/dev/null || true; }
 
-# drop DIR: remove a folder with all that is in it.
+# drop DIR: remove a directory with all that is in it.
 drop() {
     [ ! -d "$1" ] || find "$1" -mindepth 1 -delete
     drop_empty "$1"
@@ -490,13 +490,13 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit 0 ;;
         --prefix)
-            [ $# -ge 2 ] || die "--prefix needs a folder"
+            [ $# -ge 2 ] || die "--prefix needs a directory"
             prefix=$2
             shift
             ;;
         --prefix=*) prefix=${1#--prefix=} ;;
         --wheels)
-            [ $# -ge 2 ] || die "--wheels needs a folder"
+            [ $# -ge 2 ] || die "--wheels needs a directory"
             wheels=$2
             shift
             ;;
@@ -526,11 +526,11 @@ esac
 [ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
 [ "$dry_run" = no ] || [ "$action" = install ] || die "--dry-run does not go with --uninstall"
 case $prefix in
-    / | *[!A-Za-z0-9._/+-]* | */../* | */..) die "--prefix $prefix: not a usable folder name" ;;
+    / | *[!A-Za-z0-9._/+-]* | */../* | */..) die "--prefix $prefix: not a usable directory name" ;;
     /*) prefix=${prefix%/} ;;
     *) die "--prefix $prefix: must be an absolute path" ;;
 esac
-[ -z "$wheels" ] || wheels=$(cd -- "$wheels" && pwd -P) || die "--wheels: no such folder"
+[ -z "$wheels" ] || wheels=$(cd -- "$wheels" && pwd -P) || die "--wheels: no such directory"
 [ "$(id -u)" = 0 ] || die "needs root: sudo ./install.sh"
 
 work=$(mktemp -d)

@@ -33,7 +33,7 @@ DEFAULTS: "dict[str, Any]" = {
     "runtimes": {},
     # A call number that no kernel has, to be let through as well as the real calls: shows on any
     # kernel whether containers are adjusted. 0 is none.
-    "canary": 0,
+    "test_syscall": 0,
 }
 _LIMIT = 1 << 20
 _LIMIT_OF_LINES = 1 << 13
@@ -41,7 +41,7 @@ _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 
 def load(path: str = PATH) -> "tuple[dict[str, Any], str]":
-    """Give the settings and, where they could not all be believed, one line that says why.
+    """Return the settings and, where they could not all be believed, one line that says why.
 
     With a broken YAML file the last good settings stay in force: an admin who asked for
     ``on_error: deny`` keeps it through a typing error.
@@ -92,14 +92,14 @@ def compile_file(path: str = PATH) -> "dict[str, Any]":
 
 
 def lines(settings: "dict[str, Any]") -> str:
-    """Give ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
-    text = f"on_error {settings['on_error']}\ncanary {settings['canary']}\n"
+    """Return ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
+    text = f"on_error {settings['on_error']}\ntest_syscall {settings['test_syscall']}\n"
     text += f"log {settings['log']}\n"
     return text + "".join(f"runtime {name} {path}\n" for name, path in settings["runtimes"].items())
 
 
 def _source(text: bytes, settings: "dict[str, Any]") -> bytes:
-    """Give the lines of the YAML file that count, as the shell part compares them.
+    """Return the lines of the YAML file that count, as the shell part compares them.
 
     It passes over empty lines and comments, which take a shell long to read twice. So there must be
     none that count, as within quotes: a text to which they could be added with effect is left out,
@@ -143,9 +143,11 @@ def parse(text: bytes, path: str) -> "dict[str, Any]":
             raise ShimError(f"log: {value!r}", subject=path, hint="an absolute path")
         if key == "runtimes":
             _check_runtimes(value, path)
-        if key == "canary" and (type(value) is not int or value not in abi.CANARIES):
-            numbers = f"{abi.CANARIES.start} to {abi.CANARIES.stop - 1}"
-            raise ShimError(f"canary: {value!r}", subject=path, hint=f"a number from {numbers}")
+        if key == "test_syscall" and (type(value) is not int or value not in abi.TEST_SYSCALLS):
+            numbers = f"{abi.TEST_SYSCALLS.start} to {abi.TEST_SYSCALLS.stop - 1}"
+            raise ShimError(
+                f"test_syscall: {value!r}", subject=path, hint=f"a number from {numbers}"
+            )
     return document
 
 

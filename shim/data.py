@@ -6,6 +6,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def directory(name: str) -> Path:
-    """Give folder ``name`` (``profiles``, ``hooks``) of the installed package or checkout."""
+    """Return directory ``name`` (``profiles``, ``hooks``) of the installed package or checkout."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name

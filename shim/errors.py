@@ -2,7 +2,7 @@
 
 
 class ShimError(Exception):
-    """What failed, on what, and what to do next: one line, exit code 2, never a traceback.
+    """What failed, on what, and what to do next: one line, exit status 2, never a traceback.
 
     ``subject`` is the file, process or name it failed on; ``hint`` is the next thing to do.
     """

@@ -13,7 +13,7 @@ def rootless() -> bool:
 
 
 def user() -> int:
-    """Give the uid that we have outside of our user namespace."""
+    """Return the uid that we have outside of our user namespace."""
     euid = os.geteuid()
     with open("/proc/self/uid_map", encoding="ascii") as file:
         for line in file:
@@ -24,7 +24,7 @@ def user() -> int:
 
 
 def log() -> str:
-    """Give the user's own audit log, in a folder that is made if need be; OSError: it cannot be.
+    """Return the user's own audit log; its directory is made if need be. OSError: it cannot be.
 
     The home is the one of the user database: hooks have no environment.
     """
@@ -34,6 +34,6 @@ def log() -> str:
         home = pwd.getpwuid(user()).pw_dir
     except KeyError:
         raise FileNotFoundError(f"uid {user()} has no home") from None
-    folder = f"{home}/.local/state/seccomp-shim"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return f"{folder}/audit.jsonl"
+    directory = f"{home}/.local/state/seccomp-shim"
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return f"{directory}/audit.jsonl"

@@ -34,8 +34,8 @@ from shim.transaction.plan import (
     checksum_now,
     empty,
     patching,
+    rolling_back,
     run,
-    taking_back,
     text_now,
 )
 from shim.transaction.store import State
@@ -112,18 +112,18 @@ def rolled_back(
     verify: bool = False,
     expected: Expected | None = None,
 ) -> dict[str, Any]:
-    """Take back what our runs did to ``paths``, or to all files; with ``run_id``, that run alone.
+    """Roll back what our runs did to ``paths``, or to all files; with ``run_id``, that run alone.
 
     With ``expected`` it is these files that become again what they were there; otherwise, without
     ``run_id``, a file becomes what it was before the first of our patches that follow each other
     without somebody else's change in between.
     """
     answer = _answer([])
-    folder = store.folder()
-    if not os.path.isdir(folder):
+    directory = store.directory()
+    if not os.path.isdir(directory):
         with _watched(answer, empty("rollback"), verify):
             return answer
-    with store.opened(folder, store.PATIENCE) as opened:
+    with store.opened(directory, store.PATIENCE) as opened:
         _settle(answer, opened)
         named = _real(answer, paths)
         if expected is not None:
@@ -131,7 +131,7 @@ def rolled_back(
         elif paths and not named:
             plan = empty("rollback")  # what was named cannot be reached, which does not mean all
         elif run_id:
-            plan = taking_back(opened, run_id, named, force=force)
+            plan = rolling_back(opened, run_id, named, force=force)
         else:
             plan = _undoing(opened, named, force=force)
         _refused(answer, plan, named=True)
@@ -146,7 +146,7 @@ def _answer(notes: list[str]) -> dict[str, Any]:
 
 
 def _real(answer: dict[str, Any], paths: Sequence[str]) -> list[str]:
-    """Give the true paths of those that were named; a link that others can change is a problem."""
+    """Return the true paths of those that were named; a link others can change is a problem."""
     found = []
     for path in paths:
         try:
@@ -193,7 +193,7 @@ def _among(file: File, paths: Sequence[str]) -> bool:
 
 
 def _is_in(file: str, path: str) -> bool:
-    """Tell whether a file is ``path`` or in that folder, both being true paths."""
+    """Tell whether a file is ``path`` or in that directory, both being true paths."""
     return os.path.commonpath([file, path]) == path
 
 
@@ -272,7 +272,7 @@ def _carry_out(
     if (have := opened()) is not None:
         _make(answer, plan, have, done)
         return
-    with store.opened(store.folder(), store.PATIENCE) as have:
+    with store.opened(store.directory(), store.PATIENCE) as have:
         _settle(answer, have)
         _make(answer, plan, have, done)
 
@@ -315,10 +315,10 @@ def _diffs(plan: Plan) -> Iterator[str]:
 
 
 def _make_log_folder() -> None:
-    """Make the folder of the log where install.sh has not been: a log is what a change needs."""
-    folder = os.path.dirname(log.path())
-    if not os.path.isdir(folder):
-        secure(folder, 0o750)
+    """Make the directory of the log where install.sh has not been: a log is what a change needs."""
+    directory = os.path.dirname(log.path())
+    if not os.path.isdir(directory):
+        secure(directory, 0o750)
 
 
 def _settle(answer: dict[str, Any], opened: State) -> None:

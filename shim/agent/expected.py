@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from shim.errors import ShimError
 from shim.transaction.commit import Change
-from shim.transaction.plan import Plan, checksum_now, empty, take_back
+from shim.transaction.plan import Plan, checksum_now, empty, roll_back
 from shim.transaction.store import State
 
 # File: the checksums of its content, before and after.
@@ -62,7 +62,7 @@ def undoing(opened: State, expected: Expected, *, force: bool) -> Plan:
             plan.refused.append((file, reason))
         else:
             done = Change(file, before, after)
-            take_back(plan, opened, done, now, override="" if force else "force")
+            roll_back(plan, opened, done, now, override="" if force else "force")
     return plan
 
 
@@ -75,7 +75,7 @@ def _difference(known: Sequence[str] | None, before: str, after: str) -> str:
 
 
 def _now(file: str, known: Sequence[str]) -> tuple[str, str]:
-    """Give the checksum of a file as it is, or why there is none."""
+    """Return the checksum of a file as it is, or why there is none."""
     try:
         return checksum_now(file, known), ""
     except FileNotFoundError:

@@ -26,7 +26,7 @@ def gather(
     fresh: bool = False,
     homes: bool = False,
 ) -> Any:
-    """Give all facts as one JSON document.
+    """Return all facts as one JSON document.
 
     ``kernel``, ``syscalls`` and ``prober`` as ``shim.host.cache.facts`` has them (asked anew if
     ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
@@ -69,7 +69,7 @@ def _yama_scope() -> int | None:
 
 
 def _engine(name: str) -> dict[str, Any]:
-    """Give one engine's status; where it cannot be told, the others are told all the same."""
+    """Return one engine's status; where it cannot be told, the others are told all the same."""
     try:
         engine = registration.load(name)
         parser = argparse.ArgumentParser()

@@ -1,10 +1,10 @@
 """One question about this host on standard input, the answer on standard output: JSON both.
 
-Who manages many hosts starts this on each, with the package in a folder and whatever Python is
+Who manages many hosts starts this on each, with the package in a directory and whatever Python is
 there: ``python3 -ISc 'import sys; sys.path[:0] = sys.argv[1:]; from shim.agent.main import main;
-main()' FOLDER LIBRARIES``. A question is ``{"do": NAME, ...}`` with the keywords of the
+main()' DIRECTORY LIBRARIES``. A question is ``{"do": NAME, ...}`` with the keywords of the
 function that stands for NAME in ``QUESTIONS``; in the answer, ``error`` is one line about what kept
-it from being answered. There is never a traceback, and the exit code is 0.
+it from being answered. There is never a traceback, and the exit status is 0.
 """
 
 import json

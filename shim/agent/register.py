@@ -43,7 +43,7 @@ def registered(
 
 
 def recorded() -> list[str]:
-    """Give the engines that have been told of us."""
+    """Return the engines that have been told of us."""
     state = registration.this_host().state
     empty = changes.Record({}, ())
     return [name for name in registration.ENGINES if changes.recorded(name, state) != empty]
@@ -71,8 +71,8 @@ def _untell(name: str, words: Sequence[str], check: bool) -> _Done:
     options = parser.parse_args(list(words))
     notes = engine.removal_notes(options, host)
     places = engine.places(options, host)
-    edits = changes.taking_back(name, places, engine.without, host.state)
+    edits = changes.rolling_back(name, places, engine.without, host.state)
     if not check:
-        changes.take_back(name, edits, host.state, host.log)
+        changes.roll_back(name, edits, host.state, host.log)
         notes = [*notes, *engine.activate(options, host)]
     return edits, notes, []

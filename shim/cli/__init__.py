@@ -13,7 +13,7 @@ VERBS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and give its exit code: 0 done, 1 findings, 2 error."""
+    """Run one verb and give its exit status: 0 done, 1 findings, 2 error."""
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["docker"]:  # with an alias most commands only pass through: nothing is loaded
         from shim.cli import docker

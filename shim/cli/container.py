@@ -27,7 +27,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
 
 
 def container(args: argparse.Namespace) -> dict[str, Any]:
-    """Give the container that the options describe, as ``document.resolved`` takes it."""
+    """Return the container that the options describe, as ``document.resolved`` takes it."""
     from shim.profile.docker import DEFAULT_CAPABILITIES
 
     here = os.uname()

@@ -55,7 +55,7 @@ class _Ours:
 
 
 def main(words: list[str]) -> int:
-    """Become docker; gives an exit code only where that was not asked for or does not work."""
+    """Become docker; gives an exit status only where that was not asked for or does not work."""
     try:
         ours, words = _split(words)
         if ours.help:

@@ -28,7 +28,7 @@ examples:
   seccomp-shim exec --profile /etc/docker/seccomp.json -- ls -l
   seccomp-shim exec --profile p.json --when always --cap SYS_PTRACE -- strace ls
 
-exit codes: those of the program; 2 if it was not started."""
+exit statuses: those of the program; 2 if it was not started."""
 
 _CAP_SYS_ADMIN = 21
 

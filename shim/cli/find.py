@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 List every seccomp profile that is in use or lies where engines look: Docker,
-Podman, CRI-O and containerd by their settings, the kubelet's folder, Kubernetes
+Podman, CRI-O and containerd by their settings, the kubelet's directory, Kubernetes
 manifests, compose files, and systemd's units, which have filters of their own
 and are only listed. Nothing is changed."""
 
@@ -38,8 +38,8 @@ uretprobe, 2.6.1 for uprobe. "effect" in the JSON says under which of the
 runtimes here it has one: all, some, none, or unknown (there is no runtime, or
 it does not tell its libseccomp; also with --root).
 
-Compose files are looked for in /etc, /opt, /srv and /root, four folders deep,
-and with --homes in the home folders of users. Links are followed, but not out of
+Compose files are looked for in /etc, /opt, /srv and /root, four directories deep,
+and with --homes in the home directories of users. Links are followed, but not out of
 --root, and not where somebody else could change them. What could not be read is
 told on standard error.
 
@@ -51,7 +51,7 @@ examples:
 A PATH means that and nothing else, --extra-path that besides all others. With
 --root both are paths inside of it.
 
-exit codes: 0 done, 1 some files are invalid or could not be read (each is named,
+exit statuses: 0 done, 1 some files are invalid or could not be read (each is named,
 the others are listed all the same), 2 error: a PATH is no profile, for instance."""
 
 
@@ -69,10 +69,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     extra_path(parser)
     parser.add_argument(
-        "--root", default="/", metavar="DIR", help="look at the host whose root folder is DIR"
+        "--root", default="/", metavar="DIR", help="look at the host whose root directory is DIR"
     )
     parser.add_argument(
-        "--homes", action="store_true", help="look into the home folders of users, too"
+        "--homes", action="store_true", help="look into the home directories of users, too"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document a profile")
     parser.set_defaults(run=run)
@@ -126,17 +126,17 @@ def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
     return 2 if any(each.state == "invalid" and each.file in paths for each in survey.found) else 1
 
 
-def root(folder: str) -> "Root":
-    """Open the folder that is the root. ShimError: it is no folder."""
+def root(directory: str) -> "Root":
+    """Open the directory that is the root. ShimError: it is no directory."""
     from shim.discovery.root import Root
 
-    if not os.path.isdir(folder):
-        raise ShimError("is no folder", subject=folder)
-    return Root(folder)
+    if not os.path.isdir(directory):
+        raise ShimError("is no directory", subject=directory)
+    return Root(directory)
 
 
 def row(found: "Found") -> tuple[str, ...]:
-    """Give the cells of the table."""
+    """Return the cells of the table."""
     from shim.host.libseccomp import about_unknown
 
     name = f"{found.file} ({found.profile})" if found.profile else found.file

@@ -25,7 +25,7 @@ examples:
   seccomp-shim install docker --default
   seccomp-shim install docker --help
 
-exit codes: 0 done or nothing to do, 1 done, but the running engine could not be
+exit statuses: 0 done or nothing to do, 1 done, but the running engine could not be
 told, 2 error, with nothing changed."""
 
 
@@ -93,7 +93,7 @@ def _all(args: argparse.Namespace) -> str:
 
 
 def needs_root(error: PermissionError, args: argparse.Namespace) -> ShimError:
-    """Give the error with what most probably helps."""
+    """Return the error with what most probably helps."""
     return ShimError(
         error.strerror or "permission denied",
         subject=str(error.filename or ""),
@@ -137,7 +137,7 @@ class Report:
             lines = [f"the running engine could not be told: {error}"]
             self.code = 1
         self.document["done"] = lines
-        word = "written" if self.document["verb"] == "install" else "taken back"
+        word = "written" if self.document["verb"] == "install" else "rolled back"
         self._say([*([word] if self.document["changed"] else []), *lines])
 
     def cover(self, coverage: "Coverage") -> None:
@@ -147,7 +147,7 @@ class Report:
         self._say([f"covered: {coverage.covered}", f"not covered: {coverage.left_out}"])
 
     def end(self, next_steps: list[str]) -> int:
-        """Add what is left to do, print the document, and give the exit code."""
+        """Add what is left to do, print the document, and give the exit status."""
         self.document["next_steps"] = next_steps
         self._say([f"next: {each}" for each in next_steps])
         self._say(["nothing was changed (--dry-run)"] if self.dry_run else [])

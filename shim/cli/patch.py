@@ -50,10 +50,10 @@ examples:
   seccomp-shim patch --all --diff --root /mnt/image /srv/profiles
 
 A name has an effect where the libseccomp of the runtime knows it; where those
-here drop it, patch says so: "no effect", and the exit code is 0 all the same.
+here drop it, patch says so: "no effect", and the exit status is 0 all the same.
 "effect" in the JSON is all, some or none of the runtimes here, or unknown.
 
-exit codes: 0 done or nothing to do, 1 --check found a profile that would
+exit statuses: 0 done or nothing to do, 1 --check found a profile that would
 change (with --all also: the answer was no, a file is invalid or could not be
 read, or one was skipped because somebody else has changed or locked it: run it
 again), 2 error (with several files: the others are still done).
@@ -96,10 +96,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     extra_path(parser)
     parser.add_argument(
-        "--root", metavar="DIR", help="with --all: the host whose root folder is DIR"
+        "--root", metavar="DIR", help="with --all: the host whose root directory is DIR"
     )
     parser.add_argument(
-        "--homes", action="store_true", help="with --all: also in the home folders of users"
+        "--homes", action="store_true", help="with --all: also in the home directories of users"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="with --all: do not ask")
     parser.add_argument(
@@ -144,7 +144,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Patch every file; the exit code is the gravest of them."""
+    """Patch every file; the exit status is the gravest of them."""
     from shim.host import cache
     from shim.host.effect import effects_here
 
@@ -222,7 +222,7 @@ def _files(
 
 
 def _calls(names: list[str]) -> "list[Syscall]":
-    """Give the kernel-injected calls and those that the admin named."""
+    """Return the kernel-injected calls and those that the admin named."""
     from shim.catalog import kernel_injected, load
 
     injected = kernel_injected()
@@ -294,7 +294,7 @@ def _write(
             change.add(plan, real, before, patch.after, patch.patched.findings)
     made = ""
     if plan.changes:
-        with store.opened(args.state or store.folder(), store.PATIENCE) as opened:
+        with store.opened(args.state or store.directory(), store.PATIENCE) as opened:
             settled(opened, "patch")
             outcome = change.run(plan, opened, lambda _: None)
         made = outcome.run if outcome.count("done") else ""

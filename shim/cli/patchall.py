@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return bad
     if not agreed(f"Change {len(plan.changes)} files?", yes=args.yes):
         return 1
-    with state.opened(args.state or state.folder()) as opened:
+    with state.opened(args.state or state.directory()) as opened:
         settled(opened, "patch")
         return max(bad, carry_out(plan, opened, "patch"))
 

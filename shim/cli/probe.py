@@ -24,7 +24,7 @@ examples:
   seccomp-shim probe --fresh
   seccomp-shim probe --json | jq -r .syscalls.uretprobe.state
 
-exit codes: 0 whatever the verdict, 2 error."""
+exit statuses: 0 whatever the verdict, 2 error."""
 
 _MEANING = {
     "absent": "this kernel has no such call: nothing needs to be done",
@@ -112,7 +112,7 @@ def _host(*, fresh: bool) -> dict[str, Any]:
 
 
 def _yama_scope() -> int | None:
-    """Give kernel.yama.ptrace_scope, None on a kernel without Yama."""
+    """Return kernel.yama.ptrace_scope, None on a kernel without Yama."""
     try:
         with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
             return int(file.read())

@@ -37,7 +37,7 @@ examples:
   seccomp-shim rollback --id 17
   seccomp-shim rollback /etc/docker/seccomp.json
 
-exit codes: 0 done or nothing to do, 1 files were left alone, 2 error."""
+exit statuses: 0 done or nothing to do, 1 files were left alone, 2 error."""
 
 _WORDS = "--last, --id ID or FILE; --list shows the runs"
 
@@ -75,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
     from shim.transaction import store as state
 
     named = args.files or args.last or args.id or args.list
-    folder = args.state or state.folder()
-    if not os.path.isdir(folder):
+    directory = args.state or state.directory()
+    if not os.path.isdir(directory):
         if not named:
             raise ShimError("nothing was named", hint=_WORDS)
-        raise ShimError("nothing has been changed from here", subject=folder)
-    with state.opened(folder) as opened:
+        raise ShimError("nothing has been changed from here", subject=directory)
+    with state.opened(directory) as opened:
         settled(opened, "rollback")
         if not named:
             raise ShimError("nothing was named", hint=_last(opened))
@@ -88,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
             _list(opened, as_json=args.json)
             return 0
         from shim.discovery.root import Root
-        from shim.transaction.plan import taking_back
+        from shim.transaction.plan import rolling_back
 
         paths = [Root().real(os.path.abspath(path)) for path in args.files]
-        plan = taking_back(opened, args.id, paths, force=args.force)
+        plan = rolling_back(opened, args.id, paths, force=args.force)
         for path, reason in plan.refused:
             print(f"seccomp-shim rollback: {printable(f'{path}: {reason}')}", file=sys.stderr)
         if args.dry_run:

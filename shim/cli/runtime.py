@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def loader(name: str, release: str = "") -> "Loader":
-    """Give what ``name`` (runc, crun or a path) is to the model; ``release`` is libseccomp's.
+    """Return what ``name`` (runc, crun or a path) is to the model; ``release`` is libseccomp's.
 
     ShimError: it is neither runc nor crun, or does not tell its libseccomp.
     """

@@ -26,7 +26,7 @@ examples:
   seccomp-shim status docker
   seccomp-shim status --json | jq .problems
 
-exit codes: 0 all is well, 1 something needs attention or could not be seen,
+exit statuses: 0 all is well, 1 something needs attention or could not be seen,
 2 error."""
 
 _SECONDS = 24 * 60 * 60
@@ -106,7 +106,7 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[str, Any]:
-    """Give one engine's status; what cannot be told is a problem, and the others still count."""
+    """Return one engine's status; what cannot be told is a problem, and the others still count."""
     from shim.engines.registration import load, this_host
 
     host, engine = this_host(), load(name)
@@ -150,7 +150,7 @@ def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
 
 
 def _alarms(log: str) -> "tuple[Recent, str]":
-    """Give what went wrong lately, and why that could not be read."""
+    """Return what went wrong lately, and why that could not be read."""
     from shim.log import Recent, recent
 
     try:

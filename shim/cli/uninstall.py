@@ -22,7 +22,7 @@ examples:
   seccomp-shim uninstall docker --dry-run
   seccomp-shim uninstall docker
 
-exit codes: 0 done or nothing to do, 1 done, but the running engine could not be
+exit statuses: 0 done or nothing to do, 1 done, but the running engine could not be
 told, 2 error, with nothing changed."""
 
 
@@ -42,17 +42,17 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, show, take back, and tell the running engine."""
+    """Plan, show, roll back, and tell the running engine."""
     from shim.engines.registration import changes, load, this_host
 
     host, engine = this_host(), load(args.engine)
     try:
         notes = engine.removal_notes(args, host)
         places = engine.places(args, host)
-        edits = changes.taking_back(args.engine, places, engine.without, host.state)
+        edits = changes.rolling_back(args.engine, places, engine.without, host.state)
         report = Report(args, edits, notes + _kept(args.engine, host, edits))
         if not args.dry_run:
-            changes.take_back(args.engine, edits, host.state, host.log)
+            changes.roll_back(args.engine, edits, host.state, host.log)
             report.activate(engine, args, host)
     except PermissionError as error:
         raise needs_root(error, args) from None

@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Give the gravest: incomplete, other, catalogue, none."""
+        """Return the gravest: incomplete, other, catalogue, none."""
         if self.incomplete:
             return "incomplete"
         if not any(self.assessed.values()):
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
         return next((each.reason for each in self.found.values() if not each.complete), "")
 
     def changes(self) -> "Iterator[tuple[Assessed, tuple[str, ...]]]":
-        """Give every change with the runtimes under which it is one."""
+        """Yield every change with the runtimes under which it is one."""
         under: dict[Assessed, list[str]] = {}
         for program, assessed in self.assessed.items():
             for each in assessed:
@@ -107,7 +107,7 @@ def _what(outcome: Outcome) -> str:
 
 
 def report(outcome: Outcome) -> dict[str, object]:
-    """Give the JSON document of a comparison."""
+    """Return the JSON document of a comparison."""
     from shim.bpf.program import action_name
 
     changes = []

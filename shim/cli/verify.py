@@ -34,7 +34,7 @@ of them only is marked so. Every name counts as known to libseccomp, unless
 also knows the names of 2.5.5), or --runtime a runtime, which is asked for its
 version and that of its libseccomp.
 
-exit codes:
+exit statuses:
   0  the difference is exactly calls of the catalogue, newly allowed on x86-64
      (and on x32 where a profile's name brings them), or there is none: the
      last line says which of the two
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _loaders(args: argparse.Namespace, *, by_name: bool) -> "list[Loader]":
-    """Give the runtimes by which to compare: the one that was named, or both kinds.
+    """Return the runtimes by which to compare: the one that was named, or both kinds.
 
     Of a program that was read from a container nobody knows which loaded it: crun's way adds
     nothing to the other side.
@@ -164,7 +164,7 @@ def _unknown(*sources: "Source") -> tuple[str, ...]:
 
 
 def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":
-    """Give what is to be compared with what: one pair, or one a profile of YAML."""
+    """Return what is to be compared with what: one pair, or one a profile of YAML."""
     before, after = read(args.before), read(args.after)
     if len(before) == len(after) == 1:
         return [("", before[0][1], after[0][1])]

@@ -13,7 +13,7 @@ from shim.host.untrusted_files import Control
 from shim.profile.document import MAX_BYTES
 
 Use = tuple[str, str]
-# Whose home folders are people's, as adduser(8) and useradd(8) have it.
+# Whose home directories are people's, as adduser(8) and useradd(8) have it.
 _FIRST_USER, _NOBODY = 1000, 65534
 # No profile lies there, and to read some of what does takes it away from others (/proc/kmsg).
 _KERNELS = ("/proc", "/sys")
@@ -63,7 +63,7 @@ class Place:
 class Look:
     """The gathering; paths are those inside of the root.
 
-    Home folders of others are looked into only if ``homes`` says so.
+    Home directories of others are looked into only if ``homes`` says so.
     """
 
     def __init__(self, root: Root, *, homes: bool = False) -> None:
@@ -79,7 +79,7 @@ class Look:
         own = ["/root"] if os.geteuid() == 0 else ["/root", os.path.expanduser("~")]
         others = [each for each in self._all_homes() if each not in own]
         self.homes = [*own, *(others if homes else ())]
-        # Folders that are passed over wherever files are looked for.
+        # Directories that are passed over wherever files are looked for.
         self.without = frozenset([*_KERNELS, *(() if homes else others)])
         self._unseen = () if homes else tuple(others)
 
@@ -155,21 +155,21 @@ class Look:
         """Read the file with this true path, as ``Root.look_at`` does."""
         return self.root.look_at(self.root.shown(real))
 
-    def files(self, folder: str, depth: int = MAX_DEPTH) -> Iterator[str]:
-        """Give the files under a folder, if there is one; what cannot be read is noted."""
-        without = frozenset() if folder in self.without else self.without
-        for each in self.root.files(folder, depth, without):
+    def files(self, directory: str, depth: int = MAX_DEPTH) -> Iterator[str]:
+        """Yield the files under a directory, if there is one; what cannot be read is noted."""
+        without = frozenset() if directory in self.without else self.without
+        for each in self.root.files(directory, depth, without):
             if isinstance(each, OSError):
                 self.note(str(each.filename), each.strerror or str(each))
             else:
                 yield each
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether this is a folder."""
+        """Tell whether this is a directory."""
         return self.root.is_folder(path)
 
     def _all_homes(self) -> list[str]:
-        """Give the folders in /home, and those that users have elsewhere."""
+        """Return the directories in /home, and those that users have elsewhere."""
         homes = []
         with contextlib.suppress(OSError, ShimError):
             homes = [f"/home/{name}" for name, _ in self.root.entries("/home")]

@@ -194,7 +194,7 @@ def document(found: Found, effects: Mapping[str, Effect]) -> dict[str, object]:
 
 
 def _named(look: Look, path: str) -> None:
-    """Look at what the user named: a file is a profile, or tells of some; a folder holds such."""
+    """Look at what the user named: a file is a profile or tells of some, a directory holds such."""
     if look.is_folder(path):
         for each in look.files(path):
             if each.endswith((".yaml", ".yml")):
@@ -265,5 +265,5 @@ def _like_profile(data: bytes) -> bool:
 
 
 def _without(error: str, where: str) -> str:
-    """Give an error without the path it begins with: another file can have the same content."""
+    """Return an error without the path it begins with: another file can have the same content."""
     return error.removeprefix(where).lstrip(": ")

@@ -1,4 +1,4 @@
-"""A file system seen from a folder, as chroot would show it: links and ``..`` do not lead out.
+"""A file system seen from a directory, as chroot would show it: links and ``..`` do not lead out.
 
 What it has read of each other user is counted: nobody makes root read without an end.
 """
@@ -14,7 +14,7 @@ from shim.host.untrusted_files import Control, PathWalk, Reached, directory
 from shim.profile.document import MAX_BYTES
 
 MAX_DEPTH = 12
-# How many entries of a folder tree are looked at; nobody keeps this many profiles in one.
+# How many entries of a directory tree are looked at; nobody keeps this many profiles in one.
 MAX_ENTRIES = 200_000
 # Of what belongs to another user, or to several: entries looked at and bytes read, in all.
 OTHERS_ENTRIES = 20_000
@@ -23,7 +23,7 @@ _PATH_MAX = 4096  # as the kernel (include/uapi/linux/limits.h)
 
 
 class Root:
-    """The folder ``path`` as the root of all paths."""
+    """The directory ``path`` as the root of all paths."""
 
     def __init__(self, path: str = "/") -> None:
         self.top = os.path.realpath(path)
@@ -44,7 +44,7 @@ class Root:
         raise ShimError("is no path", subject=path[:_PATH_MAX])
 
     def real(self, path: str) -> str:
-        """Give the true path of ``path``, all links followed inside of the root.
+        """Return the true path of ``path``, all links followed inside of the root.
 
         ShimError: a loop of links, or one that others can change.
         """
@@ -56,7 +56,7 @@ class Root:
             return os.path.join(self.real(folder) if name else self.top, name)
 
     def shown(self, real: str) -> str:
-        """Give a true path as it looks from inside."""
+        """Return a true path as it looks from inside."""
         if self.top == "/" or not f"{real}/".startswith(f"{self.top}/"):
             return real
         return real[len(self.top) :] or "/"
@@ -81,7 +81,7 @@ class Root:
             return place.control
 
     def entries(self, folder: str) -> list[tuple[str, int]]:
-        """Give names and types (``stat.S_IFDIR``, ...) of what is in a folder, by name.
+        """Return names and types (``stat.S_IFDIR``, ...) of what is in a directory, by name.
 
         OSError: it is none, or cannot be read; ShimError: too much of it is others'.
         """
@@ -98,7 +98,7 @@ class Root:
             return listed
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether this is a folder, or a link to one that may be followed."""
+        """Tell whether this is a directory, or a link to one that may be followed."""
         try:
             directory(path, self.top).close()
         except (OSError, ShimError):
@@ -108,11 +108,11 @@ class Root:
     def files(
         self, folder: str, depth: int = MAX_DEPTH, without: frozenset[str] = frozenset()
     ) -> Iterator[str | OSError]:
-        """Give the paths of all files under ``folder``, and the errors met; OSError of a limit.
+        """Yield the paths of all files under ``directory``, and the errors met; OSError of a limit.
 
-        Links to files are given, links to folders followed, once each. A ``depth`` of less than
-        MAX_DEPTH is a choice: what lies deeper, and in hidden folders, is left out in silence, as
-        are the folders ``without``.
+        Links to files are given, links to directories followed, once each. A ``depth`` of less than
+        MAX_DEPTH is a choice: what lies deeper, and in hidden directories, is left out in silence,
+        as are the directories ``without``.
         """
         todo = [(folder, 0)]
         seen: set[str] = set()
@@ -147,7 +147,9 @@ class Root:
                 elif depth < MAX_DEPTH and (level == depth or name.startswith(".")):
                     continue
                 elif level == depth:
-                    yield OSError(0, f"lies more than {depth} folders deep: not looked into", path)
+                    yield OSError(
+                        0, f"lies more than {depth} directories deep: not looked into", path
+                    )
                 else:
                     below.append((path, level + 1))
             todo += below[::-1]

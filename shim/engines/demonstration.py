@@ -25,16 +25,16 @@ from shim.profile import docker
 
 @dataclass(frozen=True)
 class Subject:
-    """The call that the demonstration is about: the real one, or a canary in its place."""
+    """The call that the demonstration is about: the real one, or a test syscall in its place."""
 
     name: str
     nr: int
     state: str
 
     @property
-    def canary(self) -> bool:
+    def test_syscall(self) -> bool:
         """Tell whether a number that no kernel has stands in."""
-        return self.nr in abi.CANARIES
+        return self.nr in abi.TEST_SYSCALLS
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Shown:
 
 
 def choose_call() -> Subject:
-    """Take uretprobe where this kernel lets filters deny it, else a canary number."""
+    """Take uretprobe where this kernel lets filters deny it, else a test syscall number."""
     state = str(facts()["syscalls"]["uretprobe"]["state"])
     if state == "filtered":
         return Subject("uretprobe", kernel_injected()["uretprobe"].numbers["x86_64"], state)
-    return Subject("canary", 400, state)
+    return Subject("test_syscall", 400, state)
 
 
 def introduction(subject: Subject) -> list[str]:
     """Say what will be shown, and why with that number."""
     lines = [f"Kernel {os.uname().release}: uretprobe is {subject.state}."]
-    if subject.canary:
+    if subject.test_syscall:
         lines += [
             "This kernel does not kill containers over uretprobe, so a number that no kernel has",
             f"stands in for it: {subject.nr}. Denied it gives EPERM, let through ENOSYS.",
@@ -69,13 +69,13 @@ def introduction(subject: Subject) -> list[str]:
 def demonstrate(runtime: str, subject: Subject) -> Shown:
     """Run the container both ways under ``runtime`` and compare what is really installed."""
     with tempfile.TemporaryDirectory(prefix="seccomp-shim-demo-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+        directory = Path(name)
+        directory.chmod(0o755)
         profile = docker_default()
-        before, seen_before = _observe(runtime, folder / "without", profile, subject, {})
-        log = folder / "audit.jsonl"
-        hooks = _hooks(folder, log, subject)
-        after, seen_after = _observe(runtime, folder / "with", profile, subject, hooks)
+        before, seen_before = _observe(runtime, directory / "without", profile, subject, {})
+        log = directory / "audit.jsonl"
+        hooks = _hooks(directory, log, subject)
+        after, seen_after = _observe(runtime, directory / "with", profile, subject, hooks)
         entry = _last_line(log)
     difference = equivalence.difference(before, after)
     rows = [
@@ -112,7 +112,7 @@ _LOGGED = ("event", "syscall", "before", "after", "proof", "verified", "stops", 
 
 
 def docker_default() -> dict[str, Any]:
-    """Give Docker's default profile as its daemon flattens it for a container here."""
+    """Return Docker's default profile as its daemon flattens it for a container here."""
     document = json.loads((data.directory("profiles") / "docker" / "default.json").read_text())
     major, minor = numbers(os.uname().release)[:2]
     flat = docker.resolve(
@@ -124,30 +124,30 @@ def docker_default() -> dict[str, Any]:
     return flat or {}
 
 
-def _hooks(folder: Path, log: Path, subject: Subject) -> dict[str, list[dict[str, Any]]]:
-    settings = folder / "config.yaml"
+def _hooks(directory: Path, log: Path, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+    settings = directory / "config.yaml"
     settings.write_text(f"log: {log}\n")
     settings.chmod(0o644)
     config.compile_file(str(settings))
-    hook = str(hookfile.render(folder / "seccomp-shim-hook"))
+    hook = str(hookfile.render(directory / "seccomp-shim-hook"))
     args = [hook, "--config", str(settings)]
-    if subject.canary:
-        args += ["--canary", str(subject.nr)]
+    if subject.test_syscall:
+        args += ["--test-syscall", str(subject.nr)]
     return {"prestart": [{"path": hook, "args": args}]}
 
 
 def _observe(
     runtime: str,
-    folder: Path,
+    directory: Path,
     profile: dict[str, Any],
     subject: Subject,
     hooks: dict[str, list[dict[str, Any]]],
 ) -> tuple[bytes, str]:
     """Run the container; give the filter its process really has and what its call ended with."""
-    folder.mkdir()
-    oci.bundle(folder, profile, oci.caller([subject.nr]), hooks=hooks)
-    with oci.started(runtime, folder, f"seccomp-shim-demo-{uuid.uuid4().hex[:8]}") as process:
-        filters = installed_filters(oci.wait_ready(process, folder))
+    directory.mkdir()
+    oci.bundle(directory, profile, oci.caller([subject.nr]), hooks=hooks)
+    with oci.started(runtime, directory, f"seccomp-shim-demo-{uuid.uuid4().hex[:8]}") as process:
+        filters = installed_filters(oci.wait_ready(process, directory))
         if len(filters) != 1:
             raise ShimError(f"the container has {len(filters)} filters instead of one")
         code = oci.outcomes(process)[subject.nr]

@@ -37,7 +37,7 @@ _MASK = {"masked": ["/proc/kcore", "/proc/keys"], "readonly": ["/proc/sys", "/pr
 
 
 def bundle(
-    folder: Path,
+    directory: Path,
     seccomp: dict[str, Any] | None,
     args: Sequence[str],
     *,
@@ -45,8 +45,8 @@ def bundle(
     no_new_privileges: bool = True,
     terminal: bool = False,
 ) -> Path:
-    """Write a bundle that runs ``args`` under the flat OCI profile ``seccomp``, into ``folder``."""
-    root = folder / "rootfs"
+    """Write a bundle into ``directory``: ``args`` under the flat OCI profile ``seccomp``."""
+    root = directory / "rootfs"
     shared = {"/usr", _interpreter_root()}
     for name in ("proc", "dev", "sys", "tmp", *(path[1:] for path in shared)):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def bundle(
         "hooks": hooks or {},
         "linux": linux,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
-    return folder
+    (directory / "config.json").write_text(json.dumps(config, indent=1))
+    return directory
 
 
 def caller(numbers: Sequence[int]) -> list[str]:
-    """Give the command that, once told to go on, makes the calls ``numbers`` and prints each end.
+    """Return the command that, once told to go on, makes the calls ``numbers`` and prints each end.
 
     A line is ``NR CODE``: CODE is the errno, or minus the signal that ended the call's process.
     """
@@ -101,7 +101,7 @@ def caller(numbers: Sequence[int]) -> list[str]:
 
 
 def command(runtime: str, *args: str) -> list[str]:
-    """Give the command line that runs ``runtime`` on this host, whatever its cgroups are.
+    """Return the command line that runs ``runtime`` on this host, whatever its cgroups are.
 
     crun refuses a host with cgroup v1 beside v2; it gets a mount namespace that shows v2 alone.
     """
@@ -116,11 +116,13 @@ def command(runtime: str, *args: str) -> list[str]:
 
 @contextmanager
 def started(
-    runtime: str, folder: Path, ident: str, **streams: Any
+    runtime: str, directory: Path, ident: str, **streams: Any
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Run the bundle in ``folder`` as container ``ident``; gone with everything when left."""
+    """Run the bundle in ``directory`` as container ``ident``; gone with everything when left."""
     process = subprocess.Popen(
-        command(runtime, "run", "--bundle", str(folder), "--pid-file", f"{folder}/pid", ident),
+        command(
+            runtime, "run", "--bundle", str(directory), "--pid-file", f"{directory}/pid", ident
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,22 +140,22 @@ def started(
         )
 
 
-def wait_ready(process: "subprocess.Popen[str]", folder: Path) -> int:
+def wait_ready(process: "subprocess.Popen[str]", directory: Path) -> int:
     """Wait until the ``caller`` in the container is ready; give its pid on the host."""
     if process.stdout is None or process.stdout.readline() != "ready\n":
         _, errors = process.communicate()
         raise ShimError("the container did not start", hint=" ".join(errors.split()))
-    return read_pid(folder)
+    return read_pid(directory)
 
 
-def read_pid(folder: Path) -> int:
-    """Give the pid of the container that runs from ``folder``."""
+def read_pid(directory: Path) -> int:
+    """Return the pid of the container that runs from ``directory``."""
     deadline = time.monotonic() + 10
-    pid_file = folder / "pid"
+    pid_file = directory / "pid"
     # runc writes it when the program may already run
     while not (pid_file.exists() and (text := pid_file.read_text())):
         if time.monotonic() > deadline:
-            raise ShimError("the runtime wrote no pid file", subject=str(folder))
+            raise ShimError("the runtime wrote no pid file", subject=str(directory))
         time.sleep(0.005)
     return int(text)
 
@@ -167,6 +169,6 @@ def outcomes(process: "subprocess.Popen[str]") -> dict[int, int]:
 
 
 def _interpreter_root() -> str:
-    """Give the top folder of the real interpreter, /usr but for one that a user built."""
+    """Return the top directory of the real interpreter, /usr but for one that a user built."""
     prefix = os.path.realpath(sys.base_prefix)
     return "/usr" if prefix.startswith("/usr") else prefix

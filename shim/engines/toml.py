@@ -43,7 +43,7 @@ class Statement(NamedTuple):
 
 
 def parse(data: bytes, where: str) -> dict[str, Any]:
-    """Give the document in ``data``; ShimError: it is no TOML, and what is wrong first."""
+    """Return the document in ``data``; ShimError: it is no TOML, and what is wrong first."""
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # also what is no UTF-8
@@ -52,7 +52,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
 
 
 def look_up(document: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """Give what stands at ``path``; None if nothing does, or no table is on the way."""
+    """Return what stands at ``path``; None if nothing does, or no table is on the way."""
     value: Any = document
     for name in path:
         if not isinstance(value, dict) or name not in value:
@@ -62,7 +62,7 @@ def look_up(document: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def a_table(document: Mapping[str, Any], path: Sequence[str], where: Path) -> dict[str, Any]:
-    """Give the table at ``path``, an empty one if nothing is there; ShimError: something else."""
+    """Return the table at ``path``, an empty one if nothing is there; ShimError: something else."""
     found = look_up(document, path)
     if not isinstance(found, dict | None):
         raise ShimError(f"{'.'.join(path)} must be a table", subject=str(where))
@@ -70,7 +70,7 @@ def a_table(document: Mapping[str, Any], path: Sequence[str], where: Path) -> di
 
 
 def a_list(document: Mapping[str, Any], key: str, where: Path) -> list[Any]:
-    """Give the list ``key``, an empty one if nothing is there; ShimError: something else."""
+    """Return the list ``key``, an empty one if nothing is there; ShimError: something else."""
     found = document.get(key)
     if not isinstance(found, list | None):
         raise ShimError(f"{key} must be a list", subject=str(where))
@@ -78,7 +78,7 @@ def a_list(document: Mapping[str, Any], key: str, where: Path) -> list[Any]:
 
 
 def literal(value: Any) -> str:
-    """Give text, truth, a number, or a list of such as TOML on one line."""
+    """Return text, truth, a number, or a list of such as TOML on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
     # JSON's strings are TOML's, but for DEL, which JSON lets stand as it is.
@@ -86,7 +86,7 @@ def literal(value: Any) -> str:
 
 
 def table(path: Sequence[str], content: Mapping[str, Any]) -> str:
-    """Give a table and those in it, each under a header of its own."""
+    """Return a table and those in it, each under a header of its own."""
     inner = {key: value for key, value in content.items() if isinstance(value, Mapping)}
     lines = [_header(path)]
     lines += [f"{_name(k)} = {literal(v)}\n" for k, v in content.items() if k not in inner]
@@ -115,17 +115,17 @@ def without_table(text: str, path: Sequence[str]) -> str:
 
 
 def with_value(text: str, path: Sequence[str], value: Any) -> str:
-    """Give the key at ``path`` another value, in its own line or a new one of its table."""
-    *folder, key = path
+    """Return the key at ``path`` another value, in its own line or a new one of its table."""
+    *directory, key = path
     header = None
     for each in statements(text):
         if not each.header and each.path == tuple(path):
             return text[: each.value[0]] + literal(value) + text[each.value[1] :]
-        if each.header and each.path == tuple(folder):
+        if each.header and each.path == tuple(directory):
             header = each
     line = f"{_name(key)} = {literal(value)}"
     if header is None:
-        return append(text, f"{_header(folder)}{line}\n")
+        return append(text, f"{_header(directory)}{line}\n")
     old, end = text[header.start : header.end], _line_end(text)
     indent = old[: len(old) - len(old.lstrip())]
     gap = "" if old.endswith("\n") else end
@@ -142,7 +142,7 @@ def without_key(text: str, path: Sequence[str]) -> str:
 
 def statements(text: str) -> Iterator[Statement]:
     """Cut valid TOML into its statements, which together are the whole text."""
-    folder: tuple[str, ...] = ()
+    directory: tuple[str, ...] = ()
     start = depth = first = equals = last = 0
     first = equals = -1
     for token in _TOKEN.finditer(text):
@@ -158,9 +158,9 @@ def statements(text: str) -> Iterator[Statement]:
         header = first >= 0 and text[first:].lstrip()[0] == "["
         path: tuple[str, ...] = ()
         if header:
-            folder = path = _path(tomllib.loads(text[start : token.end()]))
+            directory = path = _path(tomllib.loads(text[start : token.end()]))
         elif first >= 0:
-            path = folder + _path(tomllib.loads(f"{text[start:equals]}= 0"))
+            path = directory + _path(tomllib.loads(f"{text[start:equals]}= 0"))
         value = equals + 1
         while text[value : value + 1] in {" ", "\t"}:
             value += 1
@@ -169,7 +169,7 @@ def statements(text: str) -> Iterator[Statement]:
 
 
 def _path(tree: Any) -> tuple[str, ...]:
-    """Give the names that lead down a document of one header or key."""
+    """Return the names that lead down a document of one header or key."""
     names = []
     while isinstance(tree, dict) and tree:
         ((name, tree),) = tree.items()

@@ -1,1 +1,1 @@
-"""Many hosts: asked, planned for, changed in batches, taken back, reported on; by Ansible."""
+"""Many hosts: asked, planned for, changed in batches, rolled back, reported on; by Ansible."""

@@ -73,7 +73,7 @@ class Watch(NamedTuple):
 
 
 def hosts(way: Way) -> list[str]:
-    """Give the names of the inventory's hosts, in its order. ShimError: it cannot be read."""
+    """Return the names of the inventory's hosts, in its order. ShimError: it cannot be read."""
     words = [*(f"--inventory={each}" for each in way.inventory), "--list-hosts"]
     words += [f"--limit={way.limit}"] if way.limit else []
     words += way.options
@@ -112,8 +112,8 @@ def ask(
     no answer.
     """
     runner = _runner()
-    with tempfile.TemporaryDirectory(prefix="seccomp-shim-fleet-") as folder:
-        limit = Path(folder, "limit")
+    with tempfile.TemporaryDirectory(prefix="seccomp-shim-fleet-") as directory:
+        limit = Path(directory, "limit")
         limit.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         task = {
             "name": module,
@@ -121,12 +121,12 @@ def ask(
             **({"check_mode": True} if check else {}),
             "diff": True,
             "timeout": way.seconds,
-            "vars": {"given": _GIVEN % _give(folder, each)} if each is not None else {},
+            "vars": {"given": _GIVEN % _give(directory, each)} if each is not None else {},
         }
         play = {"hosts": "all", "gather_facts": False, "become": way.become, "tasks": [task]}
         with _quiet():
             done = runner.run(
-                private_data_dir=folder,
+                private_data_dir=directory,
                 playbook=[play],
                 inventory=list(way.inventory),
                 limit=f"@{limit}",
@@ -148,9 +148,9 @@ def ask(
             raise ShimError(_error(said) or f"it ended with {done.rc}", subject="ansible-playbook")
 
 
-def _give(folder: str, each: Mapping[str, Any]) -> str:
-    """Write down what each host is told; give the folder."""
-    place = Path(folder, "given")
+def _give(directory: str, each: Mapping[str, Any]) -> str:
+    """Write down what each host is told; give the directory."""
+    place = Path(directory, "given")
     place.mkdir()
     for name, document in each.items():
         file = place / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
@@ -190,7 +190,7 @@ def _error(said: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Give what Ansible is told besides the user's own settings, which hold.
+    """Return what Ansible is told besides the user's own settings, which hold.
 
     Our collection is found first. Where the user has no settings at all it is told what makes it
     quick, as in deploy/ansible/example. ansible-runner would switch the check of host keys off.
@@ -215,13 +215,13 @@ def _environment() -> dict[str, str]:
 
 
 def _import_path() -> str:
-    """Give where Ansible finds the very package that runs here: it takes it to the hosts."""
+    """Return where Ansible finds the very package that runs here: it takes it to the hosts."""
     here = str(Path(data.__file__).parents[1])
     return ":".join(filter(None, (here, os.environ.get("PYTHONPATH", ""))))
 
 
 def _settings() -> Any:
-    """Give Ansible's settings as they are for this user in this folder."""
+    """Return Ansible's settings as they are for this user in this directory."""
     try:
         from ansible.config.manager import ConfigManager
     except ImportError:
@@ -230,7 +230,7 @@ def _settings() -> Any:
 
 
 def _program(name: str) -> str:
-    """Give the program of Ansible's that is installed beside us."""
+    """Return the program of Ansible's that is installed beside us."""
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise ShimError(f"{name} is not installed beside seccomp-shim", hint=_EXTRA)

@@ -24,7 +24,7 @@ class Facts(NamedTuple):
 
 
 def facts(runs: Iterable[Run]) -> Facts:
-    """Give what hosts have told in runs, the oldest first, of which other kinds are passed over."""
+    """Return what hosts have told in runs, the oldest first; other kinds are passed over."""
     answers: dict[str, dict[str, Any]] = {}
     tries: dict[str, dict[str, Any]] = {}
     asking = (run for run in runs if run.kind == "facts")
@@ -37,7 +37,7 @@ def facts(runs: Iterable[Run]) -> Facts:
 
 
 def states(told: Mapping[str, Any]) -> dict[str, str]:
-    """Give the states of the kernel-injected calls from a host's facts."""
+    """Return the states of the kernel-injected calls from a host's facts."""
     return {name: str(each["state"]) for name, each in told["syscalls"].items()}
 
 
@@ -61,7 +61,7 @@ def nothing_to_do(told: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 
 
 def kind(told: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[object, ...]:
-    """Give in what hosts differ as far as a roll-out goes: kernel, runtimes, engines, changes."""
+    """Return in what hosts differ as far as a roll-out goes: kernel, runtimes, engines, changes."""
     runtimes = sorted((each["path"], each["libseccomp"] or "") for each in told["runtimes"])
     engines = sorted(each["engine"] for each in told["engines"] if each["present"])
     files = sorted(each["before"] for each in line.get("files", []))
@@ -84,8 +84,8 @@ def refuse_stale(made: Run, hosts: Sequence[str], answers: Mapping[str, Any]) ->
         )
 
 
-def taken_back(store: Store, applied: Run) -> set[str]:
-    """Give the hosts on which a run's changes have been taken back."""
+def rolled_back(store: Store, applied: Run) -> set[str]:
+    """Return the hosts on which a run's changes have been rolled back."""
     return {
         host
         for run in store.runs("rollback")

@@ -25,13 +25,13 @@ _UNTOLD = "no facts"
 _STATES = ("filtered", "unknown", _UNTOLD, "exempt", "absent")
 # Verdicts on hosts where something is left to do.
 _LEFT = ("exposed", "failed", "unreachable", "not asked")
-_CHANGED = ("changed", "taken back", "not changed")
+_CHANGED = ("changed", "rolled back", "not changed")
 _HUNK = re.compile(r"@@ -[0-9]+(?:,([0-9]{1,9}))? \+[0-9]+(?:,([0-9]{1,9}))? @@")
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}):[0-9.]+Z")
 
 
 class _Host(NamedTuple):
-    """A host, and what it is filtered by; ``patched`` files that have not been taken back."""
+    """A host, and what it is filtered by; ``patched`` files that have not been rolled back."""
 
     about: Mapping[str, Any]
     state: str
@@ -102,7 +102,7 @@ def _template() -> Any:
 def _host(about: Mapping[str, Any]) -> _Host:
     now = files_now(about["changes"])
     patched = list(now.values()).count("patched")
-    changed = "changed" if patched else "taken back" if now else "not changed"
+    changed = "changed" if patched else "rolled back" if now else "not changed"
     state = printable(about["calls"].get(_CALL, _UNTOLD))
     return _Host(about, state, changed, patched)
 
@@ -156,7 +156,7 @@ def _shown(value: Any) -> Any:
 
 
 def _code(text: str) -> Any:
-    """Give text of many lines as markup; line feeds and tabs stay what they are."""
+    """Return text of many lines as markup; line feeds and tabs stay what they are."""
     from markupsafe import Markup, escape
 
     pieces = re.split(r"([\n\t])", text)
@@ -164,11 +164,11 @@ def _code(text: str) -> Any:
 
 
 def _digest(text: str) -> str:
-    """Give what a Content-Security-Policy calls this style or script."""
+    """Return what a Content-Security-Policy calls this style or script."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _moment(text: str) -> str:
-    """Give a time of ours to the minute; any other text as it is."""
+    """Return a time of ours to the minute; any other text as it is."""
     told = _TIME.fullmatch(text)
     return f"{told[1]} {told[2]}" if told else text

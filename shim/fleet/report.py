@@ -34,12 +34,12 @@ def document(store: Store, names: Sequence[str], inventory: str) -> dict[str, An
 
 
 def judged(told: Mapping[str, Any], changed: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """Give the verdict on a host's facts, and why."""
+    """Return the verdict on a host's facts, and why."""
     return verdict(told, kernel_injected(), changed or {})
 
 
 def files_now(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Give the files that were changed, each with its last result: patched or rolled back."""
+    """Return the files that were changed, each with its last result: patched or rolled back."""
     return {
         each["file"]: each["result"]
         for change in changes

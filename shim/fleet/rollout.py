@@ -1,8 +1,8 @@
-"""The runs over many hosts: asked, planned for, changed, taken back; batch by batch.
+"""The runs over many hosts: asked, planned for, changed, rolled back; batch by batch.
 
 A host's line of the journal has ``host``, ``result`` and ``reason``; results are ``asked``;
 ``would change`` and ``nothing to do``; ``changed``, ``unchanged`` and ``regressed`` (changed, and
-containers do worse than before); ``taken back``; and for each kind of run ``failed`` and
+containers do worse than before); ``rolled back``; and for each kind of run ``failed`` and
 ``unreachable``. What the host's module said (``facts``, ``files``, ``diff``, ...) is in it as well.
 """
 
@@ -32,7 +32,7 @@ class Tell(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How a roll-out goes on: in what portions, what stops it, and whether that is taken back."""
+    """How a roll-out goes on: in what portions, what stops it, and whether that is rolled back."""
 
     canary: int = 0
     serial: Sequence[str] = ("100%",)
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     lines: dict[str, dict[str, Any]]
     stopped: str = ""
     batch: Sequence[str] = ()
-    taken_back: "Outcome | None" = None
+    rolled_back: "Outcome | None" = None
 
 
 class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
@@ -155,18 +155,18 @@ def _apply(store: Store, way: Way, book: Book, made: Run, tell: Tell) -> Outcome
         applied = store.found(book.id, "apply")
         # All of it at once, and whatever else fails.
         undoing = Rules(verify=rules.verify)
-        back = take_back(store, way, outcome.batch, applied, undoing, tell)
-        return outcome._replace(taken_back=back)
+        back = roll_back(store, way, outcome.batch, applied, undoing, tell)
+        return outcome._replace(rolled_back=back)
     return outcome
 
 
-def take_back(
+def roll_back(
     store: Store, way: Way, names: Sequence[str], applied: Run, rules: Rules, tell: Tell
 ) -> Outcome:
-    """Give the files that an apply has changed on hosts their old content.
+    """Return the files that an apply has changed on hosts their old content.
 
     Hosts that never answered are asked, too: what became of their files is not known here.
-    ShimError: the run has changed nothing that has not been taken back.
+    ShimError: the run has changed nothing that has not been rolled back.
     """
     hosts = _left(store, applied, names)
     if not hosts:
@@ -178,7 +178,7 @@ def take_back(
         )
     parts = batches(hosts, {}, sizes=rules.serial)
     book = store.begin("rollback", parts, of=applied.id, rules=rules._asdict())
-    return take_back_again(store, way, book, tell)
+    return roll_back_again(store, way, book, tell)
 
 
 def last_change(store: Store, names: Sequence[str]) -> Run:
@@ -202,7 +202,7 @@ def last_change(store: Store, names: Sequence[str]) -> Run:
 
 def _left(store: Store, applied: Run, names: Sequence[str]) -> list[str]:
     """Return the hosts on which there may be changes of a run that have not been rolled back."""
-    back = known.taken_back(store, applied)
+    back = known.rolled_back(store, applied)
     return [
         each
         for each in applied.hosts
@@ -211,8 +211,8 @@ def _left(store: Store, applied: Run, names: Sequence[str]) -> list[str]:
     ]
 
 
-def take_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
-    """Go on with those hosts that have not been taken back."""
+def roll_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+    """Go on with those hosts that have not been rolled back."""
     rules = Rules(**book.run.head["rules"])
     made = store.found(store.found(book.run.head["of"], "apply").head["of"], "plan")
     given = {each: _expected(made, each) for each in book.run.hosts}
@@ -223,7 +223,7 @@ def take_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
         "verify": rules.verify,
     }
     task = _Task("seccomp_shim_profile", arguments, given)
-    read = lambda each: _read(each, "taken back", "unchanged")  # noqa: E731 - one word of it differs
+    read = lambda each: _read(each, "rolled back", "unchanged")  # noqa: E731 - one word of it differs
     return _drive(way, book, task, tell, read)
 
 
@@ -231,12 +231,12 @@ AGAIN: Mapping[str, Callable[[Store, Way, Book, Tell], Outcome]] = {
     "facts": facts_again,
     "plan": plan_again,
     "apply": apply_again,
-    "rollback": take_back_again,
+    "rollback": roll_back_again,
 }
 
 
 def planned(made: Run, names: Sequence[str]) -> list[str]:
-    """Give the hosts among ``names`` that a plan would change."""
+    """Return the hosts among ``names`` that a plan would change."""
     lines = made.lines
     return [each for each in names if lines.get(each, {}).get("result") == "would change"]
 
@@ -257,7 +257,7 @@ def _drive(
     tell: Tell,
     read: Callable[[Answer], dict[str, Any]],
 ) -> Outcome:
-    """Give a task to the hosts of a run that want it, batch by batch, until it must stop."""
+    """Return a task to the hosts of a run that want it, batch by batch, until it must stop."""
     run = book.run
     rules = Rules(**run.head.get("rules", {}))
     tell.run(book.id, sum(wants(book.lines, each) for each in run.hosts))
@@ -363,7 +363,7 @@ def _planned(
 
 
 def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the arguments that a plan and its apply have in common."""
+    """Return the arguments that a plan and its apply have in common."""
     return {
         "all": not options["paths"],
         "path": "{{ given.path }}",
@@ -376,7 +376,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _expected(made: Run, host: str) -> dict[str, Any]:
-    """Give what a host is to change, as its plan has it, and where it is to look."""
+    """Return what a host is to change, as its plan has it, and where it is to look."""
     line = made.lines[host]
     files = line.get("files", [])
     expected = {

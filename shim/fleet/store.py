@@ -39,7 +39,7 @@ class Run(NamedTuple):
 
     @property
     def batches(self) -> list[list[str]]:
-        """Give the hosts, batch by batch."""
+        """Return the hosts, batch by batch."""
         batches: list[list[str]] = self.head["batches"]
         return batches
 
@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
     @property
     def hosts(self) -> list[str]:
-        """Give all of them."""
+        """Return all of them."""
         return [each for batch in self.batches for each in batch]
 
 
@@ -87,7 +87,7 @@ class Book:
 
 
 class Store:
-    """The folder with the journals."""
+    """The directory with the journals."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -105,7 +105,7 @@ class Store:
         return Book(run.id, path, journal.reopen(path), run)
 
     def runs(self, *kinds: str) -> list[Run]:
-        """Give all runs of these kinds, the oldest first."""
+        """Return all runs of these kinds, the oldest first."""
         return [_read(*each) for each in self._heads(kinds)]
 
     def found(self, asked: str, *kinds: str) -> Run:
@@ -135,7 +135,7 @@ class Store:
         return _read(*known[-1])
 
     def _heads(self, kinds: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-        """Give the journals of these kinds: path, and what the first line says."""
+        """Return the journals of these kinds: path, and what the first line says."""
         if not os.path.isdir(self._runs):
             return []
         paths = [self._path(each) for each in journal.ids(self._runs)]
@@ -151,14 +151,14 @@ def wants(lines: Mapping[str, Mapping[str, Any]], host: str) -> bool:
     return host not in lines or lines[host]["result"] in WANTING
 
 
-def folder() -> str:
-    """Give where the runs of this user over many hosts are kept."""
-    return os.path.join(store.folder(), "fleet")
+def directory() -> str:
+    """Return where the runs of this user over many hosts are kept."""
+    return os.path.join(store.directory(), "fleet")
 
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Store]:
-    """Give the store to this process alone. ShimError: another is at work on its hosts."""
+    """Yield the store to this process alone. ShimError: another is at work on its hosts."""
     secure(path, 0o700)
     secure(os.path.join(path, "runs"), 0o700)
     busy = ShimError(
@@ -169,7 +169,7 @@ def opened(path: str) -> Iterator[Store]:
 
 
 def _head(path: str) -> dict[str, Any]:
-    """Give what a run says of itself before its hosts come; empty where a kill cut that short."""
+    """Return what a run says of itself before its hosts come; empty where a kill cut that short."""
     first = next(journal.documents(path), {})
     return first if "kind" in first else {}
 

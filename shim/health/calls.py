@@ -48,7 +48,7 @@ def expected(
     allowed: Collection[str],
     free: Collection[str] = (),
 ) -> dict[str, str]:
-    """Give the verdict that each call should have after a change: what it had, or a better one.
+    """Return the verdict that each call should have after a change: what it had, or a better one.
 
     ``earlier`` are the verdicts before, none if no container had started. ``allowed`` are calls
     that must be let through now, of ``free`` ones nothing is expected.

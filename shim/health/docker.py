@@ -29,7 +29,7 @@ SLEEP = ["/usr/bin/sleep", "60"]
 
 
 def place(environment: Mapping[str, str]) -> str:
-    """Give the path of this host's daemon's socket; DOCKER_HOST can name another one."""
+    """Return the path of this host's daemon's socket; DOCKER_HOST can name another one."""
     named = environment.get("DOCKER_HOST", "")
     return named.removeprefix(_UNIX) if named.startswith(_UNIX) else _SOCKET
 
@@ -96,10 +96,10 @@ def _observe(path: str, name: str, deadline: float) -> Seen:
 
 
 def _image() -> bytes:
-    """Make an image of empty folders, and of links into the host's /usr that is bound into it."""
+    """Make an image of empty directories and links into the host's /usr, which is bound into it."""
     data = io.BytesIO()
-    with TemporaryDirectory(prefix="seccomp-shim-look-") as folder:
-        bundle = oci.bundle(Path(folder), None, [])
+    with TemporaryDirectory(prefix="seccomp-shim-look-") as directory:
+        bundle = oci.bundle(Path(directory), None, [])
         with tarfile.open(fileobj=data, mode="w") as archive:
             archive.add(bundle / "rootfs", ".")
     return data.getvalue()
@@ -113,7 +113,7 @@ def _ask(
     body: bytes = b"",
     form: str = "application/json",
 ) -> bytes:
-    """Give the daemon's answer. OSError: there is none in time; ShimError: it is an error."""
+    """Return the daemon's answer. OSError: there is none in time; ShimError: it is an error."""
     connection = unixhttp.Connection(path, max(0.01, deadline - time.monotonic()))
     try:
         connection.request(method, url, body, {"Content-Type": form})

@@ -46,7 +46,7 @@ def after(trials: Sequence[Trial], not_tried: int, earlier: Look) -> Look:
 
 
 def present() -> list[str]:
-    """Give the runtimes that containers can be tried with."""
+    """Return the runtimes that containers can be tried with."""
     return [path for path in map(find, _RUNTIMES) if path]
 
 
@@ -85,7 +85,7 @@ def _safely(observe: Callable[..., Seen], path: str) -> Seen:
 
 
 def _promised(path: str, allowed: Collection[str]) -> list[str]:
-    """Give those of the allowed calls whose names the libseccomp of the runtime knows."""
+    """Return those of the allowed calls whose names the libseccomp of the runtime knows."""
     version = about(path).libseccomp
     calls = kernel_injected()
     return [name for name in allowed if knows(version, calls[name].libseccomp)]

@@ -1,6 +1,6 @@
 """Podman: whether it answers, and a container as it makes them by default.
 
-It is given storage of its own in a temporary folder. Its settings, its runtime and its default
+It is given storage of its own in a temporary directory. Its settings, its runtime and its default
 profile are the host's; images, containers and locks of the host's are left out of it.
 """
 
@@ -24,7 +24,7 @@ from shim.host import processes
 from shim.host.runtimes import find
 
 _CLEAN_SECONDS = 10
-# Folders that podman, where it manages cgroups itself, and the runtimes make and leave.
+# Directories that podman, where it manages cgroups itself, and the runtimes make and leave.
 _LEFT = (
     *("/sys/fs/cgroup/libpod_parent", "/sys/fs/cgroup/libpod_parent/*/"),
     *("/sys/fs/cgroup/*/libpod_parent", "/sys/fs/cgroup/*/libpod_parent/*/"),
@@ -33,30 +33,30 @@ _LEFT = (
 
 
 def place() -> str:
-    """Give the path of podman, empty if it is not there."""
+    """Return the path of podman, empty if it is not there."""
     return find("podman")
 
 
 def version(path: str, seconds: float) -> str:
     """Ask podman for its version. OSError, ShimError: it does not answer, or with an error."""
-    with _own(path) as (folder, command):
+    with _own(path) as (directory, command):
         words = ["info", "--format", "{{.Version.Version}}"]
-        return _run(folder, [*command, *words], time.monotonic() + seconds).strip()
+        return _run(directory, [*command, *words], time.monotonic() + seconds).strip()
 
 
 def observe(path: str, seconds: float) -> Seen:
     """Start a container with podman's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
     name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
-    with _own(path) as (folder, command):
-        oci.bundle(folder, None, [])
-        words = ["run", "--detach", "--name", name, "--pidfile", f"{folder}/pid"]
+    with _own(path) as (directory, command):
+        oci.bundle(directory, None, [])
+        words = ["run", "--detach", "--name", name, "--pidfile", f"{directory}/pid"]
         words += ["--network", "none", "--ulimit", "host", "--log-driver", "none"]
         # Nobody has labelled the root for containers.
         words += ["--security-opt", "label=disable", "--volume", "/usr:/usr:ro"]
         try:
-            _run(folder, [*command, *words, "--rootfs", f"{folder}/rootfs", *SLEEP], deadline)
-            pid = oci.read_pid(folder)
+            _run(directory, [*command, *words, "--rootfs", f"{directory}/rootfs", *SLEEP], deadline)
+            pid = oci.read_pid(directory)
             running(pid, "sleep", deadline)
             return seen(pid)
         except (OSError, ShimError) as error:
@@ -64,12 +64,12 @@ def observe(path: str, seconds: float) -> Seen:
         finally:
             with suppress(OSError, ShimError):
                 words = ["rm", "--force", "--time", "0", name]
-                _run(folder, [*command, *words], time.monotonic() + _CLEAN_SECONDS)
+                _run(directory, [*command, *words], time.monotonic() + _CLEAN_SECONDS)
 
 
 @contextmanager
 def _own(path: str) -> Iterator[tuple[Path, list[str]]]:
-    """Give a folder, and the command that has podman keep everything in it."""
+    """Yield a directory, and the command that has podman keep everything in it."""
     before = _left()
     with TemporaryDirectory(prefix="seccomp-shim-look-", ignore_cleanup_errors=True) as name:
         command = [path, "--root", f"{name}/root", "--runroot", f"{name}/run"]
@@ -85,10 +85,10 @@ def _own(path: str) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _wait_for_all(name: str) -> None:
-    """Wait for what podman has left in the background, which would make the folder anew.
+    """Wait for what podman has left in the background, which would make the directory anew.
 
-    Its conmon cleans up behind a container, with yet another podman; all have the folder ``name``
-    among their words. What does not end is killed.
+    Its conmon cleans up behind a container, with yet another podman; all have the directory
+    ``name`` among their words. What does not end is killed.
     """
     deadline = time.monotonic() + _CLEAN_SECONDS
     while pids := _naming(name):
@@ -126,9 +126,9 @@ def _left() -> set[str]:
     return {found for pattern in _LEFT for found in glob.glob(pattern)}
 
 
-def _run(folder: Path, command: list[str], deadline: float) -> str:
-    """Give what a podman prints. OSError, ShimError: it says no, or nothing in time."""
-    out, errors = folder / "out", folder / "errors"
+def _run(directory: Path, command: list[str], deadline: float) -> str:
+    """Return what a podman prints. OSError, ShimError: it says no, or nothing in time."""
+    out, errors = directory / "out", directory / "errors"
     # Files, not pipes: what podman leaves in the background would keep those open.
     with out.open("wb") as told, errors.open("wb") as wrong:
         try:
@@ -144,5 +144,5 @@ def _run(folder: Path, command: list[str], deadline: float) -> str:
             raise TimeoutError("it takes too long") from None
     if done.returncode:
         said = errors.read_text(encoding="utf-8", errors="replace")
-        raise ShimError(reason(said, done.returncode, str(folder)))
+        raise ShimError(reason(said, done.returncode, str(directory)))
     return out.read_text(encoding="utf-8", errors="replace")

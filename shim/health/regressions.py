@@ -7,7 +7,7 @@ Look = Mapping[str, Any]
 
 
 def regressions(before: Look, after: Look) -> list[str]:
-    """Give a line for each engine, container and call that is worse in the second look.
+    """Return a line for each engine, container and call that is worse in the second look.
 
     What was broken before is no regression, and neither is what was not looked at again.
     """

@@ -1,4 +1,4 @@
-"""A container of runc's or crun's own: no image, no engine, all of it in one temporary folder."""
+"""A container of runc's or crun's own: no image, no engine, one temporary directory."""
 
 import os
 import re
@@ -29,17 +29,17 @@ def observe(runtime: str, seccomp: dict[str, Any] | None, seconds: float) -> See
     """
     prefix = "seccomp-shim-look-"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        oci.bundle(folder, seccomp, _ECHO)
+        directory = Path(name)
+        directory.chmod(0o755)
+        oci.bundle(directory, seccomp, _ECHO)
         try:
-            return _observe(runtime, folder, time.monotonic() + seconds)
+            return _observe(runtime, directory, time.monotonic() + seconds)
         except (OSError, ShimError) as error:
             return Seen(False, printable(str(error)), {})
 
 
 def reason(said: str, code: int, *passing: str) -> str:
-    """Give the last line that a program has said, if any, before it ended with ``code``.
+    """Return the last line that a program has said, if any, before it ended with ``code``.
 
     What is another one each time is left out: times, and the names in ``passing``.
     """
@@ -50,11 +50,11 @@ def reason(said: str, code: int, *passing: str) -> str:
     return printable(line)[:300]
 
 
-def _observe(runtime: str, folder: Path, deadline: float) -> Seen:
+def _observe(runtime: str, directory: Path, deadline: float) -> Seen:
     ident = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
-    globally = ["--root", f"{folder}/state"]
-    words = ["run", "--bundle", str(folder), "--pid-file", f"{folder}/pid", ident]
-    errors = folder / "errors"
+    globally = ["--root", f"{directory}/state"]
+    words = ["run", "--bundle", str(directory), "--pid-file", f"{directory}/pid", ident]
+    errors = directory / "errors"
     ours, theirs = socket.socketpair()
     with ours:
         with theirs, errors.open("wb") as file:
@@ -67,7 +67,7 @@ def _observe(runtime: str, folder: Path, deadline: float) -> Seen:
             )
         try:
             if _echoes(ours, deadline):
-                return seen(oci.read_pid(folder))
+                return seen(oci.read_pid(directory))
             late = time.monotonic() > deadline
         finally:
             ours.close()
@@ -75,7 +75,7 @@ def _observe(runtime: str, folder: Path, deadline: float) -> Seen:
                 # The runtime has not come to do so itself.
                 _delete(oci.command(runtime, *globally, "delete", "--force", ident))
     said = errors.read_text(encoding="utf-8", errors="replace")
-    told = reason(said, process.returncode, str(folder), ident)
+    told = reason(said, process.returncode, str(directory), ident)
     return Seen(False, "it takes too long" if late else told, {})
 
 

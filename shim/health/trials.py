@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 
 
 def chosen(changes: Iterable[Change], contents: Mapping[str, bytes]) -> tuple[list[Trial], int]:
-    """Give the profiles to be tried, each different one once, and how many others there are.
+    """Return the profiles to be tried, each different one once, and how many others there are.
 
     ``contents`` are the new ones by checksum. A profile that nothing here can flatten counts, too.
     """

@@ -15,7 +15,7 @@ class Job(Protocol):
     """One way to look after a node.
 
     ``step`` brings the node on, and gives a line for each thing that is still missing; it is called
-    every ``pause`` seconds. ``take_back`` undoes it all, and gives a line for each thing that had
+    every ``pause`` seconds. ``roll_back`` undoes it all, and gives a line for each thing that had
     to be left. Both raise ShimError or OSError. ``log`` is the node's audit log as the pod sees it.
     """
 
@@ -24,4 +24,4 @@ class Job(Protocol):
     @property
     def log(self) -> str: ...  # noqa: D102
     def step(self) -> list[str]: ...  # noqa: D102
-    def take_back(self) -> list[str]: ...  # noqa: D102
+    def roll_back(self) -> list[str]: ...  # noqa: D102

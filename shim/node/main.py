@@ -50,10 +50,10 @@ def _job(words: Sequence[str], payload: str) -> Job:
         jobs.add_parser(name).add_argument("words", nargs=argparse.REMAINDER)
     profiles = jobs.add_parser("profiles")
     profiles.add_argument("--every", type=float, default=10, metavar="MINUTES")
-    profiles.add_argument("folders", nargs="*", metavar="FOLDER")
+    profiles.add_argument("directories", nargs="*", metavar="DIRECTORY")
     args = parser.parse_args(words)
     if args.job == "profiles":
-        return Profiles(args.folders, args.every)
+        return Profiles(args.directories, args.every)
     kind = Wrapper if args.job == "install" else Removal
     return kind(NodeRoot(ROOT, payload), args.words)
 
@@ -68,8 +68,8 @@ def _end(job: Job, gone: bool | None, doubt: str) -> None:
         _tried(lambda: _logged(job, "node-kept", reason))
         return
     reason = "the DaemonSet was removed"
-    left, _ = _tried(lambda: _logged(job, "node-removal", reason) + job.take_back())
-    done = "taken back, but for what is left" if left else "taken back"
+    left, _ = _tried(lambda: _logged(job, "node-removal", reason) + job.roll_back())
+    done = "rolled back, but for what is left" if left else "rolled back"
     say([f"{reason}: {done}", *(f"left: {line}" for line in left)])
 
 
@@ -79,7 +79,7 @@ def _logged(job: Job, event: str, reason: str) -> list[str]:
 
 
 def _tried(step: Callable[[], list[str]]) -> tuple[list[str], bool]:
-    """Give what a step says is missing, or why it failed, in one line; and whether it did."""
+    """Return what a step says is missing, or why it failed, in one line; and whether it did."""
     try:
         return step(), False
     except Exception as error:

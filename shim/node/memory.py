@@ -24,7 +24,7 @@ class Memory:
         self._path = root.path(_PATH)
 
     def known(self, registered: str) -> list[str]:
-        """Give what each that runs has read of us; ``registered`` is what its file has."""
+        """Return what each that runs has read of us; ``registered`` is what its file has."""
         return list(self._known(registered).values())
 
     def keep(self, registered: str) -> None:
@@ -42,12 +42,12 @@ class Memory:
 
     def _running(self) -> Iterator[str]:
         """Name each process by its id and start, which no other of this boot has."""
-        folder = self._root.path("/proc")
-        for pid in processes.pids(folder):
+        directory = self._root.path("/proc")
+        for pid in processes.pids(directory):
             try:
-                name = processes.name(pid, folder)
-                words = processes.command_line(pid, folder)
-                started = processes.started(pid, folder)
+                name = processes.name(pid, directory)
+                words = processes.command_line(pid, directory)
+                started = processes.started(pid, directory)
             except OSError:
                 continue  # ended meanwhile
             if name == self._engine and self._reads(words):

@@ -13,10 +13,10 @@ _KUBELET = "/var/lib/kubelet/seccomp"
 
 
 class Profiles:
-    """The job ``profiles``: those in ``folders``, looked for again every ``minutes``."""
+    """The job ``profiles``: those in ``directories``, looked for again every ``minutes``."""
 
-    def __init__(self, folders: Sequence[str], minutes: float) -> None:
-        self._folders = list(folders) or [_KUBELET]
+    def __init__(self, directories: Sequence[str], minutes: float) -> None:
+        self._folders = list(directories) or [_KUBELET]
         self._said: set[str] = set()
         self.pause = minutes * 60
         self.log = log.path()
@@ -35,7 +35,7 @@ class Profiles:
         self._say(line for line in answer["problems"] if line not in missing)
         return missing
 
-    def take_back(self) -> list[str]:
+    def roll_back(self) -> list[str]:
         """Give back the bytes of all that nobody else has changed since."""
         problems = self._asked({"do": "rolled_back", "run_id": "", "force": False})["problems"]
         return list(problems)

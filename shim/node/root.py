@@ -1,4 +1,4 @@
-"""The node's root folder: programs of the node run in it, in the pod's namespaces and confines."""
+"""The node's root directory: its programs run in it, in the pod's namespaces and confines."""
 
 import json
 import os
@@ -17,14 +17,14 @@ _ASK = "from shim.agent.main import main; main()"
 
 
 class NodeRoot:
-    """The folder ``top`` as the root of the node's paths; ``payload`` is the image's project."""
+    """The directory ``top`` as the root of the node's paths; ``payload`` is the image's project."""
 
     def __init__(self, top: str, payload: str) -> None:
         self.top = top
         self._payload = payload
 
     def path(self, absolute: str) -> str:
-        """Give the place of a path of the node as the pod sees it."""
+        """Return the place of a path of the node as the pod sees it."""
         return self.top + absolute
 
     def script(self, *words: str) -> str:

@@ -1,4 +1,4 @@
-"""The wrapper on the node, and its engine told of it; or both taken back."""
+"""The wrapper on the node, and its engine told of it; or both rolled back."""
 
 import argparse
 import os
@@ -43,7 +43,7 @@ class Wrapper:
 
     @property
     def log(self) -> str:
-        """Give what the node's settings name; reading them leaves a compiled copy there."""
+        """Return what the node's settings name; reading them leaves a compiled copy there."""
         return self._root.path(str(config.load(self._root.path(config.PATH))[0]["log"]))
 
     def step(self) -> list[str]:
@@ -64,7 +64,7 @@ class Wrapper:
             ]
         return []
 
-    def take_back(self) -> list[str]:
+    def roll_back(self) -> list[str]:
         """Have the engine told no more, and remove the program once nothing can call it.
 
         While pods have the handler it stays, for the engine could not even remove them without it.
@@ -97,7 +97,7 @@ class Wrapper:
         self._memory.keep(before)
 
     def _registered(self) -> str:
-        """Give what the engine's file has of us: the handler, that as the default, or nothing."""
+        """Return what the engine's file has of us: the handler, that as the default, or nothing."""
         nowhere = Path(self._root.path("/"))
         host = registration.Host(nowhere, Path(facts.PREFIX, "bin"), nowhere, nowhere, "", "")
         status = registration.load(self._words[0]).status(self._options, host)
@@ -120,7 +120,7 @@ class Wrapper:
 
 
 def _read(path: Path) -> bytes:
-    """Give what is in a file; nothing where it is gone with its container."""
+    """Return what is in a file; nothing where it is gone with its container."""
     try:
         return path.read_bytes()
     except OSError:
@@ -128,7 +128,7 @@ def _read(path: Path) -> bytes:
 
 
 class Removal:
-    """The job ``remove``: what ``install`` has done is taken back, step by step."""
+    """The job ``remove``: what ``install`` has done is rolled back, step by step."""
 
     pause = 10.0
 
@@ -137,13 +137,13 @@ class Removal:
 
     @property
     def log(self) -> str:
-        """Give what the settings name."""
+        """Return what the settings name."""
         return self._wrapper.log
 
     def step(self) -> list[str]:
-        """Take back what can be by now."""
-        return self._wrapper.take_back()
+        """Roll back what can be by now."""
+        return self._wrapper.roll_back()
 
-    def take_back(self) -> list[str]:
+    def roll_back(self) -> list[str]:
         """Do nothing: the end of this pod brings nothing back."""
         return []

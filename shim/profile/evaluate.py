@@ -161,7 +161,7 @@ def _means(spelling: str, name: str) -> bool:
 
 def _number_of(name: str) -> "int | None":
     """Return the number of call ``name`` on x86-64, None if that is not known."""
-    if name.startswith("canary-"):
+    if name.startswith("test-syscall-"):
         return int(name[7:])
     from shim.catalog import load
 

@@ -1,12 +1,12 @@
-"""Folders of ours that nobody else may look into: root's in /run, a user's in XDG_RUNTIME_DIR."""
+"""Private directories of ours: root's in /run, a user's in XDG_RUNTIME_DIR."""
 
 from shim import lightos as os
 
 ROOTS = "/run/seccomp-shim"
 
 
-def folder(name: str) -> "tuple[int, str]":
-    """Open folder ``name``, made if need be: a descriptor and the path; -1: none can be trusted."""
+def directory(name: str) -> "tuple[int, str]":
+    """Open directory ``name``, made if need be: a descriptor (-1: none is safe) and the path."""
     base = ROOTS if os.geteuid() == 0 and _is_roots(ROOTS) else ""
     if not base and (own := os.environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
         base = f"{own}/seccomp-shim"
@@ -32,7 +32,7 @@ def folder(name: str) -> "tuple[int, str]":
 
 
 def _is_roots(path: str) -> bool:
-    """Tell whether we may use root's folder: another user namespace's root does not own it."""
+    """Tell whether we may use root's directory: another user namespace's root does not own it."""
     try:
         return os.stat(path).st_uid == 0
     except FileNotFoundError:

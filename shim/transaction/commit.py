@@ -3,7 +3,7 @@
 A file system makes one transaction of many changes, and a disk one flush: so the drafts of a group
 are all written first, made durable together, and only then renamed, one after the other. The
 order is the point: the journal's intent, then backups and drafts, then the flush, the audit log,
-the renames, the flush of the folders, the journal's result.
+the renames, the flush of the directories, the journal's result.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def commit(
 
 
 def _group_size() -> int:
-    """Give how many files can be open at once, four descriptors each; ask for more if there are."""
+    """Return how many files can be open at once, four descriptors each; ask for more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 4 * _GROUP:
         wanted = 4 * _GROUP if hard == resource.RLIM_INFINITY else min(4 * _GROUP, hard)

@@ -15,16 +15,16 @@ from shim.files import sync_directory
 from shim.log import timestamp
 
 
-def start(folder: str, head: dict[str, Any]) -> tuple[str, str, int]:
-    """Begin a journal in ``folder``, ``head`` being its first line; give id, path and descriptor.
+def start(directory: str, head: dict[str, Any]) -> tuple[str, str, int]:
+    """Begin a journal in ``directory`` with the line ``head``; return id, path and descriptor.
 
     Of two that begin at once each gets an id of its own.
     """
     while True:
         now = timestamp()
-        last = max(map(number, ids(folder)), default=0)
+        last = max(map(number, ids(directory)), default=0)
         ident = f"{last + 1:05}-{now[:19].replace('-', '').replace(':', '')}"
-        path = os.path.join(folder, f"{ident}.jsonl")
+        path = os.path.join(directory, f"{ident}.jsonl")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o600)
@@ -32,7 +32,7 @@ def start(folder: str, head: dict[str, Any]) -> tuple[str, str, int]:
             continue
         try:
             append(fd, path, [{"run": ident, "time": now, **head, "version": __version__}])
-            sync_directory(folder)
+            sync_directory(directory)
         except BaseException:
             os.close(fd)
             raise
@@ -40,7 +40,7 @@ def start(folder: str, head: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def reopen(path: str) -> int:
-    """Give a descriptor to add to a journal that somebody else may have been killed at."""
+    """Return a descriptor to add to a journal that somebody else may have been killed at."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         # A line that was cut short must not swallow the next one.
@@ -63,7 +63,7 @@ def append(fd: int, path: str, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def documents(path: str) -> Iterator[dict[str, Any]]:
-    """Give the lines of a journal."""
+    """Yield the lines of a journal."""
     with open(path, "rb") as file:
         for line in file:
             try:
@@ -74,14 +74,14 @@ def documents(path: str) -> Iterator[dict[str, Any]]:
                 yield document
 
 
-def ids(folder: str) -> list[str]:
-    """Give the ids of all runs, the oldest first; what others have put there is none."""
-    names = (each for each in os.listdir(folder) if re.fullmatch(r"\d+-\w+\.jsonl", each))
+def ids(directory: str) -> list[str]:
+    """Return the ids of all runs, the oldest first; what others have put there is none."""
+    names = (each for each in os.listdir(directory) if re.fullmatch(r"\d+-\w+\.jsonl", each))
     return sorted((name.removesuffix(".jsonl") for name in names), key=number)
 
 
 def number(ident: str) -> int:
-    """Give the number that an id begins with."""
+    """Return the number that an id begins with."""
     return int(ident.partition("-")[0])
 
 

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 def empty(kind: str, of: str = "", effects: Mapping[str, Effect] | None = None) -> Plan:
-    """Give a plan without anything to do so far."""
+    """Return a plan without anything to do so far."""
     return Plan(kind, of, [], {}, {}, [], effects or {})
 
 
@@ -79,7 +79,7 @@ def add(plan: Plan, real: str, before: str, after: bytes, findings: Iterable[Fin
     plan.changes.append(Change(real, before, name))
 
 
-def taking_back(
+def rolling_back(
     state: State, run_id: str = "", paths: Sequence[str] = (), *, force: bool = False
 ) -> Plan:
     """Plan to roll back a run (without ``run_id`` our last one), or what it did to ``paths``.
@@ -112,11 +112,11 @@ def taking_back(
     for _, entry in chosen:
         if entry.state == "old":
             continue
-        _take_back(plan, state, entry, force)
+        _roll_back(plan, state, entry, force)
     return plan
 
 
-def take_back(plan: Plan, state: State, done: Change, now: str, *, override: str) -> None:
+def roll_back(plan: Plan, state: State, done: Change, now: str, *, override: str) -> None:
     """Plan to undo a change to a file whose content has the checksum ``now``.
 
     What somebody has changed since is refused, with ``override`` as the user's way to have it
@@ -208,7 +208,7 @@ def _last(known: Iterable[runs.Run], path: str) -> tuple[runs.Run, runs.Entry]:
     raise ShimError("no run has changed it", subject=path, hint=LISTED)
 
 
-def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:
+def _roll_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None:
     try:
         now = checksum_now(entry.file, (entry.before, entry.after))
     except (OSError, ShimError) as error:
@@ -217,7 +217,7 @@ def _take_back(plan: Plan, state: State, entry: runs.Entry, force: bool) -> None
         plan.refused.append((entry.file, reason))
         return
     done = Change(entry.file, entry.before, entry.after)
-    take_back(plan, state, done, now, override="" if force else "--force")
+    roll_back(plan, state, done, now, override="" if force else "--force")
 
 
 def _lines(plan: Plan, change: Change, run_id: str) -> list[bytes]:

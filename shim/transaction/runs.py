@@ -77,12 +77,12 @@ class Journal:
 
 
 def listed(state: State) -> list[Run]:
-    """Give all runs, the oldest first."""
+    """Return all runs, the oldest first."""
     return [_read(_path(state, each)) for each in journal.ids(state.runs)]
 
 
 def found(state: State, run_id: str) -> Run:
-    """Give the run with this id, or the number it begins with. ShimError: there is none."""
+    """Return the run with this id, or the number it begins with. ShimError: there is none."""
     for run in listed(state):
         if journal.named(run.id, run_id):
             return run

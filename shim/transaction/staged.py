@@ -34,10 +34,10 @@ class Staged:
         """Open and lock the file. ShimError: somebody else has it; OSError: it cannot be read."""
         self.number = number
         self.change = change
-        folder, name = os.path.split(change.path)
+        directory, name = os.path.split(change.path)
         short = os.fsdecode(os.fsencode(name)[:150])  # a name has 255 bytes at most
         self._draft = f".{short}{DRAFT}{run}-{number}"
-        self.draft = os.path.join(folder, self._draft)
+        self.draft = os.path.join(directory, self._draft)
         self.fd = self._target = -1
         self._place = way.reach(change.path, follow=False)
         self.old: os.stat_result | None = None

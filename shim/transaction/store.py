@@ -28,8 +28,8 @@ def whose() -> str:
         return str(os.geteuid())
 
 
-def folder() -> str:
-    """Give the folder of backups and journals: the machine's for root, else a user's."""
+def directory() -> str:
+    """Return the directory of backups and journals: the machine's for root, else a user's."""
     if os.geteuid() == 0:
         return ROOT
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
@@ -38,7 +38,7 @@ def folder() -> str:
 
 @contextlib.contextmanager
 def opened(path: str, seconds: float = 0) -> Iterator["State"]:
-    """Give the state in folder ``path`` to this process alone.
+    """Yield the state in directory ``path`` to this process alone.
 
     ShimError: another still has it after ``seconds``, or others can change it.
     """
@@ -53,7 +53,7 @@ def opened(path: str, seconds: float = 0) -> Iterator["State"]:
 
 
 def checksum(data: bytes) -> str:
-    """Give the name that content goes by here: its SHA-256 in hexadecimal."""
+    """Return the name that content goes by here: its SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -72,7 +72,7 @@ class State:
         self._kept: set[str] = set()
 
     def backup(self, name: str) -> str:
-        """Give the path of a backup by the checksum of its content."""
+        """Return the path of a backup by the checksum of its content."""
         return os.path.join(self.backups, name[:2], name)
 
     def keep(self, name: str, data: bytes) -> None:

@@ -59,7 +59,7 @@ class Managed:
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
-    """Give a host that is well, and some whose runc is picky, lies, or is broken already."""
+    """Yield a host that is well, and some whose runc is picky, lies, or is broken already."""
     scratch = tmp_path_factory.mktemp("fleet")
     with hosts.fleet(scratch, ("well", *RUNCS)) as fleet:
         for each in fleet.values():

@@ -33,7 +33,7 @@ PLAY = """\
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with all Python packages that installing takes: hosts have no network."""
+    """Return a directory with all Python packages that installing takes: hosts have no network."""
     folder = tmp_path_factory.mktemp("wheels")
     document = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     needed = [*document["project"]["dependencies"], *document["build-system"]["requires"]]
@@ -44,7 +44,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[hosts.Fleet]:
-    """Give a host with settings of Docker's and a profile."""
+    """Yield a host with settings of Docker's and a profile."""
     with hosts.fleet(tmp_path_factory.mktemp("fleet"), ["target"]) as fleet:
         target = fleet["target"]
         target.write(DAEMON, OLD)

@@ -39,13 +39,13 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture
 def payload() -> Any:
-    """Give the action plugins' common part."""
+    """Return the action plugins' common part."""
     return _load("plugin_utils/payload")
 
 
 @pytest.fixture
 def onhost() -> Any:
-    """Give the modules' common part."""
+    """Return the modules' common part."""
     return _load("module_utils/onhost")
 
 

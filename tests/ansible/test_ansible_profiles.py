@@ -48,7 +48,7 @@ class Managed:
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
-    """Give hosts with a profile that denies by default; ``bare`` has none."""
+    """Yield hosts with a profile that denies by default; ``bare`` has none."""
     scratch = tmp_path_factory.mktemp("fleet")
     with hosts.fleet(scratch, NAMES, small=["full"]) as fleet:
         for each in fleet.values():
@@ -59,7 +59,7 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
 
 
 def _results(told: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Give each file's result, the reason where it is none of the runtimes that this host has."""
+    """Return each file's result, the reason where it is none of the runtimes that this host has."""
     results = []
     for each in told["files"]:
         idle = each["effect"] in ("none", "some")
@@ -94,7 +94,7 @@ def test_facts_tell_each_host_apart(managed: Managed) -> None:
 
 
 def test_patched_twice_is_patched_once_and_rolled_back_is_the_old_file(managed: Managed) -> None:
-    """A change is foretold, made, not made again, and taken back to the byte; each is told."""
+    """A change is foretold, made, not made again, and rolled back to the byte; each is told."""
     old = TEXT.encode()
     foretold = managed.patch("new", "--check", "--diff", all=True)
     assert foretold["changed"] is True
@@ -170,7 +170,7 @@ def test_only_what_was_planned_is_done(managed: Managed) -> None:
     assert (nothing["failed"], nothing["changed"]) == (False, False)
 
 
-def test_what_was_planned_is_taken_back_alone(managed: Managed) -> None:
+def test_what_was_planned_is_rolled_back_alone(managed: Managed) -> None:
     """Held to a plan, only its files become what they were; one edited since is a failure."""
     host = managed["planned"]
     paths = [f"/srv/back/{name}.json" for name in ("mine", "edited", "other")]
@@ -204,8 +204,8 @@ def test_what_nobody_changes_any_more_was_planned_otherwise(managed: Managed) ->
     assert managed["planned"].read("/srv/idle.json") == TEXT.encode()
 
 
-def test_a_run_is_taken_back_by_its_id(managed: Managed) -> None:
-    """The id that a run was given takes back that run alone, whatever else was patched."""
+def test_a_run_is_rolled_back_by_its_id(managed: Managed) -> None:
+    """The id that a run was given rolls back that run alone, whatever else was patched."""
     managed["plain"].write("/srv/own.json", TEXT)
     first = managed.patch("plain", path="/srv/own.json")
     managed.patch("plain", path=PROFILE)

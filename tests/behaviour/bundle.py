@@ -12,8 +12,8 @@ from support.containers import profile
 
 APPLETS = ("cat", "env", "false", "grep", "head", "ls", "sh", "sleep", "true", "yes")
 STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-# What an image's program can learn of how it was started. No process is started for the folder of
-# descriptors: the shell itself looks.
+# What an image's program can learn of how it was started. No process is started for the directory
+# of descriptors: the shell itself looks.
 LOOK = (
     'echo out; echo err >&2; env; echo "$PWD" "$@"; echo /proc/self/fd/*; ulimit -a; umask;'
     "grep -E '^(Cap|NoNewPrivs|Seccomp:|Sig[BI]|Uid|Groups)' /proc/self/status; cat; exit 3"
@@ -32,7 +32,7 @@ def seccomp(**changes: Any) -> dict[str, Any]:
 
 
 class Bundle:
-    """A folder with a root file system of busybox, and the config.json that is to be written.
+    """A directory with a root file system of busybox, and the config.json that is to be written.
 
     ``record`` is where its hooks write what they were given, a file for each stage.
     """

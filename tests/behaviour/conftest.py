@@ -12,7 +12,7 @@ from support.containers import supported
 
 @pytest.fixture(scope="package")
 def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Lab]]]:
-    """Give the labs of each runtime: the bare one and one for each setting."""
+    """Yield the labs of each runtime: the bare one and one for each setting."""
     need.kernel(supported(), "containers run here as root on x86-64 only")
     with ExitStack() as stack:
         found = {}

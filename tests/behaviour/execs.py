@@ -226,7 +226,7 @@ EXECS = (
     Exec("paused", (ID, "true"), into="paused"),
     Exec("paused-ignored", ("--ignore-paused", "-d", ID, "true"), into="paused"),
 )  # fmt: skip
-_IDENTS = {"bare": "b", "allow": "a", "deny": "d", "canary": "c", "pass-through": "p"}
+_IDENTS = {"bare": "b", "allow": "a", "deny": "d", "test_syscall": "c", "pass-through": "p"}
 
 
 def ident_of(lab: Lab, into: str) -> str:

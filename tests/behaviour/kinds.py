@@ -126,7 +126,7 @@ def failing(stage: str) -> Kind:
 
 
 def elsewhere(name: str) -> Change:
-    """Return the change that has the bundle in a folder of another name."""
+    """Return the change that has the bundle in a directory of another name."""
 
     def change(bundle: Bundle) -> None:
         bundle.folder = bundle.folder.rename(bundle.folder.parent / name)

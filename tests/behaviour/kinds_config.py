@@ -8,7 +8,7 @@ from behaviour.bundle import Bundle, seccomp
 from behaviour.kinds import both, drop, put
 from behaviour.lab import SETTINGS
 from behaviour.starts import Change, Kind, at_once, ran
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 
 _PROGRAM = "run.oci.seccomp_bpf_data"
 _ALLOW = "BgAAAAAA/38="  # one instruction: whatever the call, let it through
@@ -96,7 +96,10 @@ CONFIGS = (
     Kind("seccomp-no-rules", profile(defaultAction="SCMP_ACT_LOG", syscalls=[]),
          untouched=SETTINGS),
     Kind("seccomp-name-unknown", denying("nosuchcall")),
-    Kind("seccomp-canary-denied", denying(f"canary-{CANARY}", errnoRet=1), untouched=("canary",)),
+    Kind("seccomp-test-syscall-denied",
+        denying(f"test-syscall-{TEST_SYSCALL}", errnoRet=1),
+        untouched=("test_syscall",),
+    ),
     Kind("seccomp-denied-by-name", denying("uretprobe", errnoRet=1), untouched=MEANT),
     Kind("seccomp-kills-by-name", denying("uretprobe", "SCMP_ACT_KILL_PROCESS"), untouched=MEANT),
     Kind("seccomp-allowed-by-name", denying("uretprobe", "SCMP_ACT_ALLOW")),

@@ -15,10 +15,10 @@ from typing import Any
 
 from shim.host import cache
 from support import host
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.wrapped import WrappedLab
 
-SETTINGS = ("allow", "deny", "canary", "pass-through")
+SETTINGS = ("allow", "deny", "test_syscall", "pass-through")
 RUNTIMES = ("runc", "crun")
 IDENT = f"behaviour-{os.getpid()}"
 TRIES = 3
@@ -48,7 +48,7 @@ class Lab:
 
     @property
     def root(self) -> Path:
-        """The runtime's folder of states."""
+        """The runtime's directory of states."""
         return self.folder / "root"
 
     def command(self, *words: str) -> list[str]:
@@ -149,7 +149,7 @@ class Lab:
         self.seen["left.processes"] = str(len(left))
 
     def _processes(self) -> list[int]:
-        """Return the processes that were started with our folder of states.
+        """Return the processes that were started with our directory of states.
 
         The runtime, its container's first process, and a tracer of ours all have it among their
         arguments.
@@ -234,7 +234,7 @@ def _lab(folder: Path, runtime: str, setting: str, view: host.Host) -> Lab:
     own.mkdir()
     real = shutil.which(runtime)
     assert real
-    wrapped = WrappedLab(own, real, canary=CANARY if setting == "canary" else 0)
+    wrapped = WrappedLab(own, real, test_syscall=TEST_SYSCALL if setting == "test_syscall" else 0)
     wrapped.configure("deny" if setting == "deny" else "allow")
     work = folder / "work"
     work.mkdir(exist_ok=True)

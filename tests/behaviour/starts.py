@@ -256,7 +256,7 @@ def _describe(path: Path, top: Path) -> str:
 
 
 def _give(folder: Path, user: int) -> None:
-    """Have a user own a folder with all that is in it."""
+    """Have a user own a directory with all that is in it."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user, user, follow_symlinks=False)
 

@@ -51,7 +51,7 @@ class Joined:
 
 @pytest.fixture(scope="module")
 def joined(runtimes: dict[str, dict[str, Lab]]) -> Iterator[Joined]:
-    """Give the containers."""
+    """Yield the containers."""
     found = Joined(runtimes)
     try:
         yield found
@@ -61,7 +61,7 @@ def joined(runtimes: dict[str, dict[str, Lab]]) -> Iterator[Joined]:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    """Give the differences that the manual names."""
+    """Return the differences that the manual names."""
     return documented()
 
 

@@ -38,7 +38,7 @@ _BARE: dict[tuple[str, str], list[dict[str, str]]] = {}
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    """Give the differences that the manual names."""
+    """Return the differences that the manual names."""
     return documented()
 
 

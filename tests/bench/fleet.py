@@ -101,7 +101,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def _make(folder: Path, files: int, contents: int) -> Path:
-    """Make profiles like Docker's, in folders of 500, ``contents`` of them different."""
+    """Make profiles like Docker's, in directories of 500, ``contents`` of them different."""
     profile = json.loads((data.directory("profiles") / "docker/default.json").read_text())
     texts = [json.dumps({**profile, "x": index}, indent="\t") for index in range(contents)]
     top = folder / _KUBELET
@@ -131,7 +131,7 @@ def _rollback(folder: Path, files: int, contents: int) -> float:
 
 
 def _shim(folder: Path, *words: str) -> list[str]:
-    """Give the command, with an audit log on the same disk as all else."""
+    """Return the command, with an audit log on the same disk as all else."""
     log = folder / "log"
     log.mkdir(exist_ok=True)
     program = [sys.executable, "-m", "shim", *words, f"--state={folder / 'state'}"]

@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
 
 
 def measure(folder: Path, args: argparse.Namespace) -> tuple[dict[str, list[float]], float]:
-    """Give the seconds of each task in each round, and of the first task of all on these hosts."""
+    """Return the seconds of each task in each round, and of the first task of all."""
     names = [f"n{number}" for number in range(args.names)]
     with hosts.fleet(folder, [f"h{number}" for number in range(args.hosts)]) as fleet:
         inventory = fleet.inventory(folder / "hosts.json", names=names)
@@ -118,7 +118,7 @@ def _expect(said: Said, verb: str, count: int) -> None:
         "facts": "asked",
         "plan": "would change",
         "apply": "changed",
-        "rollback": "taken back",
+        "rollback": "rolled back",
     }
     wanted = results[verb.split()[1].rstrip(",")]
     done = list(said.results().values())

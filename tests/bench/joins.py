@@ -10,7 +10,7 @@ from bench.timing import Case, interleaved
 from bench.wrappers import IDLE
 from shim.engines.demonstration import docker_default
 from shim.errors import ShimError
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.joined import Joiner
 
 FOLLOWED, AT_HAND = "wrapper, followed to its filter", "wrapper, program at hand"
@@ -29,7 +29,7 @@ def measure(folder: Path, runtime: str, rounds: int, *, no_new_privileges: bool)
     commands = {
         "bare": [runtime],
         IDLE: wrapper,
-        last: [*wrapper, "--canary", str(CANARY)],
+        last: [*wrapper, "--test-syscall", str(TEST_SYSCALL)],
     }
     more = ["--cgroup-manager=disabled"] if name == "crun" else []
     with joiner.joinable(

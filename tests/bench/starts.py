@@ -16,7 +16,7 @@ from shim.errors import ShimError
 from shim.host import libc
 from shim.profile.docker import DEFAULT_CAPABILITIES
 from shim.start import hookentry
-from support.containers import CANARY, Lab
+from support.containers import TEST_SYSCALL, Lab
 
 _NR_UNSHARE = 272  # x86-64
 _CLONE_NEWNS = 0x20000
@@ -32,14 +32,18 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
     kinds: dict[str, dict[str, Any]] = {
         "bare": {},
         "hook, no-op": registered(lab, 0),
-        "hook, injection": registered(lab, CANARY),
+        "hook, injection": registered(lab, TEST_SYSCALL),
     }
     cases = [
         _case(lab, name, hooks, number, no_new_privileges)
         for number, (name, hooks) in enumerate(kinds.items())
     ]
     timed = where_the_runtime_runs(lab.runtime, lambda: interleaved(cases, rounds, lab.folder))
-    lines = [line for line in lab.log()[already:] if f"canary-{CANARY}" in line.get("state", {})]
+    lines = [
+        line
+        for line in lab.log()[already:]
+        if f"test-syscall-{TEST_SYSCALL}" in line.get("state", {})
+    ]
     done = [line for line in lines if line["event"] == "adjusted" and line["verified"]]
     if len(done) != rounds + 1:
         raise ShimError(f"only {len(done)} of {rounds + 1} starts were adjusted", subject="bench")
@@ -51,11 +55,11 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
     }
 
 
-def registered(lab: Lab, canary: int) -> dict[str, list[dict[str, Any]]]:
-    """Give the hooks of a config.json that calls ours as an installation and the wrapper do."""
+def registered(lab: Lab, test_syscall: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the hooks of a config.json that calls ours as an installation and the wrapper do."""
     options = ["--config", f"{lab.folder}/config.yaml"]
-    if canary:
-        options += ["--canary", str(canary)]
+    if test_syscall:
+        options += ["--test-syscall", str(test_syscall)]
     path = hookfile.render(lab.folder / "seccomp-shim-hook")
     return {"prestart": [hookentry.hook(str(path), options)]}
 

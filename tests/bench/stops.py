@@ -13,7 +13,7 @@ _NR_GETPPID = 110  # x86-64
 
 
 def measure(rounds: int, calls: int = 2000) -> dict[str, float]:
-    """Give microseconds a stop as the hook's tracer makes it, and when it sleeps at once.
+    """Return microseconds a stop as the hook's tracer makes it, and when it sleeps at once.
 
     Every round times three loops of ``calls`` getppid(2) in a child: untraced, traced, and traced
     by a tracer that never looks before it sleeps. A call has two stops, its entry and its exit.
@@ -28,7 +28,7 @@ def measure(rounds: int, calls: int = 2000) -> dict[str, float]:
 
 
 def _loop(calls: int, *, traced: bool) -> float:
-    """Give the nanoseconds that a child's loop takes by its own clock."""
+    """Return the nanoseconds that a child's loop takes by its own clock."""
     start, told = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:

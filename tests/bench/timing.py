@@ -14,7 +14,7 @@ _ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 @dataclass(frozen=True)
 class Case:
-    """One command to time; ``stdin`` is a file, ``code`` the exit code that it must end with.
+    """One command to time; ``stdin`` is a file, ``code`` the exit status that it must end with.
 
     ``prepare`` is called before each run and is not timed.
     """
@@ -40,11 +40,11 @@ class Timed:
 
     @property
     def median(self) -> float:
-        """Give the median time."""
+        """Return the median time."""
         return statistics.median(self.times)
 
     def row(self, base: "Timed") -> dict[str, object]:
-        """Give what the report says of it; ``ratio`` is that of the medians to ``base``'s."""
+        """Return what the report says of it; ``ratio`` is that of the medians to ``base``'s."""
         return {
             "name": self.name,
             "median_ms": round(self.median, 2),

@@ -8,7 +8,7 @@ from bench.starts import bundle, registered, where_the_runtime_runs
 from bench.timing import Case, interleaved
 from shim.errors import ShimError
 from support import engines, image
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.wrapped import WrappedLab
 
 HOOK, INJECTED, PROGRAM = "hook, injection", "wrapper, injection", "wrapper, raw program"
@@ -21,7 +21,7 @@ def measure(folder: Path, runtime: str, rounds: int) -> dict[str, Any]:
 
     Where this kernel is in state ``filtered``, there is something to do in every row.
     """
-    lab = WrappedLab(folder, runtime, canary=0)
+    lab = WrappedLab(folder, runtime, test_syscall=0)
     name = os.path.basename(runtime)
     root = ["--root", str(folder / "root")]
     wrapper = [str(lab.wrapper), "--config", f"{folder}/config.yaml", "--real-runtime", runtime]
@@ -29,12 +29,12 @@ def measure(folder: Path, runtime: str, rounds: int) -> dict[str, Any]:
         Case(f"{name} state", [runtime, *root, "state", _NOBODY], code=1),
         Case("through the wrapper", [*wrapper, *root, "state", _NOBODY], code=1),
     ]
-    canary = [*wrapper, "--canary", str(CANARY)]
+    test_syscall = [*wrapper, "--test-syscall", str(TEST_SYSCALL)]
     kinds: list[tuple[str, list[str], dict[str, Any]]] = [
         ("bare", [runtime], {}),
-        (HOOK, [runtime], registered(lab, CANARY)),
+        (HOOK, [runtime], registered(lab, TEST_SYSCALL)),
         (IDLE, wrapper, {}),
-        (INJECTED if name == "runc" else PROGRAM, canary, {}),
+        (INJECTED if name == "runc" else PROGRAM, test_syscall, {}),
     ]
     starts = [
         _start(lab, row, command, hooks, number)
@@ -55,11 +55,14 @@ def measure(folder: Path, runtime: str, rounds: int) -> dict[str, Any]:
 
 def measure_docker(folder: Path, rounds: int) -> list[dict[str, object]]:
     """Time ``docker run`` by runc and by the wrapper, with nothing to do and with an injection."""
-    lab = WrappedLab(folder, "/usr/sbin/runc", canary=0)
+    lab = WrappedLab(folder, "/usr/sbin/runc", test_syscall=0)
     options = ["--config", f"{folder}/config.yaml"]
     runtimes = {
         "idle": {"path": str(lab.wrapper), "runtimeArgs": options},
-        "canary": {"path": str(lab.wrapper), "runtimeArgs": [*options, "--canary", str(CANARY)]},
+        "test_syscall": {
+            "path": str(lab.wrapper),
+            "runtimeArgs": [*options, "--test-syscall", str(TEST_SYSCALL)],
+        },
     }
     with engines.dockerd({"runtimes": runtimes}) as docker:
         variables = [f"DOCKER_HOST=unix://{docker.socket}", f"DOCKER_CONFIG={folder}/client"]
@@ -67,7 +70,7 @@ def measure_docker(folder: Path, rounds: int) -> list[dict[str, object]]:
         words = [image.NAME, "true"]
         cases = [
             Case(name, [*client, "run", "--rm", "--network", "none", "--runtime", each, *words])
-            for name, each in (("runc", "runc"), (IDLE, "idle"), (INJECTED, "canary"))
+            for name, each in (("runc", "runc"), (IDLE, "idle"), (INJECTED, "test_syscall"))
         ]
         timed = interleaved(cases, rounds, folder)
     return [one.row(timed[0]) for one in timed]

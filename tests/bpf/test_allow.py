@@ -58,7 +58,7 @@ def test_an_empty_program_is_refused() -> None:
         allow(b"", X86_64, 335)
 
 
-def test_the_kernel_lets_the_canary_through() -> None:
+def test_the_kernel_lets_the_test_syscall_through() -> None:
     """Loaded for real, the prefix turns EPERM into ENOSYS for its number and no other."""
     old = denying(1, 231)
     new = allow(old, X86_64, 400)

@@ -37,7 +37,7 @@ def _predicted(insns: Insns, nr: int, args: list[int]) -> int:
 
 
 @settings(max_examples=120, deadline=None)
-@given(bodies(), st.integers(0, 31), st.sampled_from(abi.CANARIES), arguments)
+@given(bodies(), st.integers(0, 31), st.sampled_from(abi.TEST_SYSCALLS), arguments)
 def test_random_programs_answer_as_in_the_kernel(
     body: Insns, shift: int, nr: int, args: list[int]
 ) -> None:
@@ -114,7 +114,7 @@ def test_negation_is_subtraction_from_zero(value: int) -> None:
     assert verdict(insns, 0, X86_64) == arithmetic(abi.BPF_SUB, 0, value)
 
 
-def test_canaries_show_what_a_filter_does() -> None:
+def test_test_syscalls_show_what_a_filter_does() -> None:
     """Of the unassigned numbers the denied give the filter's errno, the allowed ENOSYS."""
     program = denying(1, 231, 338, 400)
 

@@ -70,7 +70,7 @@ def _agrees(found: Difference, before: Insns, after: Insns, data: Data) -> None:
 
 
 def _edges(*programs: Insns) -> list[int]:
-    """Give the constants of the programs' comparisons and their neighbours."""
+    """Return the constants of the programs' comparisons and their neighbours."""
     constants = {k for insns in programs for code, _, _, k in insns if code in BRANCHES}
     near = {value + step for value in constants for step in (-1, 0, 1)}
     return sorted({value & 0xFFFFFFFF for value in near | {0, 1, 0xFFFFFFFF}})
@@ -277,7 +277,7 @@ def test_unknown_arithmetic_is_followed_exactly() -> None:
 
 @cache
 def _shipped(*, modern: bool = True) -> bytes:
-    """Give the program of the profile that comes with the project, for Docker's default caps."""
+    """Return the program of the profile that comes with the project, for Docker's default caps."""
     flat = resolve(shipped(), capabilities=DEFAULT_CAPABILITIES, machine="x86_64", kernel=(6, 18))
     assert flat is not None
     if not modern:

@@ -52,7 +52,7 @@ def _end(draw: st.DrawFn) -> Insns:
 
 
 def tried(insns: Insns, nr: int) -> set[int]:
-    """Give the verdicts for every combination that such a program can tell apart."""
+    """Return the verdicts for every combination that such a program can tell apart."""
     return {
         canonical(verdict(insns, nr, X86_64, (a | b << 32, c | d << 32, 0, 0, 0, 0)))
         for a, b, c, d in itertools.product((0, 1), repeat=4)
@@ -84,7 +84,7 @@ def test_a_call_is_added_exactly_where_all_arguments_get_the_default(insns: Insn
 
 
 def looking(offset: int, at: int, then: int, otherwise: int) -> Insns:
-    """Give a program that answers one value of a word otherwise than all the others."""
+    """Return a program that answers one value of a word otherwise than all the others."""
     return [(LD_ABS, 0, 0, offset), (JEQ, 0, 1, at), (RET_K, 0, 0, then), (RET_K, 0, 0, otherwise)]
 
 
@@ -113,7 +113,7 @@ def test_a_division_by_an_argument_may_end_it() -> None:
 
 
 def forking(steps: int) -> Iterator[program.Insn]:
-    """Give a program whose A is another value on each of its paths."""
+    """Yield a program whose A is another value on each of its paths."""
     for step in range(steps):
         yield from (
             (LD_MEM, 0, 0, 0),

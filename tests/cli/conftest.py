@@ -12,7 +12,7 @@ from support.patching import BEFORE, Run
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Give the folder that is the audit log's in what ``shim`` runs."""
+    """Return the directory that is the audit log's in what ``shim`` runs."""
     folder = tmp_path / "log"
     folder.mkdir()
     return folder
@@ -46,7 +46,7 @@ def shim(tmp_path: Path, log: Path) -> Run:
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
-    """Give a Docker profile in a file."""
+    """Return a Docker profile in a file."""
     path = tmp_path / "p.json"
     path.write_text(BEFORE)
     return path

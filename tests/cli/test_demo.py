@@ -38,7 +38,7 @@ def test_the_demo_shows_denied_and_then_allowed(name: str) -> None:
 
 
 def test_an_ordinary_user_is_told_to_become_root() -> None:
-    """Without root there is one clear line and exit code 2."""
+    """Without root there is one clear line and exit status 2."""
     need.root()
     # The tree of a checkout may be closed to other users; the decision needs nothing of it.
     code = "import os; os.setuid(65534); import sys; from shim.cli import main; sys.exit(main())"
@@ -58,7 +58,7 @@ def test_an_ordinary_user_is_told_to_become_root() -> None:
 
 
 def test_a_runtime_that_is_not_there_is_one_line() -> None:
-    """A wrong path gives one line that names it, and exit code 2."""
+    """A wrong path gives one line that names it, and exit status 2."""
     need.kernel(supported(), "containers run here as root on x86-64 only")
     done = subprocess.run(
         [*DEMO, "--runtime", "/nowhere/runc"], capture_output=True, text=True, check=False

@@ -24,14 +24,14 @@ Put = Callable[[str, str], Path]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a docker that shows its arguments and ends with 7."""
+    """Return a directory with a docker that shows its arguments and ends with 7."""
     folder = tmp_path_factory.mktemp("bin")
     put(folder, SHOWS)
     return folder
 
 
 def put(folder: Path, text: str, name: str = "docker") -> Path:
-    """Make an executable ``name`` in ``folder``."""
+    """Make an executable ``name`` in ``directory``."""
     folder.mkdir(exist_ok=True)
     path = folder / name
     path.write_text(text)
@@ -40,7 +40,7 @@ def put(folder: Path, text: str, name: str = "docker") -> Path:
 
 
 def run(folders: str | Path, *words: str | bytes, **options: Any) -> Done:
-    """Run the verb with ``words``, the PATH being ``folders`` and the system's own after it."""
+    """Run the verb with ``words``, the PATH being ``directories`` and the system's own after it."""
     environment = {"PATH": f"{folders}:/usr/bin:/bin", **NOBODY, **options.pop("env", {})}
     return subprocess.run(
         [*SHIM, "docker", *words],
@@ -121,7 +121,7 @@ def test_the_real_docker_is_found_behind_ourselves(tmp_path: Path) -> None:
 
 
 def test_no_docker_is_said_as_a_shell_says_it(tmp_path: Path) -> None:
-    """One line, and the exit code for a command that is not there."""
+    """One line, and the exit status for a command that is not there."""
     done = run(tmp_path, "ps", env={"PATH": str(tmp_path)})
     assert done.returncode == 127
     assert done.stderr == (
@@ -130,7 +130,7 @@ def test_no_docker_is_said_as_a_shell_says_it(tmp_path: Path) -> None:
 
 
 def test_a_docker_that_cannot_be_executed_is_said(tmp_path: Path) -> None:
-    """One line, and the exit code for a command that is there but will not start."""
+    """One line, and the exit status for a command that is there but will not start."""
     put(tmp_path, "#!/nonexistent\n")
     done = run(tmp_path, "ps")
     assert done.returncode == 126
@@ -254,7 +254,7 @@ def test_a_newer_dockers_option_is_asked_for(tmp_path: Path) -> None:
 
 
 def imported(code: str, *words: str, place: Path) -> set[str]:
-    """Give what an interpreter that runs ``code`` imports until it ends or becomes another."""
+    """Return what an interpreter that runs ``code`` imports until it ends or becomes another."""
     command = [sys.executable, "-I", "-X", "importtime", "-c", code, *words]
     environment = {"PATH": f"{place}:/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -33,7 +33,7 @@ for number in sys.argv[1:]:
 
 
 def _old() -> dict[str, Any]:
-    """Give the shipped profile as it was before the kernel-injected calls."""
+    """Return the shipped profile as it was before the kernel-injected calls."""
     profile = shipped()
     for rule in profile["syscalls"]:
         rule["names"] = [name for name in rule.get("names", []) if name not in NAMES]
@@ -41,7 +41,7 @@ def _old() -> dict[str, Any]:
 
 
 class Lab:
-    """A profile in a folder of its own, and a log beside it."""
+    """A profile in a directory of its own, and a log beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Lab:
         self.log = self.settings / "seccomp-shim" / "audit.jsonl"
 
     def command(self, profile: dict[str, Any], *command: str, when: str = "always") -> list[str]:
-        """Give the command line that runs ``command`` under ``profile``."""
+        """Return the command line that runs ``command`` under ``profile``."""
         self.profile.write_text(json.dumps(profile))
         start = "import sys; from shim import cli, log; target = sys.argv.pop(1); "
         options = ["--profile", str(self.profile), "--when", when, "--"]
@@ -71,7 +71,7 @@ class Lab:
         )
 
     def lines(self) -> list[dict[str, Any]]:
-        """Give the lines of the log."""
+        """Return the lines of the log."""
         if not self.log.exists():
             return []
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -79,7 +79,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
-    """Give a laboratory in an empty folder."""
+    """Return a laboratory in an empty directory."""
     return Lab(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_signals_are_as_the_program_expects_them(lab: Lab) -> None:
 
 
 def test_arguments_and_exit_code_are_the_programs(lab: Lab) -> None:
-    """All behind the two dashes is the program's, dashes included; so is its exit code."""
+    """All behind the two dashes is the program's, dashes included; so is its exit status."""
     done = lab.run(_old(), "sh", "-c", 'echo "$@"; exit 7', "sh", "--", "-l", "--json")
     assert (done.stdout, done.returncode) == ("-- -l --json\n", 7)
 
@@ -224,7 +224,7 @@ def test_when_decides_by_the_kernel_here(when: str, lab: Lab) -> None:
 def test_what_cannot_be_run_is_one_line(
     profile: dict[str, Any] | None, command: list[str], message: str, lab: Lab
 ) -> None:
-    """The error says what is missing or forbidden, exit code 2."""
+    """The error says what is missing or forbidden, exit status 2."""
     done = lab.run(_old() if profile is None else profile, *command)
     assert (done.stdout, done.returncode) == ("", 2)
     assert done.stderr.count("\n") == 1

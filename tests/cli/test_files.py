@@ -15,7 +15,7 @@ from support import need
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a file with something in it."""
+    """Return a file with something in it."""
     file = tmp_path / "file"
     file.write_bytes(b"old")
     return file
@@ -180,7 +180,7 @@ def test_access_list_is_kept(path: Path) -> None:
 
 
 def test_no_room_for_a_draft() -> None:
-    """Where no file can be made beside it, the error names the folder, not the draft."""
+    """Where no file can be made beside it, the error names the directory, not the draft."""
     # Nobody, root neither, can make a file in /proc.
     with pytest.raises(FileNotFoundError) as error:
         files.replace("/proc/version", b"new", b"old", pytest.fail)

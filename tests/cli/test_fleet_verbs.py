@@ -21,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """Give a host with a daemon that uses a profile, one that needs nothing, and a resource."""
+    """Return a host with a daemon that uses a profile, one that needs nothing, and a resource."""
     host = Host(tmp_path)
     host.write("etc/docker/seccomp.json")
     host.write("etc/docker/daemon.json", '{"seccomp-profile": "/etc/docker/seccomp.json"}')
@@ -32,7 +32,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def program(tmp_path: Path) -> list[str]:
-    """Give the command of the program, with the audit log in the temporary folder."""
+    """Return the command of the program, with the audit log in the temporary directory."""
     log = tmp_path / "log"
     log.mkdir()
     command = [sys.executable, "-m", "shim"]
@@ -64,7 +64,7 @@ def shim(program: list[str]) -> Run:
 
 
 def everything(host: Host) -> list[str]:
-    """Give the options of patch --all for ``host``."""
+    """Return the options of patch --all for ``host``."""
     return ["patch", "--all", "--when=always", f"--root={host.root}", f"--state={host.state}"]
 
 
@@ -124,7 +124,7 @@ def test_all_shows_the_plan_first(shim: Run, host: Host) -> None:
 
 
 def test_all_and_back(shim: Run, host: Host) -> None:
-    """All is changed in one run, listed, taken back, and taken back again."""
+    """All is changed in one run, listed, rolled back, and rolled back again."""
     before = host.contents()
     done = shim(*everything(host), "--yes")
     assert (done.returncode, done.stderr) == (0, "")
@@ -152,7 +152,7 @@ def test_all_and_back(shim: Run, host: Host) -> None:
 
 
 def test_named_and_no_profile(shim: Run, host: Host) -> None:
-    """What the user names and is no profile makes exit code 2; the others are done all the same."""
+    """What the user names and is no profile makes status 2; the others are done all the same."""
     host.write("srv/notes.txt", "nothing")
     for path in ("/srv/notes.txt", "/srv/none.json"):
         done = shim("find", f"--root={host.root}", path)
@@ -165,7 +165,7 @@ def test_named_and_no_profile(shim: Run, host: Host) -> None:
 
 
 def test_changed_since(shim: Run, host: Host) -> None:
-    """A file that was changed since its run is told and left alone, exit code 1, unless forced."""
+    """A file changed since its run is told and left alone, with exit status 1, unless forced."""
     shim(*everything(host), "--yes")
     path = host.root / "etc/docker/seccomp.json"
     path.write_bytes(DENYING + b"\n")
@@ -220,14 +220,14 @@ def test_asked_on_a_terminal(host: Host, program: list[str]) -> None:
         (["patch"], "no file was named"),
         (["patch", "--yes", "x"], "are for --all"),
         (["patch", "--all", "-"], "standard input"),
-        (["patch", "--all", "--root=/nowhere"], "/nowhere: is no folder"),
+        (["patch", "--all", "--root=/nowhere"], "/nowhere: is no directory"),
         (["rollback"], "nothing was named"),
         (["rollback", "--last", "--state=/nowhere"], "nothing has been changed from here"),
     ],
     ids=range(6),
 )
 def test_bad_calls(shim: Run, words: list[str], line: str) -> None:
-    """What cannot be done is said in one line, exit code 2."""
+    """What cannot be done is said in one line, exit status 2."""
     done = shim(*words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert line in done.stderr

@@ -29,7 +29,7 @@ for path in ({FILE!r}, {INSTEAD!r}):
 
 @pytest.fixture(scope="module")
 def package() -> str:
-    """Give the package that Podman's default profile belongs to here."""
+    """Return the package that Podman's default profile belongs to here."""
     need.root()
     query = need.program("dpkg-query")
     done = subprocess.run([query, "-S", FILE], capture_output=True, text=True, check=False)

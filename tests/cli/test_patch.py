@@ -171,7 +171,7 @@ def test_when_asks_the_kernel(shim: Run, profile: Path) -> None:
     ids=range(13),
 )
 def test_bad_input(shim: Run, tmp_path: Path, data: bytes, words: str) -> None:
-    """Bad input gives one line with its place, exit code 2, and stays as it was."""
+    """Bad input gives one line with its place, exit status 2, and stays as it was."""
     path = tmp_path / "p.json"
     path.write_bytes(data)
     assert words in refused(shim("--in-place", path.name))

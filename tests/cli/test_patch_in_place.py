@@ -91,8 +91,8 @@ def test_in_place_keeps_what_the_file_is(shim: Run, profile: Path, tmp_path: Pat
 
 
 def test_unlogged_is_undone(shim: Run, profile: Path, log: Path, tmp_path: Path) -> None:
-    """What cannot be logged is not done: exit code 2, the file untouched, nothing left behind."""
-    for path in (log / "audit.jsonl", log / "seccomp-shim"):  # root's log, and a user's folder
+    """What cannot be logged is not done: exit status 2, the file untouched, nothing left behind."""
+    for path in (log / "audit.jsonl", log / "seccomp-shim"):  # root's log, and a user's directory
         path.symlink_to("nowhere")
     line = refused(shim(*ALWAYS, "--in-place", profile.name))
     assert "audit.jsonl" in line or "seccomp-shim" in line

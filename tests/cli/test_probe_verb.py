@@ -68,7 +68,7 @@ def test_the_words_fit_the_facts(
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
-    """Output into a closed pipe ends quietly, with exit code 2."""
+    """Output into a closed pipe ends quietly, with exit status 2."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "shim", "probe"]

@@ -34,7 +34,7 @@ OTHERS = ("arm_fadvise64_64", "breakpoint", "s390_pci_mmio_read", "sync_file_ran
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
-    """Give the path of a profile with two names that nobody knows."""
+    """Return the path of a profile with two names that nobody knows."""
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE))
     return str(path)

@@ -20,7 +20,7 @@ NAMES = ("uretprobe", "uprobe")
 
 
 def _old() -> dict[str, Any]:
-    """Give the shipped profile as it was before the kernel-injected calls."""
+    """Return the shipped profile as it was before the kernel-injected calls."""
     profile = shipped()
     for rule in profile["syscalls"]:
         rule["names"] = [name for name in rule.get("names", []) if name not in NAMES]
@@ -106,7 +106,7 @@ def test_identical_profiles_have_no_difference(
 def test_a_profile_loosened_elsewhere_is_caught(
     rule: dict[str, Any], mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beside the kernel-injected calls one more thing is allowed: exit code 1, and it is shown."""
+    """One more thing is allowed than the kernel-injected calls: exit status 1, and it is shown."""
     old = _old()
     for each in old["syscalls"]:
         each["names"] = [name for name in each["names"] if name != "mseal"]
@@ -182,7 +182,7 @@ def test_a_tightened_filter_is_a_difference(
 def test_what_cannot_be_decided_is_incomplete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proof that was given up is exit code 1, in words and in JSON."""
+    """A proof that was given up is exit status 1, in words and in JSON."""
     monkeypatch.setattr("shim.bpf.equivalence.difference.__defaults__", (10_000,))
     multiply = abi.BPF_ALU | abi.BPF_MUL | abi.BPF_X
     program = bpf.encode(
@@ -263,7 +263,7 @@ def test_standard_input_is_read(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(
     content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is wrong with which file, exit code 2, nothing on standard output."""
+    """What is wrong with which file, exit status 2, nothing on standard output."""
     files = _files(tmp_path, denying(0), content)
     assert _verify(*files) == 2
     captured = capsys.readouterr()
@@ -287,7 +287,7 @@ def test_bad_input_is_one_line(
 def test_wrong_arguments_are_one_line(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error says what is wrong, exit code 2."""
+    """The error says what is wrong, exit status 2."""
     a, raw = _files(tmp_path, _old(), denying(0))
     named = {"A": a, "B": a, "RAW": raw, "MISSING": os.fspath(tmp_path / "none")}
     assert _verify(*[named.get(each, each) for each in arguments]) == 2
@@ -295,7 +295,7 @@ def test_wrong_arguments_are_one_line(
 
 
 def _lined(folder: Path) -> list[str]:
-    """Give a profile that names nothing newer than getrandom, and what a bare name makes of it."""
+    """Return a profile that names nothing after getrandom, and what a bare name makes of it."""
     old = {"defaultAction": ERRNO, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}
     old = _with(old, "read", "getrandom")
     return _files(folder, old, _with(old, "uretprobe"))

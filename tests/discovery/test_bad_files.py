@@ -153,7 +153,7 @@ def test_defect_of_ours(host_with: Host, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def host_with(tmp_path: Path) -> Host:
-    """Give a host with two profiles that differ."""
+    """Return a host with two profiles that differ."""
     host = Host(tmp_path)
     host.profiles(1)
     host.write("var/lib/kubelet/seccomp/1.json", DENYING + b"\n")

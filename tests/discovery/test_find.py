@@ -14,18 +14,18 @@ from support.resources import HEAD, embedded
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """Give a host without anything."""
+    """Return a host without anything."""
     return Host(tmp_path)
 
 
 def one(host: Host, *paths: str) -> Found:
-    """Give the one profile that is found."""
+    """Return the one profile that is found."""
     [found] = host.survey(*paths).found
     return found
 
 
 def text(**keys: object) -> str:
-    """Give a profile with these keys."""
+    """Return a profile with these keys."""
     return json.dumps({"defaultAction": ERRNO, "syscalls": [], **keys})
 
 
@@ -177,7 +177,7 @@ def test_podman_default(host: Host) -> None:
 
 
 def test_named_by_the_user(host: Host) -> None:
-    """Folders that the user names are looked through, files taken at their word."""
+    """Directories that the user names are looked through, files taken at their word."""
     host.write("data/k8s/profile.yaml", HEAD + "  defaultAction: SCMP_ACT_ERRNO\n")
     host.write(
         "data/k8s/deep/deploy.yaml",
@@ -241,7 +241,7 @@ def test_missing_and_broken(host: Host) -> None:
 
 
 def test_not_profiles(host: Host) -> None:
-    """Other JSON where profiles may lie is not called one, except in the kubelet's own folder."""
+    """Other JSON where profiles may lie is not called one, but for the kubelet's directory."""
     host.write("etc/docker/key.json", '{"kty": "EC"}')
     host.write("etc/docker/image.json", b"\0defaultAction")
     host.write("etc/kubernetes/pod.yaml", "kind: Pod\n")

@@ -1,4 +1,4 @@
-"""A root in a folder: nothing in it leads out, nothing in it is endless."""
+"""A root in a directory: nothing in it leads out, nothing in it is endless."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ _steps = st.lists(st.sampled_from(["..", ".", "", "in", "out", "up", "self", "fi
 
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
-    """Give a root with links that try to lead out, beside a file that none may reach."""
+    """Return a root with links that try to lead out, beside a file that none may reach."""
     (tmp_path / "secret").write_text("no")
     top = tmp_path / "root"
     (top / "in").mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_no_path_leads_out(tmp_path_factory: pytest.TempPathFactory, steps: list
 
 
 def test_walk(top: Path) -> None:
-    """Every file is given once per name, folders behind links once, loops not at all."""
+    """Every file is given once per name, directories behind links once, loops not at all."""
     (top / "in" / "again").symlink_to("/in")
     (top / "in" / "deep").mkdir()
     (top / "in" / "deep" / "x").write_text("")
@@ -72,7 +72,7 @@ def test_limits(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep.mkdir(parents=True)
     root = Root(str(top))
     [error] = [each for each in root.files("/in") if isinstance(each, OSError)]
-    assert "more than 12 folders deep" in str(error.strerror)
+    assert "more than 12 directories deep" in str(error.strerror)
     for index in range(10):
         (top / "in" / f"{index}").write_text("")
     monkeypatch.setattr(room, "MAX_ENTRIES", 5)

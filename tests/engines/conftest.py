@@ -6,7 +6,7 @@ import pytest
 
 from support import engines
 from support.host import Host, throwaway
-from support.verbs import CANARY, LOG, prepare
+from support.verbs import LOG, TEST_SYSCALL, prepare
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def host(view: Host) -> Host:
 
 @pytest.fixture
 def docker() -> Iterator[engines.Docker]:
-    """Return a running dockerd without daemon.json, and us installed beside it with a canary."""
+    """Return a running dockerd without daemon.json, us beside it, a test syscall set."""
     with engines.dockerd() as daemon:
-        prepare(daemon.host, f"canary: {CANARY}")
+        prepare(daemon.host, f"test_syscall: {TEST_SYSCALL}")
         yield daemon

@@ -36,11 +36,11 @@ state = "{0}/cri-state"
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[engines.Engine]:
-    """Give a containerd, on a host where our executables are installed."""
+    """Yield a containerd, on a host where our executables are installed."""
     with engines.containerd() as engine:
         engine.host.run(
             "mkdir -p /opt/seccomp-shim/bin /etc/seccomp-shim /var/log/seccomp-shim\n"
-            "umask 022; echo canary: 400 >/etc/seccomp-shim/config.yaml\n"
+            "umask 022; echo test_syscall: 400 >/etc/seccomp-shim/config.yaml\n"
             f"cd {CHECKOUT}; {sys.executable} -c '\n"
             "from pathlib import Path\n"
             "from shim.engines.registration.hookfile import render_all\n"

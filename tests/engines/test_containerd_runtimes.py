@@ -41,7 +41,7 @@ version = 3
 
 
 def _host(root: Path, name: str) -> Host:
-    """Give a host with that containerd, whose default runtime is NVIDIA's."""
+    """Return a host with that containerd, whose default runtime is NVIDIA's."""
     program = need.program(name)
     version = 3 if b"containerd/v2" in subprocess.check_output([program, "--version"]) else 2
     registration.program(root / "usr/bin", "nvidia-container-runtime", "exit 1")
@@ -53,32 +53,32 @@ def _host(root: Path, name: str) -> Host:
 
 @pytest.fixture(params=containerds(), ids=lambda name: Path(name).parts[-5:-4])
 def each_host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
-    """Give a host with each containerd there is."""
+    """Return a host with each containerd there is."""
     return _host(tmp_path, request.param)
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """Give a host with this host's containerd."""
+    """Return a host with this host's containerd."""
     return _host(tmp_path, "containerd")
 
 
 @pytest.fixture
 def merging(tmp_path: Path) -> Host:
-    """Give a host with a containerd that merges the files which it imports, as 2.x does."""
+    """Return a host with a containerd that merges the files which it imports, as 2.x does."""
     [stack] = [each for each in stacks.STACKS if each.name == "sid"]
     return _host(tmp_path, str(stacks.ready(stack).root / "usr/bin/containerd"))
 
 
 def said(host: Host) -> dict[str, Any]:
-    """Give what the real containerd makes of its files."""
+    """Return what the real containerd makes of its files."""
     program, path = host.program("containerd"), host.path("/etc/containerd/config.toml")
     command = [str(program), "--config", str(path), "config", "dump"]
     return config_dump.cri(tomllib.loads(subprocess.check_output(command).decode()))
 
 
 def program(host: Host, name: str) -> str:
-    """Give the program of a handler, as containerd has it."""
+    """Return the program of a handler, as containerd has it."""
     return str(toml.look_up(said(host), ("runtimes", name, *BINARY)))
 
 

@@ -22,7 +22,7 @@ RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
 
 @pytest.fixture
 def host(view: Host) -> Iterator[Host]:
-    """Give the view with nothing registered."""
+    """Yield the view with nothing registered."""
     view.run(f"rm -rf {FILE} /var/lib/seccomp-shim")
     yield view
     view.run("rm -f /run/seccomp-shim/probe.json")
@@ -51,7 +51,7 @@ def at_a_terminal(host: Host, line: str, answer: str) -> str:
 
 
 def default(host: Host) -> object:
-    """Give Docker's default runtime as the file says it."""
+    """Return Docker's default runtime as the file says it."""
     return json.loads(read(host, FILE)).get("default-runtime")
 
 

@@ -67,14 +67,14 @@ END
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """Give a host that has crun where CRI-O's packages have it."""
+    """Return a host that has crun where CRI-O's packages have it."""
     registration.program(tmp_path / "usr/libexec/crio", "crun", "exit 1")
     (tmp_path / "etc/crio/crio.conf.d").mkdir(parents=True)
     return registration.host(tmp_path, str(tmp_path / "bin"))
 
 
 def written(host: Host, name: str = "seccomp-shim", file: str = DROP_IN) -> dict[str, Any]:
-    """Give a handler of our file."""
+    """Return a handler of our file."""
     document = tomllib.loads(host.path(file).read_text())
     handler = document["crio"]["runtime"]["runtimes"][name]
     assert isinstance(handler, dict)

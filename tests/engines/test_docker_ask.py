@@ -50,7 +50,7 @@ def test_only_a_socket_that_is_surely_dockers_is_asked(
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_settings_that_are_not_understood_are_dockers(tmp_path: Path, text: str) -> None:
-    """Nothing is guessed of them; --config names another folder than the environment."""
+    """Nothing is guessed of them; --config names another directory than the environment."""
     (tmp_path / "config.json").write_text(text)
     assert api.socket_address([("config", str(tmp_path))], {"DOCKER_CONFIG": "/nonexistent"}) == ""
 

@@ -30,13 +30,13 @@ from support.profiles import ALLOW, CONFIG, DOCKER, ruled, texts
 FILTERED = {"uretprobe": "filtered", "uprobe": "absent"}
 EXEMPT = {"uretprobe": "exempt", "uprobe": "exempt"}
 UNKNOWN = {"uretprobe": "unknown", "uprobe": "unknown"}
-CANARY = {"canary-400": "filtered"}
+TEST_SYSCALL = {"test-syscall-400": "filtered"}
 NEW, OLD = "2.6.0", "2.5.4"
 BOTH = frozenset({"runc", RUNTIME})
 
 
 def _daemon(version: str = "26.1.5+dfsg1", **facts: Any) -> Daemon:
-    """Give an affected host's daemon whose runtime knows the names."""
+    """Return an affected host's daemon whose runtime knows the names."""
     known, reason = builtin.profile(version)
     plain = Daemon(version, FILTERED, libseccomp=NEW, builtin=known, builtin_reason=reason)
     return replace(plain, **facts)
@@ -61,8 +61,8 @@ def _flat(document: Document) -> dict[str, Any] | None:
         ({"runtimes": BOTH, "libseccomp": OLD}, Request(), "runtime", "for uretprobe"),
         ({"libseccomp": OLD}, Request(), "nothing", "2.5.4 does not know uretprobe; `seccomp-shim"),
         ({"libseccomp": None}, Request(), "nothing", "cannot be told from here; `seccomp-shim"),
-        ({"states": CANARY, "runtimes": BOTH}, Request(), "runtime", "for canary-400"),
-        ({"states": CANARY}, Request(), "nothing", "no profile can name canary-400"),
+        ({"states": TEST_SYSCALL, "runtimes": BOTH}, Request(), "runtime", "for test-syscall-400"),
+        ({"states": TEST_SYSCALL}, Request(), "nothing", "no profile can name test-syscall-400"),
         # Nothing is needed.
         ({"states": EXEMPT}, Request(), "nothing", "does not call for it: uretprobe exempt"),
         ({"states": EXEMPT, "runtimes": BOTH}, Request(), "nothing", "does not call for it"),
@@ -200,7 +200,7 @@ _states = st.fixed_dictionaries(
 
 
 @given(
-    states=_states | st.just(CANARY),
+    states=_states | st.just(TEST_SYSCALL),
     version=st.sampled_from(["20.10.24", "26.1.5", "28.2.0", "dev"]),
     libseccomp=st.sampled_from([None, OLD, NEW]),
     runtimes=st.sampled_from([frozenset({"runc"}), BOTH]),

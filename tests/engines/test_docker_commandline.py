@@ -37,7 +37,7 @@ class Client:
         self.bodies: list[dict[str, Any]] = []
 
     def creates(self, words: list[str]) -> dict[str, Any] | None:
-        """Give the container that ``docker WORDS...`` creates; None if it refuses the words."""
+        """Return the container that ``docker WORDS...`` creates; None if it refuses the words."""
         self.bodies.clear()
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.socket.parent)}
         command = [DOCKER, "--host", f"unix://{self.socket}", *words]
@@ -49,7 +49,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Give the real client."""
+    """Yield the real client."""
     need.kernel(os.path.exists(DOCKER), f"{DOCKER} is not installed")
     client = Client(tmp_path_factory.mktemp("d") / "s")
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_told_is_said(line: str, says: str) -> None:
 
 @pytest.fixture(params=["here", *composes.SUITES])
 def program(request: pytest.FixtureRequest) -> str:
-    """Give docker's client of this Debian and of newer ones."""
+    """Return docker's client of this Debian and of newer ones."""
     if request.param != "here":
         return str(composes.client(request.param))
     need.kernel(os.path.exists(DOCKER), f"{DOCKER} is not installed")
@@ -212,7 +212,7 @@ def program(request: pytest.FixtureRequest) -> str:
 
 
 def options_of(program: str, *words: str) -> commandline.Options:
-    """Give the options in a client's own help."""
+    """Return the options in a client's own help."""
     command = [program, *words, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return commandline.with_help(commandline.Options("", "", ""), done.stdout)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shim.engines.docker import builtin, commandline, compose
 from shim.errors import ShimError
 from support import composes, image
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
 
 PLAIN: dict[str, Any] = {"image": image.NAME, "command": CALL, "network_mode": "none"}
@@ -31,7 +31,7 @@ def started() -> Iterator[Shimmed]:
 
 @pytest.fixture(params=composes.SUITES)
 def every(started: Shimmed, request: pytest.FixtureRequest) -> Shimmed:
-    """Give each of the composes, and a daemon that has the wrapper registered."""
+    """Return each of the composes, and a daemon that has the wrapper registered."""
     composes.install(request.param, started.docker.folder / "client")
     started.configure()
     return started
@@ -39,7 +39,7 @@ def every(started: Shimmed, request: pytest.FixtureRequest) -> Shimmed:
 
 @pytest.fixture
 def shim(started: Shimmed) -> Shimmed:
-    """Give the oldest of them."""
+    """Return the oldest of them."""
     composes.install(composes.SUITES[0], started.docker.folder / "client")
     started.configure()
     return started
@@ -53,14 +53,14 @@ def write(folder: Path, name: str = "compose.yaml", **services: dict[str, Any]) 
 
 
 def words_of(shim: Shimmed, folder: Path, *words: str) -> tuple[list[str], str]:
-    """Give the words that docker would get by a dry run, and what was said."""
+    """Return the words that docker would get by a dry run, and what was said."""
     done = shim("--dry-run", "compose", *words, folder=folder)
     line = done.stdout.splitlines()[0]
     return shlex.split(line)[1:], said(done)
 
 
 def added(shim: Shimmed, folder: Path, *words: str) -> dict[str, Any]:
-    """Give the services in the file that a dry run shows."""
+    """Return the services in the file that a dry run shows."""
     done = shim("--dry-run", "compose", *words, folder=folder)
     lines = done.stdout.splitlines()[1:]
     assert lines, said(done)
@@ -70,13 +70,13 @@ def added(shim: Shimmed, folder: Path, *words: str) -> dict[str, Any]:
 
 
 def outcomes(shim: Shimmed, folder: Path, service: str) -> dict[int, int]:
-    """Give what the calls of a service's container ended with."""
+    """Return what the calls of a service's container ended with."""
     return image.outcomes(shim.docker("logs", f"{folder.name}-{service}-1").stdout)
 
 
 @pytest.fixture
 def folder(started: Shimmed, tmp_path: Path) -> Iterator[Path]:
-    """Give a folder for a project, which is taken down in the end."""
+    """Yield a directory for a project, which is taken down in the end."""
     folder = tmp_path / "project"
     folder.mkdir()
     yield folder
@@ -90,10 +90,10 @@ def test_up_covers_each_service_that_needs_it(every: Shimmed, folder: Path) -> N
     write(folder, web=PLAIN, db=PLAIN, free=UNCONFINED, own=PLAIN | {"runtime": "runc"})
     assert set(added(shim, folder, "up")) == {"db", "web"}
     done = shim("compose", "up", folder=folder)
-    assert f": db, web: for canary-{CANARY}" in said(done)
-    assert outcomes(shim, folder, "web") == outcomes(shim, folder, "db") == {CANARY: ENOSYS}
-    assert outcomes(shim, folder, "free") == {CANARY: ENOSYS}
-    assert outcomes(shim, folder, "own") == {CANARY: EPERM}
+    assert f": db, web: for test-syscall-{TEST_SYSCALL}" in said(done)
+    assert outcomes(shim, folder, "web") == outcomes(shim, folder, "db") == {TEST_SYSCALL: ENOSYS}
+    assert outcomes(shim, folder, "free") == {TEST_SYSCALL: ENOSYS}
+    assert outcomes(shim, folder, "own") == {TEST_SYSCALL: EPERM}
     assert len([line for line in shim.log() if line["event"] == "requested"]) == 2
     # The same again changes nothing: compose sees the configuration that it knows.
     again = shim("compose", "up", "--no-start", folder=folder)
@@ -108,7 +108,7 @@ def test_run_and_create_are_covered(every: Shimmed, folder: Path) -> None:
     shim = every
     write(folder, job=PLAIN | {"profiles": ["seldom"]}, web=PLAIN)
     done = shim("compose", "run", "--rm", "job", *CALL, folder=folder)
-    assert image.outcomes(done.stdout) == {CANARY: ENOSYS}
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: ENOSYS}
     shim("compose", "create", folder=folder)
     made = shim.docker("inspect", "--format", "{{.HostConfig.Runtime}}", "project-web-1").stdout
     assert made == f"{RUNTIME}\n"
@@ -117,7 +117,7 @@ def test_run_and_create_are_covered(every: Shimmed, folder: Path) -> None:
 def test_the_profile_of_a_service_is_augmented(started: Shimmed, folder: Path) -> None:
     """Its relative path is the project's, and its other options stay before the one added."""
     composes.install("trixie", started.docker.folder / "client")
-    started.configure(wrapper=False, default="capture", canary=False)
+    started.configure(wrapper=False, default="capture", test_syscall=False)
     own, _ = builtin.profile("20.10.24")
     assert own
     (folder / "a$b.json").write_text(json.dumps(own.tree))
@@ -143,7 +143,9 @@ def test_what_cannot_be_helped_is_said(started: Shimmed, folder: Path) -> None:
     write(folder, web=PLAIN, free=UNCONFINED)
     words, line = words_of(started, folder, "up")
     assert words == ["compose", "up"]
-    assert line.startswith("docker compose up: web goes as it is: no profile can name canary-")
+    assert line.startswith(
+        "docker compose up: web goes as it is: no profile can name test-syscall-"
+    )
 
 
 def test_the_files_that_compose_would_read_are_named(every: Shimmed, folder: Path) -> None:
@@ -191,7 +193,7 @@ def test_files_that_the_environment_names(shim: Shimmed, folder: Path, where: st
 
 
 def test_another_project_is_never_made(started: Shimmed, folder: Path) -> None:
-    """Newer composes read the .env of a folder below only where no file is named: none is, then."""
+    """Newer composes read the .env of a directory below only where no file is named."""
     composes.install("sid", started.docker.folder / "client")
     started.configure()
     write(folder, "compose.yaml", web=PLAIN | {"environment": {"A": "${A}"}})
@@ -226,7 +228,7 @@ def test_what_is_not_understood_goes_as_it_is(
 
 def test_where_no_service_needs_anything_compose_is_not_asked(shim: Shimmed, folder: Path) -> None:
     """Not even a file that it cannot read is looked at."""
-    shim.configure(default=RUNTIME, canary=False)
+    shim.configure(default=RUNTIME, test_syscall=False)
     (folder / "compose.yaml").write_text("services: [")
     assert words_of(shim, folder, "up") == (["compose", "up"], "")
 
@@ -243,7 +245,7 @@ def test_without_compose_docker_says_so(started: Shimmed, folder: Path) -> None:
     st.sets(st.sampled_from(compose.FILES), min_size=1), st.sets(st.sampled_from(compose.OVERRIDES))
 )
 def test_the_first_of_each_kind_is_found(main: set[str], overrides: set[str]) -> None:
-    """In the order of compose's own lists, one of each, from the folder or below it."""
+    """In the order of compose's own lists, one of each, from the directory or below it."""
     with tempfile.TemporaryDirectory() as folder:
         below = Path(folder, "a/b")
         below.mkdir(parents=True)

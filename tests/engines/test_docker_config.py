@@ -75,9 +75,9 @@ def _installed(path: Path, state: Path, *, default: bool, profile: str) -> bytes
     return after
 
 
-def _taken_back(path: Path, state: Path) -> None:
-    edits = changes.taking_back("docker", [path], _daemon_without, state)
-    changes.take_back("docker", edits, state, str(state.parent / "log"))
+def _rolled_back(path: Path, state: Path) -> None:
+    edits = changes.rolling_back("docker", [path], _daemon_without, state)
+    changes.roll_back("docker", edits, state, str(state.parent / "log"))
 
 
 @settings(max_examples=50)  # each waits for the disk several times
@@ -98,7 +98,7 @@ def test_install_and_uninstall_are_the_identity(
             **({"seccomp-profile": profile} if profile else {}),
         }
         assert _installed(path, state, default=default, profile=profile) == after
-        _taken_back(path, state)
+        _rolled_back(path, state)
         assert path.read_bytes() == before
         if path.read_bytes().strip(b"\xef\xbb\xbf \r\n") != b"{}":
             assert _same(_daemon_without(path, after, before), before)
@@ -125,7 +125,7 @@ def test_foreign_edits_survive_and_exactly_ours_goes(
             edited.pop(key, None)
             wanted.pop(key, None)
         path.write_bytes(data.draw(_layouts(edited)))
-        _taken_back(path, state)
+        _rolled_back(path, state)
         assert _tree(path.read_bytes()) == wanted
 
 

@@ -33,7 +33,7 @@ def docker() -> Iterator[engines.Docker]:
 
 @pytest.fixture(scope="module")
 def info(docker: engines.Docker) -> dict[str, Any]:
-    """Give what that daemon says of itself."""
+    """Return what that daemon says of itself."""
     answer: dict[str, Any] = json.loads(docker("info", "--format", "{{json .}}").stdout)
     return answer
 
@@ -118,11 +118,11 @@ def test_security_options_are_read(
     assert (found.seccomp, found.confines, found.configured) == (seccomp, confines, configured)
 
 
-def test_a_canary_is_one_call_more(info: dict[str, Any]) -> None:
-    """With a canary, its number needs help on whatever kernel, and the real calls still count."""
+def test_a_test_syscall_is_one_call_more(info: dict[str, Any]) -> None:
+    """A test syscall needs help on whatever kernel, and the real calls still count."""
     states = gather(info, "").states
     assert states
-    assert gather(info, "", 400).states == {**states, "canary-400": "filtered"}
+    assert gather(info, "", 400).states == {**states, "test-syscall-400": "filtered"}
 
 
 def test_windows_is_another_machine(info: dict[str, Any]) -> None:

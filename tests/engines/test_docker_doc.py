@@ -11,14 +11,14 @@ import pytest
 
 from support import composes, image
 from support.checkout import CHECKOUT
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.shimmed import Shimmed, shimmed
 
 _BLOCK = re.compile(r"^( *)```console\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def sessions() -> list[tuple[str, str]]:
-    """Give each command that the document shows, and what it prints."""
+    """Return each command that the document shows, and what it prints."""
     text = (CHECKOUT / "docs/docker.md").read_text()
     found = []
     for indent, block in _BLOCK.findall(text):
@@ -40,7 +40,7 @@ def shim() -> Iterator[Shimmed]:
 
 @pytest.mark.parametrize(("command", "output"), sessions())
 def test_what_is_shown_is_printed(shim: Shimmed, command: str, output: str) -> None:
-    """Word for word, but that a canary stands in for the call and a digest is long."""
+    """Word for word, but that a test syscall stands in for the call and a digest is long."""
     project = Path(shim.docker.folder, "project")
     project.mkdir(exist_ok=True)
     (project / "compose.yaml").write_text('{"services": {"web": {"image": "debian:12"}}}')
@@ -56,7 +56,7 @@ def test_what_is_shown_is_printed(shim: Shimmed, command: str, output: str) -> N
         check=False,
         timeout=60,
     )
-    printed = done.stdout.replace(f"canary-{CANARY}", "uretprobe")
+    printed = done.stdout.replace(f"test-syscall-{TEST_SYSCALL}", "uretprobe")
     printed = re.sub(r"compose-[0-9a-f]{32}", "compose-1234", printed)
     assert printed.replace(str(project), "/tmp/project") == output
 

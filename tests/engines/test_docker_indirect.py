@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from support import composes, image
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
 from support.verbs import DAEMONS, info, replace_daemon
 from support.verbs import shim as verb
 
 CLASSIC, BUILDKIT = {"DOCKER_BUILDKIT": "0"}, {"DOCKER_BUILDKIT": "1"}
-STEPS = f"its RUN steps run by the default runtime runc, without canary-{CANARY}"
-BY_RUNC = f"BuildKit runs its steps by the runc on dockerd's PATH, without canary-{CANARY}"
-TASKS = f"its tasks run by the default runtime runc, without canary-{CANARY}"
+STEPS = f"its RUN steps run by the default runtime runc, without test-syscall-{TEST_SYSCALL}"
+BY_RUNC = (
+    f"BuildKit runs its steps by the runc on dockerd's PATH, without test-syscall-{TEST_SYSCALL}"
+)
+TASKS = f"its tasks run by the default runtime runc, without test-syscall-{TEST_SYSCALL}"
 BUILT = "what docker build runs by BuildKit"
 
 
@@ -49,7 +51,7 @@ def built(shim: Shimmed, builder: dict[str, str]) -> int:
     # BuildKit puts the step's number and its time before each line.
     text = done.stdout + done.stderr
     lines = [line.split() for line in text.splitlines()]
-    [code] = [int(words[-1]) for words in lines if words[-2:-1] == [str(CANARY)]]
+    [code] = [int(words[-1]) for words in lines if words[-2:-1] == [str(TEST_SYSCALL)]]
     return code
 
 
@@ -62,7 +64,7 @@ def served(shim: Shimmed) -> int:
     while not (found := docker("ps", "-aq", "--filter=status=exited")).stdout:
         assert time.monotonic() < deadline, docker("service", "ps", "s").stdout
         time.sleep(0.1)
-    return docker.logged(found.stdout.strip(), 1)[CANARY]
+    return docker.logged(found.stdout.strip(), 1)[TEST_SYSCALL]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_what_gets_nothing_is_told_once(started: Shimmed, words: list[str], says
 @pytest.mark.parametrize("words", [["build", "."], ["buildx", "build", "."], ["service", "create"]])
 def test_where_nothing_is_lacking_nothing_is_said(started: Shimmed, words: list[str]) -> None:
     """This kernel kills nothing, and no test system call is set."""
-    started.configure(canary=False)
+    started.configure(test_syscall=False)
     assert started("--dry-run", *words).stderr == ""
 
 
@@ -157,7 +159,7 @@ def test_a_build_goes_on(started: Shimmed) -> None:
     text = f"FROM {image.NAME}\nRUN {json.dumps(CALL)}\nRUN exit 3\n"
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert image.outcomes(done.stdout) == {CANARY: EPERM}
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: EPERM}
     assert STEPS in done.stderr
 
 

@@ -31,7 +31,7 @@ NEWER = (*CAPABILITIES, ("--cap-add=BPF",), ("--cap-add=PERFMON",))
 
 
 def _rules(seccomp: dict[str, Any]) -> set[tuple[str, str]]:
-    """Give every name with what its rule says, free of order and of members that say nothing."""
+    """Return every name with what its rule says, free of order and of members that say nothing."""
     return {
         (name, json.dumps({k: v for k, v in rule.items() if v and k != "names"}, sort_keys=True))
         for rule in seccomp["syscalls"]

@@ -13,11 +13,11 @@ from shim.engines.docker import builtin, readonce
 from shim.engines.docker.passthrough import SpentError
 from shim.errors import ShimError
 from support import image
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.shimmed import ALONE, RUNTIME, Shimmed, said, shimmed
 
 GETPRIORITY = 140
-CALLS = [image.CALLER, str(CANARY), str(GETPRIORITY)]
+CALLS = [image.CALLER, str(TEST_SYSCALL), str(GETPRIORITY)]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_a_profile_from_a_pipe_is_handed_on(shim: Shimmed, profile: Path, path: 
     """The container has it, and what it lacks: both read the pipe to its end."""
     command = shim.command("run", "--rm", *ALONE, "--security-opt", f"seccomp={path}")
     done = bash(f'exec 9< <(cat {profile}); exec "$@"', [*command, image.NAME, *CALLS])
-    assert said(done) == f"docker run --runtime {RUNTIME}: for canary-{CANARY}"
-    assert image.outcomes(done.stdout) == {CANARY: ENOSYS, GETPRIORITY: EPERM}
+    assert said(done) == f"docker run --runtime {RUNTIME}: for test-syscall-{TEST_SYSCALL}"
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: ENOSYS, GETPRIORITY: EPERM}
 
 
 def test_a_profile_from_standard_input_is_handed_on(shim: Shimmed, profile: Path) -> None:
@@ -63,13 +63,13 @@ def test_a_profile_from_standard_input_is_handed_on(shim: Shimmed, profile: Path
     inside = ["sh", "-c", f"cat; {' '.join(CALLS)}"]
     plain = bash(script, shim.docker.command(*words, *inside))
     done = bash(script, shim.command(*words, *inside))
-    assert plain.stdout == f"{CANARY} {EPERM}\n{GETPRIORITY} {EPERM}\n"
-    assert done.stdout == f"{CANARY} {ENOSYS}\n{GETPRIORITY} {EPERM}\n"
+    assert plain.stdout == f"{TEST_SYSCALL} {EPERM}\n{GETPRIORITY} {EPERM}\n"
+    assert done.stdout == f"{TEST_SYSCALL} {ENOSYS}\n{GETPRIORITY} {EPERM}\n"
 
 
 def test_a_profile_from_a_pipe_is_augmented(shim: Shimmed, profile: Path) -> None:
     """Docker's client reads both, the one from the pipe and the one behind it, which counts."""
-    shim.configure(wrapper=False, default="capture", canary=False)
+    shim.configure(wrapper=False, default="capture", test_syscall=False)
     words = ["--when", "always", "run", "--rm", *ALONE, "--security-opt", "seccomp=/dev/fd/9"]
     command = shim.command(*words, image.NAME, "true")
     done = bash(f'exec 9< <(cat {profile}); exec "$@"', command)

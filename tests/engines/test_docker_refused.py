@@ -11,7 +11,7 @@ from docker.errors import APIError, ImageNotFound
 from shim.engines.docker import shim_client
 from shim.profile.edit import When
 from support import composes, image
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.shimmed import ALONE, CALL, Shimmed, shimmed
 
 NAME = "taken"
@@ -29,19 +29,19 @@ def started() -> Iterator[Shimmed]:
 
 @pytest.fixture
 def shim(started: Shimmed) -> Shimmed:
-    """Give it with the wrapper registered."""
+    """Return it with the wrapper registered."""
     started.configure()
     return started
 
 
 def events(shim: Shimmed) -> list[str]:
-    """Give what the log tells of, in order."""
+    """Return what the log tells of, in order."""
     return [line["event"] for line in shim.log()]
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
 def test_by_the_verb(shim: Shimmed, verb: str) -> None:
-    """Docker's message and exit code are its own."""
+    """Docker's message and exit status are its own."""
     words = [verb, "--name", NAME, *ALONE, image.NAME, *CALL]
     plain = shim.docker(*words, code=None)
     done = shim(*words, code=plain.returncode)
@@ -64,10 +64,10 @@ def test_by_compose(shim: Shimmed, tmp_path: Path) -> None:
 def test_by_the_sdk(shim: Shimmed, tmp_path: Path, way: str) -> None:
     """The next line says so, with the daemon's words; what is created has its id in the next."""
     if way == "profile":
-        shim.configure(wrapper=False, default="capture", canary=False)
+        shim.configure(wrapper=False, default="capture", test_syscall=False)
     settings = tmp_path / "config.yaml"
-    canary = {"canary": CANARY} if way == "runtime" else {}
-    settings.write_text(json.dumps({"log": str(shim.log_path), **canary}))
+    test_syscall = {"test_syscall": TEST_SYSCALL} if way == "runtime" else {}
+    settings.write_text(json.dumps({"log": str(shim.log_path), **test_syscall}))
     plain = sdk.DockerClient(base_url=f"unix://{shim.docker.socket}")
     when: When = "needed" if way == "runtime" else "always"
     client = shim_client(plain, when=when, settings=str(settings))

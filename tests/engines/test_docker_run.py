@@ -15,7 +15,7 @@ import pytest
 
 from shim.engines.docker import builtin
 from support import engines, image
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.shimmed import ALONE, CALL, RUNTIME, Shimmed, child_of, said, shimmed
 
 RUN = ["run", "--rm", *ALONE]
@@ -31,22 +31,22 @@ def started() -> Iterator[Shimmed]:
 
 @pytest.fixture
 def shim(started: Shimmed) -> Shimmed:
-    """Give a daemon that has the wrapper registered, and settings that name a canary."""
+    """Return a daemon that has the wrapper registered, and settings that name a test syscall."""
     started.configure()
     return started
 
 
 @pytest.fixture
 def without(started: Shimmed) -> Shimmed:
-    """Give a daemon without the wrapper, whose runtime says that its libseccomp knows the names."""
-    started.configure(wrapper=False, default="capture", canary=False)
+    """Return a daemon without the wrapper, whose runtime says that it knows the names."""
+    started.configure(wrapper=False, default="capture", test_syscall=False)
     started.capture.taken()
     return started
 
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
-    """Give a profile of the user's own: Docker's, which does not name what is new."""
+    """Return a profile of the user's own: Docker's, which does not name what is new."""
     own, reason = builtin.profile("20.10.24")
     assert own, reason
     path = tmp_path / "own.json"
@@ -64,7 +64,7 @@ def host_config(shim: Shimmed, *words: str) -> dict[str, object]:
 
 
 def by_name(seccomp: dict[str, Any]) -> set[tuple[str, str]]:
-    """Give each name with what else its rule says."""
+    """Return each name with what else its rule says."""
     return {
         (name, json.dumps({key: value for key, value in rule.items() if key != "names"}))
         for rule in seccomp["syscalls"]
@@ -74,14 +74,14 @@ def by_name(seccomp: dict[str, Any]) -> set[tuple[str, str]]:
 
 def test_run_names_the_registered_runtime(shim: Shimmed) -> None:
     """Untouched the call is denied; by the verb it is let through, and a line says why."""
-    assert shim.docker.calls(*RUN, image.NAME, *CALL) == {CANARY: EPERM}
+    assert shim.docker.calls(*RUN, image.NAME, *CALL) == {TEST_SYSCALL: EPERM}
     done = shim(*RUN, image.NAME, *CALL)
-    assert image.outcomes(done.stdout) == {CANARY: ENOSYS}
-    assert said(done) == f"{BY_RUNTIME}for canary-{CANARY}"
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: ENOSYS}
+    assert said(done) == f"{BY_RUNTIME}for test-syscall-{TEST_SYSCALL}"
     lines = shim.log()
     ours = [line for line in lines if line["mechanism"] == "runtime"]
     assert [(line["event"], line["syscall"]) for line in ours] == [
-        ("requested", f"canary-{CANARY}")
+        ("requested", f"test-syscall-{TEST_SYSCALL}")
     ]
     [adjusted] = [line for line in lines if line["event"] == "adjusted"]
     assert (adjusted["mechanism"], len(adjusted["container"])) == ("filter-injection", 64)
@@ -189,7 +189,7 @@ def test_what_is_kept_is_for_its_owner_alone(without: Shimmed) -> None:
 def test_a_docker_that_cannot_read_what_is_kept_gets_none_of_it(
     without: Shimmed, tmp_path: Path
 ) -> None:
-    """One from a snap sees another /run and no hidden folders."""
+    """One from a snap sees another /run and no hidden directories."""
     (tmp_path / "snap").write_text('#!/bin/sh\nexec /usr/bin/docker "$@"\n')
     (tmp_path / "snap").chmod(0o755)
     (tmp_path / "docker").symlink_to("snap")
@@ -201,7 +201,7 @@ def test_a_docker_that_cannot_read_what_is_kept_gets_none_of_it(
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"syscalls": [{"name": 1}]}'])
 def test_a_profile_that_is_none_is_left_to_docker(shim: Shimmed, tmp_path: Path, text: str) -> None:
-    """Docker, or its daemon, refuses it: with the exit code that it has for that."""
+    """Docker, or its daemon, refuses it: with the exit status that it has for that."""
     path = tmp_path / "broken.json"
     path.write_text(text)
     words = [*RUN, "--security-opt", f"seccomp={path}", image.NAME, "true"]
@@ -215,8 +215,10 @@ def test_what_cannot_be_helped_is_said(started: Shimmed) -> None:
     """The container runs as it would have, or not at all where the admin wants it so."""
     started.configure(wrapper=False)
     done = started(*RUN, image.NAME, *CALL)
-    assert image.outcomes(done.stdout) == {CANARY: EPERM}
-    assert said(done).startswith(f"docker run goes as it is: no profile can name canary-{CANARY}")
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: EPERM}
+    assert said(done).startswith(
+        f"docker run goes as it is: no profile can name test-syscall-{TEST_SYSCALL}"
+    )
     started.configure(wrapper=False, on_error="deny")
     done = started(*RUN, image.NAME, *CALL, code=125)
     assert done.stdout == ""
@@ -225,15 +227,15 @@ def test_what_cannot_be_helped_is_said(started: Shimmed) -> None:
 
 def test_the_wrapper_does_what_its_kernel_needs_whatever_when_says(shim: Shimmed) -> None:
     """It is what --when adds; here, where no profile can deny the calls, it changes nothing."""
-    shim.configure(canary=False)
+    shim.configure(test_syscall=False)
     done = shim("--when", "always", *RUN, image.NAME, *CALL)
     assert said(done) == f"{BY_RUNTIME}for uretprobe, uprobe"
-    assert image.outcomes(done.stdout) == {CANARY: EPERM}
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: EPERM}
     assert {line["event"] for line in shim.log()} == {"requested"}
 
 
 def test_what_the_runtime_refuses_by_itself_is_no_error_of_ours(shim: Shimmed) -> None:
-    """With so few open files runc loads no filter: its message, its exit code, and no attention."""
+    """With so few open files runc loads no filter: its message and status, and no attention."""
     words = [*RUN, "--ulimit", "nofile=8:8", image.NAME, *CALL]
     plain = shim.docker(*words, code=125)
     done = shim(*words, code=125)
@@ -249,7 +251,7 @@ def test_what_cannot_be_logged_is_not_done(shim: Shimmed) -> None:
     """A log that cannot be written leaves the container as it was asked for, and says so."""
     shim.configure(log=f"{shim.docker.folder}/nowhere/audit.jsonl")
     done = shim(*RUN, image.NAME, *CALL)
-    assert image.outcomes(done.stdout) == {CANARY: EPERM}
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: EPERM}
     assert said(done).endswith("nowhere/audit.jsonl: No such file or directory")
 
 
@@ -272,7 +274,7 @@ def test_the_daemon_is_the_one_that_docker_would_ask(shim: Shimmed, how: str) ->
         *before, *RUN, image.NAME, *CALL, environment=variables
     )
     docker("context", "use", "default")
-    assert image.outcomes(done.stdout) == {CANARY: ENOSYS}
+    assert image.outcomes(done.stdout) == {TEST_SYSCALL: ENOSYS}
     assert said(done).startswith(BY_RUNTIME)
 
 
@@ -291,7 +293,7 @@ def test_a_daemon_elsewhere_gets_the_runtime_that_it_has() -> None:
 
 
 def test_the_terminal_is_dockers(shim: Shimmed) -> None:
-    """``run -it`` has one, and its exit code arrives."""
+    """``run -it`` has one, and its exit status arrives."""
     script = "test -t 0 && test -t 1 && echo terminal; exit 7"
     code, text = image.at_terminal(
         shim.command("run", "-it", *RUN[1:], image.NAME, "sh", "-c", script)

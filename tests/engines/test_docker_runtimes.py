@@ -133,7 +133,7 @@ def test_uninstall_gives_the_entry_back(host: Host, record: bool) -> None:
 
 
 def test_a_dockerd_that_has_ended_meanwhile_stops_nobody() -> None:
-    """One that nobody has waited for yet has no folder any more that it runs in."""
+    """One that nobody has waited for yet has no directory any more that it runs in."""
     with subprocess.Popen(["/bin/true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         ended = dockerd.Daemon(process.pid, "", dockerd.Flags("", ("--config-file", "mine.json")))

@@ -21,11 +21,11 @@ from shim.engines.registration import hookfile
 from shim.profile.edit import When
 from support import auditlog, engines, image
 from support.capture import Capture
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 
 ROOT = Path(__file__).parents[2]
-CALL = [image.CALLER, str(CANARY)]
-ERRNO_OF_UNTOUCHED, ERRNO_OF_ADJUSTED = {CANARY: EPERM}, {CANARY: ENOSYS}
+CALL = [image.CALLER, str(TEST_SYSCALL)]
+ERRNO_OF_UNTOUCHED, ERRNO_OF_ADJUSTED = {TEST_SYSCALL: EPERM}, {TEST_SYSCALL: ENOSYS}
 
 
 @dataclass
@@ -55,15 +55,15 @@ class Lab:
         return str(path)
 
     def plain(self) -> sdk.DockerClient:
-        """Give the SDK's own client."""
+        """Return the SDK's own client."""
         return sdk.DockerClient(base_url=f"unix://{self.docker.socket}")
 
     def client(self, settings: str, when: When = "needed") -> Client:
-        """Give ours."""
+        """Return ours."""
         return shim_client(self.plain(), when=when, settings=settings)
 
     def log(self) -> list[dict[str, Any]]:
-        """Give the log's lines that tell of decisions over a creation, and forget all."""
+        """Return the log's lines that tell of decisions over a creation, and forget all."""
         lines = [json.loads(line) for line in self.log_path.read_text().splitlines()]
         self.log_path.unlink()
         return [line for line in lines if "image" in line]
@@ -79,9 +79,9 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def canary(lab: Lab) -> Client:
-    """Give a client for a daemon with the wrapper, with settings that name a canary."""
-    return lab.client(lab.configure(canary=CANARY))
+def client(lab: Lab) -> Client:
+    """Return a client for a daemon with the wrapper, with settings that name a test syscall."""
+    return lab.client(lab.configure(test_syscall=TEST_SYSCALL))
 
 
 def _outcome(client: sdk.DockerClient, **options: Any) -> dict[int, int]:
@@ -97,75 +97,75 @@ def _outcome_of(container: Container) -> dict[int, int]:
     return image.outcomes(text)
 
 
-def test_run_lets_the_call_through(lab: Lab, canary: Client) -> None:
+def test_run_lets_the_call_through(lab: Lab, client: Client) -> None:
     """containers.run's container may make the call; that of the SDK's own client may not."""
     assert _outcome(lab.plain()) == ERRNO_OF_UNTOUCHED
-    assert _outcome(canary) == ERRNO_OF_ADJUSTED
-    [decision] = canary.adjustments
+    assert _outcome(client) == ERRNO_OF_ADJUSTED
+    [decision] = client.adjustments
     assert decision.choice.action == "runtime"
-    assert decision.choice.calls == (f"canary-{CANARY}",)
+    assert decision.choice.calls == (f"test-syscall-{TEST_SYSCALL}",)
     asked, created = lab.log()
     assert (asked["event"], asked["mechanism"]) == ("requested", "runtime")
-    assert (asked["syscall"], asked["image"]) == (f"canary-{CANARY}", image.NAME)
+    assert (asked["syscall"], asked["image"]) == (f"test-syscall-{TEST_SYSCALL}", image.NAME)
     assert created["event"] == "created"
 
 
-def test_one_line_tells_of_an_adjustment(lab: Lab, canary: Client) -> None:
+def test_one_line_tells_of_an_adjustment(lab: Lab, client: Client) -> None:
     """The wrapper's, with what it did: the SDK has only asked for the wrapper. Both name the id."""
-    canary.containers.run(image.NAME, CALL, remove=True)
+    client.containers.run(image.NAME, CALL, remove=True)
     lines = auditlog.lines(lab.log_path)
     [adjusted] = [line for line in lines if line["event"] == "adjusted"]
     [created] = [line for line in lines if line["event"] == "created"]
     assert adjusted["mechanism"] == "filter-injection"
-    assert adjusted["container"] == created["container"] == canary.decisions[-1].container
+    assert adjusted["container"] == created["container"] == client.decisions[-1].container
 
 
-def test_create_lets_the_call_through(lab: Lab, canary: Client) -> None:
+def test_create_lets_the_call_through(lab: Lab, client: Client) -> None:
     """So does containers.create, whose decision is found by the container; the log has its id."""
-    container = canary.containers.create(image.NAME, CALL, name="created-here")
+    container = client.containers.create(image.NAME, CALL, name="created-here")
     assert container.attrs["HostConfig"]["Runtime"] == RUNTIME
-    decision = canary.decision(container)
+    decision = client.decision(container)
     assert decision is not None
     assert decision.adjusted
-    assert decision == canary.decision(str(container.id))
-    assert canary.decision("nonesuch") is None
+    assert decision == client.decision(str(container.id))
+    assert client.decision("nonesuch") is None
     assert _outcome_of(container) == ERRNO_OF_ADJUSTED
     asked, created = lab.log()
     assert (asked["event"], asked["container"]) == ("requested", "created-here")
     assert (created["event"], created["container"]) == ("created", container.id)
 
 
-def test_the_low_level_client_lets_the_call_through(canary: Client) -> None:
+def test_the_low_level_client_lets_the_call_through(client: Client) -> None:
     """So does api.create_container with api.create_host_config, and its answer says so."""
-    api = canary.api
+    api = client.api
     host = api.create_host_config(security_opt=["no-new-privileges"], cap_drop=["ALL"])
     asked = json.dumps(host)
     answer = api.create_container(image.NAME, CALL, host_config=host)
-    assert answer["Warnings"][-1] == f"seccomp-shim: for canary-{CANARY}"
+    assert answer["Warnings"][-1] == f"seccomp-shim: for test-syscall-{TEST_SYSCALL}"
     assert json.dumps(host) == asked
-    container = canary.containers.get(answer["Id"])
+    container = client.containers.get(answer["Id"])
     assert container.attrs["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
     assert _outcome_of(container) == ERRNO_OF_ADJUSTED
 
 
-def test_all_else_is_the_sdks_own(lab: Lab, canary: Client) -> None:
+def test_all_else_is_the_sdks_own(lab: Lab, client: Client) -> None:
     """It is a DockerClient, it lists what the plain one lists, and the plain one is unchanged."""
-    assert isinstance(canary, sdk.DockerClient)
-    assert isinstance(canary.api, sdk.APIClient)
+    assert isinstance(client, sdk.DockerClient)
+    assert isinstance(client.api, sdk.APIClient)
     plain = lab.plain()
-    assert canary.ping()
-    assert canary.version() == plain.version()
-    assert [i.id for i in canary.images.list()] == [i.id for i in plain.images.list()]
-    assert canary.volumes.list() == plain.volumes.list()
-    assert canary.swarm.client is canary
+    assert client.ping()
+    assert client.version() == plain.version()
+    assert [i.id for i in client.images.list()] == [i.id for i in plain.images.list()]
+    assert client.volumes.list() == plain.volumes.list()
+    assert client.swarm.client is client
     shim_client(plain)
     assert type(plain) is sdk.DockerClient
     assert type(plain.api) is sdk.APIClient
     with pytest.raises(APIError):
-        canary.containers.run("no-such-image:at-all")
+        client.containers.run("no-such-image:at-all")
 
 
-def test_a_client_of_the_users_own_class_keeps_it(lab: Lab, canary: Client) -> None:
+def test_a_client_of_the_users_own_class_keeps_it(lab: Lab, client: Client) -> None:
     """A subclass of the SDK's client has its own methods still; ours of ours is ours."""
 
     class Own(sdk.DockerClient):
@@ -173,10 +173,10 @@ def test_a_client_of_the_users_own_class_keeps_it(lab: Lab, canary: Client) -> N
             return self.containers.__class__.__name__
 
     own = Own(base_url=f"unix://{lab.docker.socket}")
-    ours = shim_client(own, settings=canary.api.settings)
+    ours = shim_client(own, settings=client.api.settings)
     assert isinstance(ours, Own)
     assert ours.hello() == "ContainerCollection"
-    again = shim_client(ours, settings=canary.api.settings)
+    again = shim_client(ours, settings=client.api.settings)
     assert _outcome(again) == ERRNO_OF_ADJUSTED
     assert len(again.decisions) == 1
 
@@ -194,13 +194,13 @@ def test_a_client_of_the_users_own_class_keeps_it(lab: Lab, canary: Client) -> N
     ],
 )
 def test_what_the_user_chose_stays(
-    lab: Lab, canary: Client, options: dict[str, Any], reason: str
+    lab: Lab, client: Client, options: dict[str, Any], reason: str
 ) -> None:
     """Without a filter, or with a runtime asked for, the container is what was asked for."""
-    ours = canary.containers.create(image.NAME, CALL, **options)
+    ours = client.containers.create(image.NAME, CALL, **options)
     theirs = lab.plain().containers.create(image.NAME, CALL, **options)
     assert ours.attrs["HostConfig"] == theirs.attrs["HostConfig"]
-    [decision] = canary.decisions
+    [decision] = client.decisions
     assert decision.choice.reason == reason
     assert not decision.adjusted
     [line] = lab.log()
@@ -209,21 +209,21 @@ def test_what_the_user_chose_stays(
         container.remove()
 
 
-def test_from_several_threads(canary: Client) -> None:
+def test_from_several_threads(client: Client) -> None:
     """Threads may share a client: each container is adjusted, each decision is its own."""
 
     def create(number: int) -> str:
-        container = canary.containers.create(image.NAME, CALL, name=f"thread-{number}")
+        container = client.containers.create(image.NAME, CALL, name=f"thread-{number}")
         assert container.attrs["HostConfig"]["Runtime"] == RUNTIME
         return str(container.id)
 
     with ThreadPoolExecutor(8) as pool:
         idents = list(pool.map(create, range(24)))
-    assert sorted(each.container for each in canary.adjustments) == sorted(idents)
-    outcomes = [_outcome_of(canary.containers.get(ident)) for ident in idents[::12]]
+    assert sorted(each.container for each in client.adjustments) == sorted(idents)
+    outcomes = [_outcome_of(client.containers.get(ident)) for ident in idents[::12]]
     assert outcomes == [ERRNO_OF_ADJUSTED] * 2
     for ident in idents[1:12]:
-        canary.containers.get(ident).remove()
+        client.containers.get(ident).remove()
 
 
 def test_the_profile_gets_the_name(lab: Lab) -> None:
@@ -287,7 +287,7 @@ def test_an_explicit_deny_is_respected(lab: Lab) -> None:
 
 
 def test_nothing_where_the_kernel_does_not_call_for_it(lab: Lab) -> None:
-    """Without a canary a kernel that is not affected is left alone, and found out only once."""
+    """Without one, a kernel that is not affected is left alone, and found out only once."""
     client = lab.client(lab.configure())
     assert _outcome(client) == ERRNO_OF_UNTOUCHED
     [decision] = client.decisions
@@ -298,7 +298,7 @@ def test_nothing_where_the_kernel_does_not_call_for_it(lab: Lab) -> None:
 def test_an_adjustment_that_cannot_be_logged_is_not_made(lab: Lab, on_error: str) -> None:
     """By on_error the container is then created as it was asked for, or not at all."""
     nowhere = str(lab.docker.folder / "no-folder" / "log")
-    settings = lab.configure(canary=CANARY, log=nowhere, on_error=on_error)
+    settings = lab.configure(test_syscall=TEST_SYSCALL, log=nowhere, on_error=on_error)
     client = lab.client(settings)
     count = len(client.containers.list(all=True))
     if on_error == "deny":
@@ -322,20 +322,20 @@ def test_a_fault_of_ours_does_not_break_the_call(lab: Lab) -> None:
 
     plain = lab.plain()
     plain.api = Shy(base_url=f"unix://{lab.docker.socket}")
-    client = shim_client(plain, settings=lab.configure(canary=CANARY))
+    client = shim_client(plain, settings=lab.configure(test_syscall=TEST_SYSCALL))
     assert isinstance(client.api, Shy)
     assert _outcome(client) == ERRNO_OF_UNTOUCHED
     [line] = lab.log()
     assert (line["event"], line["level"]) == ("failed", "error")
     assert "I will not say" in line["reason"]
-    client = shim_client(plain, settings=lab.configure(canary=CANARY, on_error="deny"))
+    client = shim_client(plain, settings=lab.configure(test_syscall=TEST_SYSCALL, on_error="deny"))
     with pytest.raises(Refused, match="I will not say"):
         client.containers.create(image.NAME, CALL)
 
 
 def test_a_user_without_roots_rights_has_a_log_of_its_own(lab: Lab) -> None:
     """Whoever may use the daemon gets adjusted containers, logged in that user's home."""
-    lab.configure(canary=CANARY)
+    lab.configure(test_syscall=TEST_SYSCALL)
     folder, uid = lab.docker.folder, 7001
     (folder / "home").mkdir()
     os.chown(folder / "home", uid, uid)
@@ -351,24 +351,26 @@ def test_a_user_without_roots_rights_has_a_log_of_its_own(lab: Lab) -> None:
         f"DOCKER_HOST=unix://{lab.docker.socket} "
         f"setpriv --reuid {uid} --regid {uid} --clear-groups {sys.executable} {folder}/user.py"
     )
-    assert done.stdout == f"['seccomp-shim: for canary-{CANARY}, uretprobe, uprobe']\n", done.stderr
+    assert (
+        done.stdout == f"['seccomp-shim: for test-syscall-{TEST_SYSCALL}, uretprobe, uprobe']\n"
+    ), done.stderr
     log = (folder / "home/.local/state/seccomp-shim/audit.jsonl").read_text()
     assert [json.loads(line)["event"] for line in log.splitlines()] == ["requested", "created"]
 
 
 def test_from_env_takes_what_dockers_takes(
-    lab: Lab, canary: Client, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """from_env finds the daemon as the SDK does, and hands its options on."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{lab.docker.socket}")
-    client = from_env(settings=canary.api.settings, timeout=7)
+    client = from_env(settings=client.api.settings, timeout=7)
     assert client.api.timeout == 7
     assert _outcome(client) == ERRNO_OF_ADJUSTED
 
 
 def test_the_documented_example_runs(lab: Lab) -> None:
     """The program of docs/sdk.md prints what is printed there."""
-    settings = lab.configure(canary=CANARY)
+    settings = lab.configure(test_syscall=TEST_SYSCALL)
     lab.docker.host.run(f"mkdir -p /etc/seccomp-shim; cp {settings} /etc/seccomp-shim/config.yaml")
     lab.plain().images.get(image.NAME).tag("debian", "12")
     blocks = (ROOT / "docs/sdk.md").read_text().split("```")
@@ -378,5 +380,5 @@ def test_the_documented_example_runs(lab: Lab) -> None:
         f"cd {ROOT}; DOCKER_HOST=unix://{lab.docker.socket} {sys.executable} "
         f"{lab.docker.folder}/example.py"
     )
-    # A canary stands in for the call on a kernel that is not affected.
-    assert done.stdout.replace(f"canary-{CANARY}", "uretprobe") == output
+    # A test_syscall stands in for the call on a kernel that is not affected.
+    assert done.stdout.replace(f"test-syscall-{TEST_SYSCALL}", "uretprobe") == output

@@ -79,7 +79,7 @@ FILES = {
 
 @pytest.fixture(params=FILES)
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Give a root folder with one of the files."""
+    """Return a root directory with one of the files."""
     return _root(tmp_path, FILES[request.param])
 
 
@@ -211,7 +211,7 @@ def test_any_text_is_what_it_was_after_both(text: str, default: bool, named: boo
 
 
 def _with_table(document: dict[str, Any]) -> dict[str, Any]:
-    """Give the document with the table, empty now, in which our default stood."""
+    """Return the document with the table, empty now, in which our default stood."""
     plugins = {CRI: {"containerd": {}}, **document.get("plugins", {})}
     return {**document, "plugins": plugins}
 

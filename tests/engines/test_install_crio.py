@@ -162,7 +162,7 @@ def test_hooks_never_name_precreate(tmp_path: Path) -> None:
 
 
 def test_podmans_hooks_are_not_where_cri_o_reads(tmp_path: Path) -> None:
-    """Podman's entries, precreate among them, are in a folder that CRI-O is not told of."""
+    """Podman's entries, precreate among them, are in a directory that CRI-O is not told of."""
     root = _root(tmp_path, {})
     registration.program(root / "usr/bin", "crun", "exit 1")
     install("podman", _host(root), "--way", "hooks")

@@ -120,7 +120,7 @@ def test_status_shows_every_engine(host: Host) -> None:
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_daemon_json_is_refused_untouched(host: Host, kind: str) -> None:
-    """One clear line, exit code 2, and not a byte or a file changed."""
+    """One clear line, exit status 2, and not a byte or a file changed."""
     data, line = REFUSED[kind]
     write(host, FILE, data)
     before = state(host)

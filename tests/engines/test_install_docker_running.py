@@ -141,7 +141,7 @@ def claim(runtime: Path, features: str) -> None:
     runtime.chmod(0o755)
 
 
-def test_a_profile_is_written_set_and_taken_back(docker: engines.Docker) -> None:
+def test_a_profile_is_written_set_and_rolled_back(docker: engines.Docker) -> None:
     """Where the runtime knows the name, dockerd takes our profile at its next start."""
     runtime = docker.folder / "knowing"
     claim(runtime, '{"annotations": {"io.github.seccomp.libseccomp.version": "2.6.0"}}')

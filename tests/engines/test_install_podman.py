@@ -218,12 +218,12 @@ def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
 
 @contextmanager
 def _podman(runtime: str, *, rootless: bool) -> Iterator[engines.Podman]:
-    """Give a podman that reads /etc/containers, on a host where our executables are installed."""
+    """Yield a podman that reads /etc/containers, on a host where our executables are installed."""
     with engines.podman(runtime, rootless=rootless) as podman:
         podman.host.run(
             "mkdir -p /opt/seccomp-shim/bin /etc/seccomp-shim /var/log/seccomp-shim\n"
             f"cp {podman.conf} /etc/containers/containers.conf\n"
-            "echo canary: 400 >/etc/seccomp-shim/config.yaml\n"
+            "echo test_syscall: 400 >/etc/seccomp-shim/config.yaml\n"
             "umask 022; chmod 644 /etc/containers/containers.conf /etc/seccomp-shim/config.yaml\n"
             f"cd {CHECKOUT}; {sys.executable} -c '\n"
             "from pathlib import Path\n"

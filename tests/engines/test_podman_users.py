@@ -25,7 +25,7 @@ AS_USER = f"setpriv --reuid {UID} --regid {UID} --clear-groups env HOME={HOME}"
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host with us installed and a user, who has a home."""
+    """Yield a view of this host with us installed and a user, who has a home."""
     need.program("podman")
     with throwaway(tmp_path_factory.mktemp("view")) as host:
         prepare(host)
@@ -75,7 +75,7 @@ def test_a_users_own_registration_is_named(host: Host) -> None:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Give the home of a user, and beside it the user database that names him."""
+    """Yield the home of a user, and beside it the user database that names him."""
     with attacker.homes() as folder:
         home = folder / "mallory"
         (home / users.LOG).parent.mkdir(parents=True)
@@ -91,7 +91,7 @@ def look(home: Path) -> list[users.User]:
 
 
 def line(**fields: Any) -> str:
-    """Give a line of a log."""
+    """Return a line of a log."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
     return json.dumps({"time": now, "level": "error", "event": "failed", **fields}) + "\n"
 

@@ -1,4 +1,4 @@
-"""Changes of engines' files: made all or none, recorded, taken back."""
+"""Changes of engines' files: made all or none, recorded, rolled back."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ def without(_path: Path, now: bytes, _original: bytes | None) -> bytes | None:
 
 
 class Place:
-    """A folder with configuration, a state folder and a log."""
+    """A directory with configuration, a state directory and a log."""
 
     def __init__(self, folder: Path) -> None:
         self.etc = folder / "etc"
@@ -42,20 +42,20 @@ class Place:
 
     def back(self, *places: Path) -> list[Edit]:
         """Plan to undo all."""
-        return changes.taking_back("engine", places, without, self.state)
+        return changes.rolling_back("engine", places, without, self.state)
 
     def uninstall(self, *places: Path) -> None:
         """Undo all."""
-        changes.take_back("engine", self.back(*places), self.state, str(self.log))
+        changes.roll_back("engine", self.back(*places), self.state, str(self.log))
 
     def events(self) -> list[dict[str, Any]]:
-        """Give the log so far."""
+        """Return the log so far."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Give an empty place."""
+    """Return an empty place."""
     return Place(tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_a_file_comes_back_byte_for_byte_with_its_mode(place: Place) -> None:
 
 
 def test_what_was_made_is_removed_with_its_folders(place: Place) -> None:
-    """Files, folders and the record that install made are gone afterwards; other files stay."""
+    """Files, directories and the record that install made are gone afterwards; other files stay."""
     path = place.etc / "conf.d" / "deep" / "shim.conf"
     place.install(edit(path, OURS, 0o600))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -82,7 +82,7 @@ def test_what_was_made_is_removed_with_its_folders(place: Place) -> None:
 
 
 def test_a_folder_that_others_use_now_stays(place: Place) -> None:
-    """A folder that install made is kept while somebody else's file is in it."""
+    """A directory that install made is kept while somebody else's file is in it."""
     path = place.etc / "conf.d" / "shim.conf"
     place.install(edit(path, OURS))
     (path.parent / "theirs.conf").touch()
@@ -245,7 +245,7 @@ def test_every_change_is_logged(place: Place) -> None:
 
 
 def test_the_record_is_its_owners_alone(place: Place) -> None:
-    """Originals may hold secrets: nobody else can read folder or record."""
+    """Originals may hold secrets: nobody else can read directory or record."""
     place.install(edit(place.file, OURS))
     assert stat.S_IMODE(place.state.stat().st_mode) == 0o700
     record = place.state / "engine.json"
@@ -286,7 +286,7 @@ def test_a_crash_between_record_and_file_costs_nothing(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "loop", "large"])
 def test_what_is_no_configuration_file_is_refused(place: Place, kind: str) -> None:
-    """Folders, pipes, loops of links and huge files are refused, unread."""
+    """Directories, pipes, loops of links and huge files are refused, unread."""
     match kind:
         case "folder":
             place.file.mkdir()

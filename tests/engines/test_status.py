@@ -14,13 +14,13 @@ from shim.errors import ShimError
 from support import registration
 from support.host import Host, throwaway
 from support.registration import install, uninstall
-from support.verbs import CANARY, FILE, LOG, prepare, shim, write
+from support.verbs import FILE, LOG, TEST_SYSCALL, prepare, shim, write
 
 DAY = 24 * 60 * 60
 
 
 def line(age: float, **fields: object) -> str:
-    """Give a line of the log that is ``age`` seconds old."""
+    """Return a line of the log that is ``age`` seconds old."""
     at = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - age))
     return json.dumps({"time": at, "level": "info", "event": "verified", **fields}) + "\n"
 
@@ -64,15 +64,15 @@ def test_a_line_across_two_reads_is_one(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host with us installed, a test syscall on, and no dockerd."""
+    """Yield a view of this host with us installed, a test syscall on, and no dockerd."""
     with throwaway(tmp_path_factory.mktemp("view")) as host:
-        prepare(host, f"canary: {CANARY}")
+        prepare(host, f"test_syscall: {TEST_SYSCALL}")
         yield host
 
 
 def test_the_test_syscall_is_told(host: Host) -> None:
     """A forgotten line in the settings shows in status and at an installation."""
-    told = f"the test syscall {CANARY} is on (/etc/seccomp-shim/config.yaml, canary)"
+    told = f"the test syscall {TEST_SYSCALL} is on (/etc/seccomp-shim/config.yaml, test_syscall)"
     assert told in shim(host, "status docker").stdout
     assert told in shim(host, "install docker --dry-run").stderr
 

@@ -1,4 +1,4 @@
-"""Every way in with real engines on an ordinary machine: a canary number stands for the calls.
+"""Every way in with real engines on an ordinary machine: a test syscall stands for the calls.
 
 Denied it ends with EPERM, let through with ENOSYS: no kernel has it.
 """
@@ -16,10 +16,10 @@ import pytest
 
 from shim.engines.docker import shim_client
 from support import engines, image, installed, need
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.engines import Docker, Engine, Podman
 
-CALL = [image.CALLER, str(CANARY)]
+CALL = [image.CALLER, str(TEST_SYSCALL)]
 WAYS = ("start", "exec", "exec -it", "exec -d", "restart")
 DENIED = dict.fromkeys(WAYS, EPERM)
 LET_THROUGH = dict.fromkeys(WAYS, ENOSYS)
@@ -28,28 +28,28 @@ _names = (f"shim-test-{number}" for number in itertools.count())
 
 
 def everywhere(engine: Engine, *options: str) -> dict[str, int]:
-    """Give what the canary ended with in a container, in what is exec'd there, after a restart."""
+    """Return what the test syscall ended with in a container, in an exec, after a restart."""
     name = next(_names)
     engine(*engine.run_args("run", "-d", "--name", name, *options, image.NAME, *CALL, "stay"))
-    found = {"start": engine.logged(name, 1)[CANARY], **within(engine, name)}
+    found = {"start": engine.logged(name, 1)[TEST_SYSCALL], **within(engine, name)}
     engine("restart", "--time", "0", name)
-    found["restart"] = engine.logged(name, 2)[CANARY]
+    found["restart"] = engine.logged(name, 2)[TEST_SYSCALL]
     engine("rm", "--force", name)
     return found
 
 
 def within(engine: Engine, name: str) -> dict[str, int]:
-    """Give what it ended with in what is exec'd in a container: with pipes, a terminal, nothing."""
+    """Return what it ended with in an exec in a container: with pipes, a terminal, nothing."""
     found = {
-        "exec": engine.calls("exec", name, *CALL)[CANARY],
-        "exec -it": engine.calls_at_terminal("exec", "-it", name, *CALL)[CANARY],
+        "exec": engine.calls("exec", name, *CALL)[TEST_SYSCALL],
+        "exec -it": engine.calls_at_terminal("exec", "-it", name, *CALL)[TEST_SYSCALL],
     }
     engine("exec", "-d", name, "sh", "-c", f"{' '.join(CALL)} >/out.new; mv /out.new /out")
     deadline = time.monotonic() + 60
     while not (out := engine("exec", name, "cat", "/out", code=None).stdout):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found | {"exec -d": image.outcomes(out)[CANARY]}
+    return found | {"exec -d": image.outcomes(out)[TEST_SYSCALL]}
 
 
 # --- Docker ----------------------------------------------------------------------------------
@@ -65,13 +65,13 @@ def docker() -> Iterator[Docker]:
 
 
 def verbose(docker: Docker) -> Docker:
-    """Give the same daemon behind ``seccomp-shim docker``."""
+    """Return the same daemon behind ``seccomp-shim docker``."""
     enter = installed.command(docker.host, "docker", "--host", f"unix://{docker.socket}")
     return replace(docker, client=enter)
 
 
 def test_docker_denies(docker: Docker) -> None:
-    """Without us the canary is denied: whatever else is seen here is our doing."""
+    """Without us the test syscall is denied: whatever else is seen here is our doing."""
     assert everywhere(docker) == DENIED
 
 
@@ -88,26 +88,26 @@ def test_docker_command_line(docker: Docker) -> None:
 def test_docker_sdk(docker: Docker) -> None:
     """A client of the SDK, wrapped by ours, and its containers and execs."""
     settings = docker.folder / "settings.yaml"
-    settings.write_text(f"canary: {CANARY}\nlog: {docker.folder}/sdk.jsonl\n")
+    settings.write_text(f"test_syscall: {TEST_SYSCALL}\nlog: {docker.folder}/sdk.jsonl\n")
     plain = docker_sdk.DockerClient(base_url=f"unix://{docker.socket}")
     client = shim_client(plain, settings=str(settings))
     for ours, expected in ((plain, EPERM), (client, ENOSYS)):
         container = ours.containers.run(
             image.NAME, [*CALL, "stay"], detach=True, network_mode="none"
         )
-        assert docker.logged(str(container.id), 1) == {CANARY: expected}
+        assert docker.logged(str(container.id), 1) == {TEST_SYSCALL: expected}
         _, output = container.exec_run(CALL)
         assert isinstance(output, bytes)
-        assert image.outcomes(output.decode()) == {CANARY: expected}
+        assert image.outcomes(output.decode()) == {TEST_SYSCALL: expected}
         container.restart(timeout=0)
-        assert docker.logged(str(container.id), 2) == {CANARY: expected}
+        assert docker.logged(str(container.id), 2) == {TEST_SYSCALL: expected}
         container.remove(force=True)
     plain.close()
 
 
 @pytest.fixture
 def compose(docker: Docker, tmp_path: Path) -> "Compose":
-    """Give docker-compose for this daemon."""
+    """Return docker-compose for this daemon."""
     return Compose(docker, tmp_path)
 
 
@@ -130,13 +130,13 @@ class Compose:
         return done.stdout
 
     def seen(self) -> dict[str, list[int]]:
-        """Start both, exec in both; give what the canary ended with in each."""
+        """Start both, exec in both; give what the test syscall ended with in each."""
         self("up", "--detach")
         found = {}
         for name in ("plain", "named"):
             ident = self("ps", "--quiet", name).strip()
             inside = image.outcomes(self("exec", "-T", name, *CALL))
-            found[name] = [self.docker.logged(ident, 1)[CANARY], inside[CANARY]]
+            found[name] = [self.docker.logged(ident, 1)[TEST_SYSCALL], inside[TEST_SYSCALL]]
         self("down", "--timeout", "0")
         return found
 
@@ -147,7 +147,7 @@ def test_docker_compose(compose: Compose) -> None:
 
 
 def test_docker_default_runtime(docker: Docker, compose: Compose) -> None:
-    """As default runtime it covers every container, compose's too, until it is taken back."""
+    """As default runtime it covers every container, compose's too, until it is rolled back."""
     installed.verb(docker.host, "install", "docker", "--default")
     try:
         assert everywhere(docker) == LET_THROUGH
@@ -165,7 +165,7 @@ def test_docker_default_runtime(docker: Docker, compose: Compose) -> None:
 
 @pytest.fixture(scope="module", params=PODMAN, ids=lambda p: f"{p[0]}-{('root', 'user')[p[1]]}")
 def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
-    """Give each podman with its settings in /etc, where the verb changes them."""
+    """Yield each podman with its settings in /etc, where the verb changes them."""
     runtime, rootless = request.param
     with engines.podman(runtime, rootless=rootless) as podman:
         installed.install(podman.host)
@@ -175,7 +175,7 @@ def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
 
 
 def test_podman_denies(podman: Podman) -> None:
-    """Without us the canary is denied."""
+    """Without us the test syscall is denied."""
     assert everywhere(podman) == DENIED
 
 
@@ -210,17 +210,17 @@ def test_containerd(containerd: Engine, binary: str, expected: int) -> None:
     name = next(_names)
     run = ["run", "--rootfs", "--seccomp", "--runc-binary", binary]
     root = str(containerd.rootfs)
-    assert containerd.calls(*run, "--rm", root, name, *CALL) == {CANARY: expected}
+    assert containerd.calls(*run, "--rm", root, name, *CALL) == {TEST_SYSCALL: expected}
     containerd(*run, "--detach", root, name, *CALL, "stay")
     execute = ["tasks", "exec", "--exec-id"]
-    assert containerd.calls(*execute, "pipes", name, *CALL) == {CANARY: expected}
+    assert containerd.calls(*execute, "pipes", name, *CALL) == {TEST_SYSCALL: expected}
     seen = containerd.calls_at_terminal(*execute, "terminal", "--tty", name, *CALL)
-    assert seen == {CANARY: expected}
+    assert seen == {TEST_SYSCALL: expected}
     containerd("tasks", "kill", "--signal", "KILL", name)
     containerd("tasks", "delete", "--force", name)
     # Started again from the same container: what a restart is here.
     containerd("tasks", "start", "--detach", name)
-    assert containerd.calls(*execute, "again", name, *CALL) == {CANARY: expected}
+    assert containerd.calls(*execute, "again", name, *CALL) == {TEST_SYSCALL: expected}
 
 
 @pytest.fixture(scope="module")

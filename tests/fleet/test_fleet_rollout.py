@@ -24,7 +24,7 @@ PASSWORD = "swordfish"  # noqa: S105 - of hosts that are gone a moment later
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Fleet]:
-    """Give hosts of two kinds, as their kernels go."""
+    """Yield hosts of two kinds, as their kernels go."""
     with hosts.fleet(tmp_path_factory.mktemp("fleet"), NAMES) as fleet:
         for each in fleet.values():
             each.states(uretprobe="filtered" if each.name.startswith("a") else "exempt")
@@ -33,7 +33,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Fleet]:
 
 @pytest.fixture(scope="module")
 def asked(fleet: hosts.Fleet) -> Operator:
-    """Give who has asked them all and has a plan."""
+    """Return who has asked them all and has a plan."""
     for each in fleet.values():
         each.write(PROFILE, TEXT)
     inventory = fleet.inventory(fleet.folder / "hosts.json")
@@ -45,7 +45,7 @@ def asked(fleet: hosts.Fleet) -> Operator:
 
 @pytest.fixture
 def operator(fleet: hosts.Fleet, asked: Operator, tmp_path: Path) -> Operator:
-    """Give the same with journals of its own; every host is as it was."""
+    """Return the same with journals of its own; every host is as it was."""
     for each in fleet.values():
         each.write(PROFILE, TEXT)
         each.run("rm -rf /var/lib/seccomp-shim")
@@ -77,7 +77,7 @@ def test_one_host_goes_first_by_default(fleet: hosts.Fleet, operator: Operator) 
     again = operator("apply", "--yes", "--no-verify")
     assert again.results() == dict.fromkeys(NAMES, "unchanged")
     said = operator("rollback", "--yes", "--no-verify")
-    assert said.results() == dict.fromkeys(NAMES, "taken back")
+    assert said.results() == dict.fromkeys(NAMES, "rolled back")
     assert _changed(fleet) == set()
     # What became of the file where the first apply failed is not known here: the host is asked.
     assert operator("rollback", "--yes", "--no-verify").results() == {"a1": "unchanged"}
@@ -151,7 +151,7 @@ def test_what_was_interrupted_can_be_gone_on_with(
     for each in fleet.values():
         assert each.run("ls /var/lib/seccomp-shim/runs | wc -l").stdout == "1\n"
     assert operator("rollback", "--yes", "--no-verify").results() == dict.fromkeys(
-        NAMES, "taken back"
+        NAMES, "rolled back"
     )
     assert _changed(fleet) == set()
 
@@ -264,7 +264,7 @@ exec /usr/sbin/runc.real "$@"
 """
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["kept", "taken back"])
+@pytest.mark.parametrize("back", [False, True], ids=["kept", "rolled back"])
 def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, back: bool) -> None:
     """Where containers no longer start no further batch begins; if wanted the batch is undone."""
     before = fleet["a2"].run("ls -l /usr/sbin/runc* /usr/bin/crun", code=None).stdout
@@ -286,10 +286,10 @@ def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, 
     assert {each["started"] for each in looked} == {True}
     assert _changed(fleet) == (set() if back else {"a1", "a2", "a3"})
     if back:
-        assert said.results() == dict.fromkeys(("a1", "a2", "a3"), "taken back")
-        assert "3 hosts of the batch taken back" in said.text
+        assert said.results() == dict.fromkeys(("a1", "a2", "a3"), "rolled back")
+        assert "3 hosts of the batch rolled back" in said.text
     assert operator.report()["a2"]["changes"][-1]["result"] == (
-        "taken back" if back else "regressed"
+        "rolled back" if back else "regressed"
     )
 
 
@@ -312,7 +312,7 @@ def test_a_regression_stops_the_rollout(fleet: hosts.Fleet, operator: Operator, 
     ],
 )
 def test_what_cannot_be_done_is_one_line(operator: Operator, words: list[str], told: str) -> None:
-    """The reason, exit code 2, and nobody is asked anything."""
+    """The reason, exit status 2, and nobody is asked anything."""
     said = operator(*words, code=2)
     assert said.lines == {}
     [line] = said.text.splitlines()

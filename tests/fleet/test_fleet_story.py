@@ -31,7 +31,7 @@ MANY = 600
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Fleet]:
-    """Give hosts with kernels, profiles and troubles of their own."""
+    """Yield hosts with kernels, profiles and troubles of their own."""
     with hosts.fleet(tmp_path_factory.mktemp("fleet"), NAMES, small=["full"]) as fleet:
         for each in fleet.values():
             each.states(uretprobe="filtered")
@@ -50,7 +50,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Fleet]:
 
 @pytest.fixture(scope="module")
 def operator(fleet: hosts.Fleet) -> Operator:
-    """Give who manages them, and one that nobody answers for."""
+    """Return who manages them, and one that nobody answers for."""
     inventory = fleet.inventory(fleet.folder / "hosts.json", missing=["gone"])
     document = json.loads(inventory.read_text())
     document["all"]["hosts"]["full"]["ansible_remote_tmp"] = "/tmp/ansible"
@@ -59,13 +59,13 @@ def operator(fleet: hosts.Fleet) -> Operator:
 
 
 def _profiles(fleet: hosts.Fleet) -> dict[str, bytes]:
-    """Give what every host's profile is now."""
+    """Return what every host's profile is now."""
     known = {name: fleet[name].path(PROFILE) for name in NAMES if name not in {"bare", "yaml"}}
     return {name: path.read_bytes() for name, path in known.items()}
 
 
 def test_a_fleet_in_every_trouble(fleet: hosts.Fleet, operator: Operator) -> None:
-    """Asked, planned for, changed and taken back, each host ends as it must and is told of so."""
+    """Asked, planned for, changed and rolled back, each host ends as it must and is told of so."""
     before = _profiles(fleet)
     asked = operator("facts", "--extra-path", "/srv/k8s", code=1)
     assert asked.results() == {
@@ -143,7 +143,7 @@ def test_a_fleet_in_every_trouble(fleet: hosts.Fleet, operator: Operator) -> Non
     assert "no effect: " in file["reason"]
     assert '+    "uretprobe"' in change["diff"]
 
-    _take_back(fleet, operator, before)
+    _roll_back(fleet, operator, before)
 
 
 def _bring_trouble(fleet: hosts.Fleet) -> None:
@@ -162,11 +162,11 @@ def _alive(fleet: hosts.Fleet, *names: str) -> hosts.Fleet:
     return fleet
 
 
-def _take_back(fleet: hosts.Fleet, operator: Operator, before: dict[str, bytes]) -> None:
+def _roll_back(fleet: hosts.Fleet, operator: Operator, before: dict[str, bytes]) -> None:
     """Take everything back, on hosts that were never heard of again, too."""
     back = operator("rollback", "--yes", "--no-verify", code=1)
     assert back.results() == {
-        **dict.fromkeys(("new", "yaml", "fixed", "late"), "taken back"),
+        **dict.fromkeys(("new", "yaml", "fixed", "late"), "rolled back"),
         "dying": back.results()["dying"],
         # It never was changed: what stands there now is somebody else's.
         "edited": "unchanged",
@@ -174,7 +174,7 @@ def _take_back(fleet: hosts.Fleet, operator: Operator, before: dict[str, bytes])
         "leaving": "unchanged",
     }
     # As it died before or after the first of its files was new.
-    assert back.results()["dying"] in {"taken back", "unchanged"}
+    assert back.results()["dying"] in {"rolled back", "unchanged"}
     assert "No space left on device" in back.lines["full"]["reason"]
     assert any("was killed" in line for line in back.lines["dying"]["notes"])
     after = _profiles(fleet)

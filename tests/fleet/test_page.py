@@ -59,26 +59,26 @@ class Report(Browser):
         self.wait("!document.querySelector('#hosts-table a.diff')")
 
     def hosts(self) -> list[str]:
-        """Give the hosts that can be seen, from the top."""
+        """Return the hosts that can be seen, from the top."""
         heads = "[...document.querySelectorAll('#hosts-table tbody th')]"
         seen = self(f"{heads}.filter(e => e.checkVisibility()).map(e => e.textContent)")
         return [str(each) for each in seen]
 
     def view(self) -> str:
-        """Give the part of the address that says what is shown."""
+        """Return the part of the address that says what is shown."""
         return str(self("location.hash"))
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Give a Chromium that is used by all tests here."""
+    """Yield a Chromium that is used by all tests here."""
     with chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
 
 
 @pytest.fixture
 def browser(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Report]:
-    """Give the browser; what a test shows must neither log anything nor ask for anything."""
+    """Yield the browser; what a test shows must neither log anything nor ask for anything."""
     browser = Report(driver, tmp_path)
     browser.emulate()
     yield browser
@@ -112,7 +112,7 @@ def test_filters(browser: Report) -> None:
     assert browser.hosts() == ["web3", "web10", "web1", "web2"]
     browser.named("not changed").click()
     assert browser.hosts() == ["web10"]
-    browser.named("taken back").click()
+    browser.named("rolled back").click()
     assert browser.hosts() == ["web3", "web10"]
     browser.find("[name=find]").send_keys("CLOUD  /usr/bin/crun")
     assert browser.hosts() == ["web3"]
@@ -214,7 +214,7 @@ def _luminance(colour: Sequence[float]) -> float:
 
 
 def _contrast(one: Sequence[float], other: Sequence[float]) -> float:
-    """Give the contrast ratio of two colours, as WCAG 2 defines it."""
+    """Return the contrast ratio of two colours, as WCAG 2 defines it."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 

@@ -47,7 +47,7 @@ class _Reader(HTMLParser):
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Give every text of a document, and the keys that are told."""
+    """Yield every text of a document, and the keys that are told."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

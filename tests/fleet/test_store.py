@@ -107,7 +107,7 @@ def _apply(opened: store.Store, **results: str) -> str:
 def _rolled_back(opened: store.Store, of: str, *hosts: str) -> None:
     book = opened.begin("rollback", [list(hosts)], of=of, rules={})
     for host in hosts:
-        book.settle({"host": host, "result": "taken back", "reason": ""})
+        book.settle({"host": host, "result": "rolled back", "reason": ""})
     book.end("done")
 
 
@@ -124,7 +124,7 @@ def test_a_rollback_is_of_the_last_run_that_left_a_change(tmp_path: Path) -> Non
         rules, unused = rollout.Rules(), cast(Any, None)
         found = opened.found(second, "apply")
         with pytest.raises(ShimError, match=f"--id takes one of: {first}") as error:
-            rollout.take_back(opened, unused, ["a", "b"], found, rules, unused)
+            rollout.roll_back(opened, unused, ["a", "b"], found, rules, unused)
         assert str(error.value).startswith(second)
         with pytest.raises(ShimError, match="changed nothing, or has been rolled back"):
             rollout.last_change(opened, ["a"])

@@ -96,7 +96,7 @@ def test_a_host_is_judged_by_its_facts(facts: dict[str, Any], word: str, why: st
 
 
 def test_what_was_changed_since_is_reckoned_in() -> None:
-    """A file that was patched denies no more, one that was taken back does."""
+    """A file that was patched denies no more, one that was rolled back does."""
     denying = _facts(profiles=(_profile("denied-by-default"),))
     assert judged(denying, {FILE: "allows"})[0] == "protected"
     assert judged(_facts(), {FILE: "denies"})[0] == "exposed"

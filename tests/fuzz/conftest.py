@@ -30,7 +30,7 @@ class Inputs:
 
 @pytest.fixture
 def inputs(request: pytest.FixtureRequest) -> Callable[..., Inputs]:
-    """Give the maker of inputs: ``few`` in the ordinary suite, ``many`` with --sweep."""
+    """Return the maker of inputs: ``few`` in the ordinary suite, ``many`` with --sweep."""
 
     def make(name: str, *, few: int, many: int) -> Inputs:
         return Inputs(name, many if request.config.getoption("--sweep") else few)

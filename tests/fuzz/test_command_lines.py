@@ -17,8 +17,8 @@ from support.wrapped import Recorder
 
 NAMES = ("b1", "b2", "create", "state", "--root")
 IDS = ("c1", "c2", "run", "exec")
-# What is @ becomes one of the folders, = an id, % any other word. Most words are among those that
-# both runtimes take; the others belong to one of them, are cut short, or are nobody's.
+# What is @ becomes one of the directories, = an id, % any other word. Most words are among those
+# that both runtimes take; the others belong to one of them, are cut short, or are nobody's.
 GENERAL = ["--root @", "--root=@", "--debug", "--log /dev/null", "--log-format json"]
 GENERAL_ODD = [
     "-root @", "-debug", "--log=%", "--systemd-cgroup=false", "--rootless auto", "--", "--nosuch",
@@ -60,7 +60,7 @@ def drawn(draw: random.Random) -> list[str]:
 
 
 class Place:
-    """Folders that are bundles and hold states at once, all of them watched."""
+    """Directories that are bundles and hold states at once, all of them watched."""
 
     def __init__(self, folder: Path) -> None:
         """Fill it with files that no runtime takes for whole."""
@@ -88,7 +88,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Give the folders."""
+    """Yield the directories."""
     need.root()
     (tmp_path / "place").mkdir()
     place = Place(tmp_path / "place")
@@ -97,7 +97,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def ours(words: list[str]) -> tuple[str, str, str, str]:
-    """Return the verb, and the files that we think are read: config, and state by its folder."""
+    """Return the verb, and the files that we think are read: config, and state by its directory."""
     line = CommandLine(words)
     bundle = line.options.get("bundle", ".")
     config = os.path.normpath(os.path.join(bundle, line.options.get("config", "config.json")))

@@ -26,7 +26,7 @@ RESOURCE = f"""{HEAD}  defaultAction: {ERRNO}
 
 
 def _left() -> set[str]:
-    """Give what containers of ours could leave behind."""
+    """Return what containers of ours could leave behind."""
     cgroups = (str(path) for path in Path("/sys/fs/cgroup").glob("**/seccomp-shim-look-*"))
     folders = (str(path) for path in Path("/tmp").glob("seccomp-shim-look-*"))
     states = (str(path) for path in Path("/run").glob("*c*/seccomp-shim-look-*"))

@@ -110,7 +110,9 @@ def test_podman_answers_and_its_containers_are_judged() -> None:
         # What this view of the host was written to, and no other on this machine.
         layers = [f"{engine.folder}/scratch{place}/upper" for place in ("/run", "/var/lib")]
         everything = f"find {' '.join(layers)} | sort"
-        engine.host.run("mkdir -p /run/runc/x && rmdir /run/runc/x")  # runc leaves its own folder
+        engine.host.run(
+            "mkdir -p /run/runc/x && rmdir /run/runc/x"
+        )  # runc leaves its own directory
         before = [engine.host.run(each).stdout.splitlines() for each in (listed, everything)]
         looks = _look(engine, CONTAINERS_CONF=str(engine.conf))
         for each, calls in zip(looks, (DENIED, STILL_DENIED), strict=True):

@@ -85,7 +85,7 @@ def test_an_unwritable_folder_is_no_error() -> None:
 
 
 def test_an_unusable_place_costs_nothing_but_time(tmp_path: Path) -> None:
-    """A file where the folder should be, or a link to a folder, is left as it is."""
+    """A file where the directory should be, or a link to a directory, is left as it is."""
     need.root()
     tmp_path.chmod(0o755)
     (tmp_path / "file").write_text("mine")
@@ -98,7 +98,7 @@ def test_an_unusable_place_costs_nothing_but_time(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_made_for_everybody_to_read_and_root_to_write(tmp_path: Path) -> None:
-    """Whatever the umask, folder and file get the modes that make them believed and readable."""
+    """Whatever the umask, directory and file get the modes that make them believed and readable."""
     need.root()
     folder = tmp_path / "run"
     old = os.umask(0o077)
@@ -113,7 +113,7 @@ def test_the_folder_is_made_for_everybody_to_read_and_root_to_write(tmp_path: Pa
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """Give a folder that everybody can get to, as /run is; pytest's own are private."""
+    """Yield a directory that everybody can get to, as /run is; pytest's own are private."""
     with tempfile.TemporaryDirectory(prefix="shim-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -153,10 +153,11 @@ from shim.catalog import Syscall
 from shim.host import cache, libc, probe
 libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
 libc.set_filter(probe._denying(400))
-cache.kernel_injected = lambda: {{"canary": Syscall("canary", {{"x86_64": 400}}, *2 * [""])}}
+call = Syscall("test_syscall", {{"x86_64": 400}}, *2 * [""])
+cache.kernel_injected = lambda: {{"test_syscall": call}}
 print(json.dumps(cache.facts(directory={str(tmp_path)!r})))
 """
-    assert isolated(code)["syscalls"]["canary"]["state"] == "unknown"
+    assert isolated(code)["syscalls"]["test_syscall"]["state"] == "unknown"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ OWNED = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    """Give a root whose dpkg knows three packages."""
+    """Return a root whose dpkg knows three packages."""
     need.program("dpkg-query")
     info = tmp_path / "var/lib/dpkg/info"
     info.mkdir(parents=True)

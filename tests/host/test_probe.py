@@ -41,9 +41,9 @@ def test_the_state_agrees_with_what_the_bare_call_gives() -> None:
 
 
 def test_a_number_that_no_kernel_has_is_absent() -> None:
-    """A canary number gets ENOSYS without a filter, and that is all absent means."""
+    """A test_syscall number gets ENOSYS without a filter, and that is all absent means."""
     need.kernel(not probe.filtered_self(), "the tests run inside a seccomp filter")
-    assert probe.probe({"canary": 400}) == {"canary": {"nr": 400, "state": "absent"}}
+    assert probe.probe({"test_syscall": 400}) == {"test_syscall": {"nr": 400, "state": "absent"}}
 
 
 def test_a_call_that_filters_can_deny_is_filtered() -> None:
@@ -72,7 +72,7 @@ libc.set_filter(b"".join(
     code.to_bytes(2, "little") + bytes((jt, jf)) + k.to_bytes(4, "little")
     for code, jt, jf, k in insns
 ))
-print(json.dumps([probe.filtered_self(), probe.probe({{"uretprobe": 335, "canary": 400}})]))
+print(json.dumps([probe.filtered_self(), probe.probe({{"uretprobe": 335, "test_syscall": 400}})]))
 """
 ERRNO, TRAP, KILL = 0x50000, 0x30000, 0x80000000
 
@@ -83,8 +83,8 @@ def test_inside_a_filter_it_claims_only_what_is_certain(answer: int) -> None:
     need.kernel(os.uname().machine == "x86_64", "this is not x86-64")
     inside, found = isolated(OUTER.format(answer=answer))
     assert inside
-    assert found["canary"]["state"] == "unknown"
-    assert found["canary"]["reason"]
+    assert found["test_syscall"]["state"] == "unknown"
+    assert found["test_syscall"]["reason"]
     outside = probe.probe(CALLS)["uretprobe"]["state"]
     assert found["uretprobe"]["state"] == ("exempt" if outside == "exempt" else "unknown")
 
@@ -134,7 +134,7 @@ print(json.dumps(probe.probe({"pause": pause})))
 
 
 def core_dir(folder: Path) -> str:
-    """Give code that makes ``folder`` the place for cores and allows them."""
+    """Return code that makes ``directory`` the place for cores and allows them."""
     return f"""
 import os, resource
 os.chdir({str(folder)!r})

@@ -18,7 +18,7 @@ from shim.host.ptrace import EndedError, wait_for
 from support import need
 
 # Forks, threads, a vfork with an exec, signals with handlers, a child that stops and goes on, and
-# exit codes of all kinds: prints what it saw of them.
+# exit statuses of all kinds: prints what it saw of them.
 BUSY = """
 import json, os, signal, subprocess, sys, threading, time
 seen = {}
@@ -69,7 +69,7 @@ SEEN = {
 def traced(program: str, follow: Callable[[Family], Any], options: int = 0) -> Any:
     """Run Python ``program`` with a tracer beside it that does ``follow``.
 
-    Gives the program's exit code and output, and what the tracer gave, as JSON has it.
+    Gives the program's exit status and output, and what the tracer gave, as JSON has it.
     """
     need.root()
     go, told = os.pipe(), os.pipe()
@@ -106,7 +106,7 @@ def to_the_end(family: Family) -> str:
 
 
 def test_a_busy_program_sees_nothing_of_it() -> None:
-    """Stops, signals, exit codes, threads and children are to it as they would be without us."""
+    """Stops, signals, exit statuses, threads and children are to it as they would be without us."""
     code, output, answer = traced(BUSY, to_the_end)
     assert code == 3
     assert json.loads(output) == SEEN
@@ -114,7 +114,7 @@ def test_a_busy_program_sees_nothing_of_it() -> None:
 
 
 def release_after(stops: int) -> Callable[[Family], str]:
-    """Give what follows for so many stops, lets all go, and then ends."""
+    """Return what follows for so many stops, lets all go, and then ends."""
 
     def follow(family: Family) -> str:
         try:

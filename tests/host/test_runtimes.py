@@ -86,7 +86,7 @@ def test_the_first_line_of_the_version_counts(tmp_path: Path, said: str, program
 
 
 def test_a_name_is_found_without_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crun shows its hooks no path of its own: its name is looked up in the usual folders."""
+    """Crun shows its hooks no path of its own: its name is looked up in the usual directories."""
     runc = os.path.realpath(need.program("runc"))
     monkeypatch.delenv("PATH")
     assert find("runc") == runc

@@ -19,7 +19,7 @@ HOOK = f"{PREFIX}/bin/seccomp-shim-hook"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, list[str], str]]:
-    """Give a view with seccomp-shim installed, the files before that, and what was said."""
+    """Yield a view with seccomp-shim installed, the files before that, and what was said."""
     with throwaway(tmp_path_factory.mktemp("base")) as view:
         before = _listing(view)
         said = view.run(f"umask 077; cd /tmp; {INSTALL} --no-demo").stdout
@@ -28,20 +28,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, list[
 
 @pytest.fixture
 def installed(tmp_path: Path, base: tuple[Host, list[str], str]) -> Iterator[Host]:
-    """Give a view of a host with seccomp-shim that forgets all that is done to it."""
+    """Yield a view of a host with seccomp-shim that forgets all that is done to it."""
     with throwaway(tmp_path, base[0]) as view:
         yield view
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Give a view of this host without seccomp-shim that forgets all that is done to it."""
+    """Yield a view of this host without seccomp-shim that forgets all that is done to it."""
     with throwaway(tmp_path) as view:
         yield view
 
 
 def _listing(host: Host) -> list[str]:
-    """List what stands in the folders that the installer may touch, with owner, mode and size."""
+    """List what is in the directories that the installer may touch: owner, mode and size."""
     places = " ".join(folder for folder in FOLDERS if folder != "/run")
     script = f"find {places} ! -type d -printf '%p %m %U:%G %s %l\\n'; find {places} -type d"
     return sorted(host.run(script).stdout.splitlines())
@@ -50,7 +50,7 @@ def _listing(host: Host) -> list[str]:
 def test_installs_and_changes_nothing_when_run_again(
     installed: Host, base: tuple[Host, list[str], str]
 ) -> None:
-    """One run puts command, hook, settings and log folder in place; a second one is a no-op."""
+    """One run puts command, hook, settings and log directory in place; a second one is a no-op."""
     _, _, said = base
     assert "Installing seccomp-shim" in said
     assert installed.run("/usr/local/bin/seccomp-shim --version").stdout.startswith("seccomp-shim ")
@@ -316,7 +316,7 @@ def test_uninstall_waits_for_a_crio_that_has_the_handler(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("--prefix", "--prefix needs a folder"),
+        ("--prefix", "--prefix needs a directory"),
         ("--prefix opt", "absolute path"),
         ("--prefix /", "not a usable folder name"),
         ("--prefix '/opt/a b'", "not a usable folder name"),
@@ -329,7 +329,7 @@ def test_uninstall_waits_for_a_crio_that_has_the_handler(
     ],
 )
 def test_unusable_arguments_change_nothing(host: Host, arguments: str, complaint: str) -> None:
-    """A wrong call is answered with one line and exit code 2, and touches no file."""
+    """A wrong call is answered with one line and exit status 2, and touches no file."""
     before = _listing(host)
     result = host.run(f"{INSTALL} {arguments}", code=2)
     assert complaint in result.stderr

@@ -26,7 +26,7 @@ _MARK = "=== next command"
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give a view of this host in which the README's commands may do what they do."""
+    """Yield a view of this host in which the README's commands may do what they do."""
     with throwaway(tmp_path_factory.mktemp("readme")) as view:
         if not shutil.which("sudo"):  # root's own machine may lack it
             view.run("printf '#!/bin/sh\\nexec \"$@\"\\n' >/usr/local/bin/sudo")

@@ -15,7 +15,7 @@ from support.checkout import CHECKOUT
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a fresh virtual environment with nothing but the built wheel and its dependencies."""
+    """Return a fresh virtual environment with nothing but the built wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, CHECKOUT], check=True)

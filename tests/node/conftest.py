@@ -12,13 +12,13 @@ from support.nodes import Node, node
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder that the build script has downloaded wheels to."""
+    """Return the directory that the build script has downloaded wheels to."""
     return nodeimage.wheels(tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.fixture(scope="session")
 def archive(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the image that a dockerd has built, as an archive."""
+    """Return the image that a dockerd has built, as an archive."""
     file = tmp_path_factory.mktemp("image") / "image.tar"
     with engines.dockerd() as docker:
         nodeimage.build(docker, wheels)
@@ -28,13 +28,13 @@ def archive(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ApiServer]:
-    """Give what stands in for an API server."""
+    """Yield what stands in for an API server."""
     with serving(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def bare(server: ApiServer, archive: Path) -> Iterator[Node]:
-    """Give a node on which nothing is installed."""
+    """Yield a node on which nothing is installed."""
     with node(server, archive) as bare:
         yield bare

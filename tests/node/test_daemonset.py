@@ -11,7 +11,7 @@ from support.apiserver import NAME, ApiServer
 
 @pytest.fixture
 def daemonset(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> DaemonSet:
-    """Give the DaemonSet as its pod sees it."""
+    """Return the DaemonSet as its pod sees it."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     return DaemonSet(NAME, server.account)

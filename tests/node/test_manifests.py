@@ -23,7 +23,7 @@ VERSIONS = [
 
 @pytest.fixture(scope="module", params=ALL)
 def documents(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """Give the documents of each kustomization."""
+    """Return the documents of each kustomization."""
     return rendered(request.param)
 
 
@@ -78,7 +78,7 @@ def test_pods_have_few_rights(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_mounted(name: str) -> None:
-    """The node's root is read-only and comes first; what is written to are folders with a name."""
+    """The node's root is read-only and comes first; what is written to are named directories."""
     spec = template(name)
     places = {each["name"]: each.get("hostPath", {}).get("path") for each in spec["volumes"]}
     mounts = spec["containers"][0]["volumeMounts"]
@@ -89,7 +89,7 @@ def test_what_is_mounted(name: str) -> None:
     if name == "overlays/profiles":
         assert top == []
         return
-    # CRI-O makes no container with such a mount: it has folders above its storage as rslave.
+    # CRI-O makes no container with such a mount: it has directories above its storage as rslave.
     recursive = None if name.endswith("crio") else "IfPossible"
     assert [each.get("recursiveReadOnly") for each in top] == [recursive]
     paths = [each["mountPath"] for each in mounts]
@@ -149,7 +149,7 @@ def test_names_agree() -> None:
 
 
 def _values(document: object, key: str) -> Iterator[str]:
-    """Give the values of every ``key``, at any depth."""
+    """Yield the values of every ``key``, at any depth."""
     if isinstance(document, Mapping):
         yield from (value for name, value in document.items() if name == key)
         for each in document.values():

@@ -12,7 +12,7 @@ CONFIG = "/etc/containerd/config.toml"
 
 
 class Proc:
-    """A node's root folder with a /proc to put processes into, and the memory of its containerd."""
+    """A node's root directory with a /proc to put processes into, and its containerd's memory."""
 
     def __init__(self, top: Path) -> None:
         (top / "run/seccomp-shim").mkdir(parents=True)
@@ -32,7 +32,7 @@ class Proc:
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Proc:
-    """Give one without a process."""
+    """Return one without a process."""
     return Proc(tmp_path)
 
 

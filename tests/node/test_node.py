@@ -7,7 +7,7 @@ import pytest
 
 from shim.engines.containerd import config_file
 from support import cri, image
-from support.containers import CANARY, ENOSYS, EPERM
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 from support.manifests import handler, template
 from support.nodes import CONFIG, Node, Pod
 
@@ -15,14 +15,14 @@ BASE = template("base")
 PROBE = BASE["containers"][0]["readinessProbe"]
 HANDLER = "seccomp-shim"
 RESTART = "restart it on this node"
-CALL = [image.CALLER, str(CANARY)]
+CALL = [image.CALLER, str(TEST_SYSCALL)]
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 
 
 def outcome(runtime: cri.Runtime, handler: str) -> int:
-    """Give what the canary ends with in a pod of a handler."""
+    """Return what the test syscall ends with in a pod of a handler."""
     with runtime.container(handler, *CALL, "stay") as container:
-        return image.outcomes(runtime.exec(container, *CALL))[CANARY]
+        return image.outcomes(runtime.exec(container, *CALL))[TEST_SYSCALL]
 
 
 def installed(node: Node, pod: Pod) -> None:
@@ -33,14 +33,14 @@ def installed(node: Node, pod: Pod) -> None:
 
 
 def handlers(node: Node) -> set[str]:
-    """Give the handlers in containerd's configuration."""
+    """Return the handlers in containerd's configuration."""
     document: dict[str, Any] = tomllib.loads(node.host.run(f"cat {CONFIG}").stdout)
     cri_table = document["plugins"][config_file.CRI[2]].get("containerd", {})
     return set(cri_table.get("runtimes", {}))
 
 
 def test_from_nothing_to_nothing(bare: Node) -> None:
-    """Installed, ready once containerd knows it, kept at a roll-out, taken back at the removal."""
+    """Installed, ready once containerd knows it, kept at a roll-out, rolled back at the removal."""
     node = bare
     before = node.files()
     assert outcome(node.runtime, "") == EPERM
@@ -60,7 +60,7 @@ def test_from_nothing_to_nothing(bare: Node) -> None:
         first.wait_for("seccomp-shim: ready")
         assert first.ready(PROBE) == (True, "")
         # No container was ended for that.
-        assert image.outcomes(node.runtime.exec(running, *CALL))[CANARY] == EPERM
+        assert image.outcomes(node.runtime.exec(running, *CALL))[TEST_SYSCALL] == EPERM
         assert outcome(node.runtime, HANDLER) == ENOSYS
         assert outcome(node.runtime, "") == EPERM
         after = node.files()
@@ -73,12 +73,12 @@ def test_from_nothing_to_nothing(bare: Node) -> None:
         with node.runtime.container(HANDLER, *CALL, "stay") as container:
             node.server.remove(rights=True)
             said = second.stop()
-            assert "the DaemonSet was removed: taken back, but for what is left" in said
+            assert "the DaemonSet was removed: rolled back, but for what is left" in said
             assert "1 pods have the handler" in said
             assert handlers(node) == {"runc", HANDLER}
             # What runs goes on, also once containerd was restarted, to the end.
             node.restart()
-            assert image.outcomes(node.runtime.exec(container, *CALL))[CANARY] == ENOSYS
+            assert image.outcomes(node.runtime.exec(container, *CALL))[TEST_SYSCALL] == ENOSYS
     removal = template("overlays/remove")
     with node.pod(removal, handler=handler("overlays/remove")) as third:
         third.wait_for("has the handler in memory")
@@ -92,7 +92,7 @@ def test_from_nothing_to_nothing(bare: Node) -> None:
 
 
 def test_in_doubt_the_node_stays_as_it_is(bare: Node) -> None:
-    """Where the API server cannot be asked, or does not answer, nothing is taken back."""
+    """Where the API server cannot be asked, or does not answer, nothing is rolled back."""
     node = bare
     node.server.refuses = True
     with node.pod(BASE) as pod:
@@ -115,7 +115,7 @@ def test_removed_before_containerd_has_read_it(bare: Node) -> None:
         pod.wait_for(RESTART)
         node.server.remove(rights=False)
         said = pod.stop()
-    assert "taken back" in said
+    assert "rolled back" in said
     assert "left:" not in said
     assert node.files() == before
 

@@ -72,7 +72,7 @@ def test_profiles_are_patched_and_given_back(bare: Node) -> None:
     with node.pod(SPEC, args=OFTEN, mounts=mounts) as pod:
         pod.wait_for("seccomp-shim: ready")
         node.server.remove(rights=False)
-        assert "the DaemonSet was removed: taken back" in pod.stop()
+        assert "the DaemonSet was removed: rolled back" in pod.stop()
     assert set(_contents(node).values()) == set(before.values())
 
 

@@ -1,4 +1,4 @@
-"""install.sh with a folder of wheels, as the node's pod runs it: for nodes as they come."""
+"""install.sh with a directory of wheels, as the node's pod runs it: for nodes as they come."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PATH": "/usr/bin:/bin:/us
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Give a view of this host that forgets all that is done to it."""
+    """Yield a view of this host that forgets all that is done to it."""
     with throwaway(tmp_path) as host:
         yield host
 

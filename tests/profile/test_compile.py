@@ -40,7 +40,7 @@ def _profile(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
 
 
 def _references() -> list[Any]:
-    """Give the project's own profile and, where SHIM_REFERENCE names them, real upstream ones."""
+    """Return the project's own profile and, where SHIM_REFERENCE names them, real upstream ones."""
     folder = os.environ.get("SHIM_REFERENCE")
     found = [pytest.param(shipped(), id="shipped")]
     for path in sorted(Path(folder).glob("*/*.json")) if folder else []:
@@ -313,7 +313,7 @@ def test_calls_are_named() -> None:
 
 
 def test_the_kernel_takes_and_follows_what_is_compiled() -> None:
-    """Loaded for real: the denied canary, the call that kills, the allowed call."""
+    """Loaded for real: the denied test_syscall, the call that kills, the allowed call."""
     oci = _profile(
         {"names": ["write", "exit_group", "prctl"], "action": ALLOW},
         {"names": ["getppid"], "action": "SCMP_ACT_KILL_PROCESS"},

@@ -43,7 +43,7 @@ def lines_only(before: str, after: str) -> bool:
 
 
 def spec(*lines: str) -> str:
-    """Give a SeccompProfile with these lines in its spec."""
+    """Return a SeccompProfile with these lines in its spec."""
     return HEAD + "".join(f"  {line}\n" for line in ("defaultAction: SCMP_ACT_ERRNO", *lines))
 
 

@@ -12,7 +12,7 @@ DENY = {"action": ERRNO}
 
 
 def limited(key: str, action: str = ALLOW, **limits: Any) -> dict[str, Any]:
-    """Give a profile with one rule for uretprobe under ``limits``."""
+    """Return a profile with one rule for uretprobe under ``limits``."""
     return ruled({"action": action, key: limits})
 
 

@@ -31,7 +31,7 @@ def _profile(version: str) -> dict[str, Any]:
 
 
 def _meaning(profile: dict[str, Any]) -> tuple[set[tuple[str, str]], dict[str, set[str]], Any]:
-    """Give what a profile says, free of order, grouping, comments and empty members."""
+    """Return what a profile says, free of order, grouping, comments and empty members."""
     rules = {
         (name, json.dumps(_bare(rule), sort_keys=True))
         for rule in profile["syscalls"]
@@ -59,7 +59,7 @@ def _unconditional(version: str) -> set[str]:
 
 
 def _of(version: str, name: str) -> list[dict[str, Any]]:
-    """Give the rules of a call without its name."""
+    """Return the rules of a call without its name."""
     rules = _profile(version)["syscalls"]
     return [{**rule, "names": []} for rule in rules if name in rule["names"]]
 

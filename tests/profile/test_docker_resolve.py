@@ -12,7 +12,7 @@ ALLOW = "SCMP_ACT_ALLOW"
 
 
 def _names(*rules: dict[str, Any], **container: Any) -> list[str]:
-    """Give the names that remain of ``rules`` for a container."""
+    """Return the names that remain of ``rules`` for a container."""
     described = {"capabilities": {"CAP_A"}, "machine": "x86_64", "kernel": (5, 10), **container}
     resolved = resolve({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": list(rules)}, **described)
     assert resolved is not None

@@ -13,7 +13,7 @@ from support.profiles import ALLOW, CONFIG, DOCKER, FORMATS, OCI, changed, ruled
 
 
 def error_of(data: bytes) -> str:
-    """Give the one line that ``data`` is refused with."""
+    """Return the one line that ``data`` is refused with."""
     with pytest.raises(ShimError) as error:
         read(data, "p.json")
     line = str(error.value)

@@ -30,7 +30,7 @@ INJECTED = ("uretprobe", "uprobe")
 
 
 def _patched(tree: dict[str, Any], line: str, names: Iterable[str]) -> tuple[dict[str, Any], str]:
-    """Give the profile with ``names`` in it, and the reason of the first change."""
+    """Return the profile with ``names`` in it, and the reason of the first change."""
     known = catalog.load()
     document = read(json.dumps(tree).encode(), "p.json")
     edits, findings = plan(document, [known[name] for name in names], {}, "always", line=line)
@@ -78,7 +78,7 @@ def test_under_crun_nothing_but_the_added_calls_differs(
 
 
 def _older(release: str, *names: str) -> dict[str, Any]:
-    """Give a Docker default without its calls above 318, or those of ``names``, as years ago."""
+    """Return a Docker default without its calls above 318, or those of ``names``, as years ago."""
     folder = directory("profiles") / "docker"
     base, versions = ((folder / name).read_text() for name in ("default.json", "versions.json"))
     tree, _ = builtin(release, base, versions)

@@ -33,7 +33,7 @@ def patched(text: str, override_deny: bool = False) -> str:
 
 
 def hunks(before: str, after: str) -> tuple[int, list[str], list[str]]:
-    """Give the number of hunks of a unified diff, the lines added and those taken away."""
+    """Return the number of hunks of a unified diff, the lines added and those taken away."""
     lines = list(difflib.unified_diff(before.split("\n"), after.split("\n"), lineterm=""))[2:]
     return (
         sum(line.startswith("@@") for line in lines),
@@ -183,7 +183,7 @@ def test_any_profile(text: str, override: bool) -> None:
 
 
 def documents() -> list[Path]:
-    """Give the upstream profiles, if there are any here."""
+    """Return the upstream profiles, if there are any here."""
     folder = Path(REFERENCE)
     return sorted(folder.glob("moby/*.json")) + sorted(folder.glob("containers/*.json"))
 

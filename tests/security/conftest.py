@@ -12,7 +12,7 @@ from support.fleet import DENYING, Host
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """Give a host with a user's home."""
+    """Yield a host with a user's home."""
     with attacker.homes() as folder:
         host = Host(folder)
         etc, home = host.root / "etc", host.root / "home/mallory"

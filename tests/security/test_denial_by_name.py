@@ -28,7 +28,7 @@ from shim.start.spec import parse
 from shim.start.wrapper.exec import Exec
 from shim.start.wrapper.mechanism import change
 from support import filters
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, real
+from support.containers import ENOSYS, EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL, profile, real
 from support.filters import JEQ, JGE, filters_of
 from support.joined import outcomes as printed
 from support.wrapped import WrappedLab
@@ -88,7 +88,7 @@ def named(value: Any, name: str = "uretprobe") -> Any:
 
 
 def denying(rule: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Give a profile with the one rule and everything else behind it."""
+    """Return a profile with the one rule and everything else behind it."""
     document = profile(**base)
     return document | {"syscalls": [named(rule), *document["syscalls"]]}
 
@@ -107,7 +107,7 @@ def test_no_config_is_changed_for_it(rule: dict[str, Any], base: dict[str, Any])
 
 
 def documents(rule: dict[str, Any], base: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give the profile in every format, in Docker's under each condition that can hold."""
+    """Yield the profile in every format, in Docker's under each condition that can hold."""
     flat = denying(rule, base)
     yield flat
     yield {"ociVersion": "1.0.2", "linux": {"seccomp": flat}}
@@ -150,7 +150,7 @@ def test_no_docker_container_is_given_anything_for_it(
 
 # --- Real containers ---------------------------------------------------------------------------
 
-NUMBER = str(CANARY)
+NUMBER = str(TEST_SYSCALL)
 REAL: list[dict[str, Any]] = [
     {"names": ["NAME"], "action": KILL},
     {"names": ["NAME"], "action": ERRNO},
@@ -163,7 +163,7 @@ STAGES = ("prestart", "createRuntime")
 
 
 class Ways(WrappedLab):
-    """The wrapper's folder, from which a container is started in each of the ways."""
+    """The wrapper's directory, from which a container is started in each of the ways."""
 
     @contextmanager
     def starting(
@@ -177,14 +177,20 @@ class Ways(WrappedLab):
         name = f"shim-denial-{uuid.uuid4().hex[:8]}"
         folder = self.folder / name
         folder.mkdir()
-        oci.bundle(folder, seccomp, oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
+        oci.bundle(folder, seccomp, oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), hooks=hooks)
         config = folder / "config.json"
         if annotations:
             tree = json.loads(config.read_text()) | {"annotations": annotations}
             config.write_text(json.dumps(tree))
         if way == "precreate":
             command = [f"{self.bin}/seccomp-shim-precreate", "--config"]
-            command += [f"{self.folder}/config.yaml", "--canary", NUMBER, "--runtime", self.real]
+            command += [
+                f"{self.folder}/config.yaml",
+                "--test-syscall",
+                NUMBER,
+                "--runtime",
+                self.real,
+            ]
             done = subprocess.run(
                 command, input=config.read_bytes(), capture_output=True, check=True
             )
@@ -204,8 +210,8 @@ class Way:
         self.lab, self.name, self.config, self.process = lab, name, config, process
 
     def joined(self) -> dict[int, int]:
-        """Give what the calls of a process end with that ``exec`` through the wrapper starts."""
-        words = ["exec", self.name, *oci.caller((CANARY, OTHER_CANARY))]
+        """Return what the calls of a process end with that ``exec`` through the wrapper starts."""
+        words = ["exec", self.name, *oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))]
         command = oci.command(self.lab.runtime, *words)
         done = subprocess.run(command, input="\n", capture_output=True, text=True, check=True)
         return printed(done.stdout)
@@ -213,7 +219,7 @@ class Way:
 
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Ways:
-    """Give the executables for each runtime."""
+    """Return the executables for each runtime."""
     return Ways(tmp_path, real(request.param))
 
 
@@ -228,11 +234,11 @@ def test_it_stands_in_the_container_and_in_what_joins_it(
 ) -> None:
     """Whoever started it and whatever joins it: the call is denied, and nothing was adjusted."""
     body = profile()
-    body["syscalls"] = [named(rule, f"canary-{CANARY}"), *body["syscalls"]]
+    body["syscalls"] = [named(rule, f"test-syscall-{TEST_SYSCALL}"), *body["syscalls"]]
     with lab.starting(way, body) as container:
-        assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
-        assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
-        assert oci.outcomes(container.process) == {CANARY: EPERM, OTHER_CANARY: EPERM}
+        assert container.joined() == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
+        assert container.joined() == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
+        assert oci.outcomes(container.process) == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
     assert not [line for line in lab.log() if line["event"] in {"adjusting", "adjusted", "failed"}]
 
 
@@ -240,20 +246,23 @@ def test_it_stands_in_the_container_and_in_what_joins_it(
 def test_without_it_each_way_lets_the_call_through(lab: Ways, way: str) -> None:
     """What the test before would see if it had no denial to respect."""
     with lab.starting(way, profile()) as container:
-        assert container.joined() == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+        assert container.joined() == {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: EPERM}
         expected = EPERM if way == "plain" else ENOSYS
-        assert oci.outcomes(container.process) == {CANARY: expected, OTHER_CANARY: EPERM}
+        assert oci.outcomes(container.process) == {
+            TEST_SYSCALL: expected,
+            OTHER_TEST_SYSCALL: EPERM,
+        }
 
 
 def test_what_becomes_of_the_bundle_is_of_no_account(lab: Ways) -> None:
     """A denial taken out of config.json after the start still stands for what joins."""
     body = profile()
-    body["syscalls"] = [named(REAL[0], f"canary-{CANARY}"), *body["syscalls"]]
+    body["syscalls"] = [named(REAL[0], f"test-syscall-{TEST_SYSCALL}"), *body["syscalls"]]
     with lab.starting("plain", body) as container:
         config = json.loads(container.config.read_text())
         config["linux"]["seccomp"] = profile()
         container.config.write_text(json.dumps(config))
-        assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
+        assert container.joined() == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
 
 
 @pytest.mark.parametrize("body", [profile(), None], ids=["profile", "none"])
@@ -264,13 +273,13 @@ def test_a_raw_program_that_denies_by_an_argument(
     crun = Ways(tmp_path, real("crun"))
     insns: Insns = [
         (LD_ABS, 0, 0, 0),
-        (JEQ, 0, 4, CANARY),
+        (JEQ, 0, 4, TEST_SYSCALL),
         (LD_ABS, 0, 0, 16),
         (JEQ, 0, 1, 7),
         (RET_K, 0, 0, abi.SECCOMP_RET_KILL_PROCESS),
         (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | EPERM),
-        (JGE, 0, 2, abi.CANARIES.start),
-        (JGE, 1, 0, abi.CANARIES.stop),
+        (JGE, 0, 2, abi.TEST_SYSCALLS.start),
+        (JGE, 1, 0, abi.TEST_SYSCALLS.stop),
         (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | EPERM),
         filters.ALLOW,
     ]
@@ -278,8 +287,8 @@ def test_a_raw_program_that_denies_by_an_argument(
     annotations = {RAW_BPF: b64encode(program).decode()}
     with crun.starting("wrapper", body, annotations=annotations) as container:
         assert filters_of(oci.read_pid(container.config.parent)) == [program]
-        assert container.joined() == {CANARY: EPERM, OTHER_CANARY: EPERM}
-        assert oci.outcomes(container.process) == {CANARY: EPERM, OTHER_CANARY: EPERM}
+        assert container.joined() == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
+        assert oci.outcomes(container.process) == {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
     (line, *_) = [line for line in crun.log() if line["event"] == "left-alone"]
     assert "decides on it by its arguments" in line["reason"]
 
@@ -298,5 +307,7 @@ def test_without_a_profile_to_be_believed_nothing_is_made_longer(
     start = Exec({"on_error": "allow", "log": str(tmp_path / "log")})
     start.facts["runtime"] = "/usr/bin/crun"
     with pytest.raises(ShimError, match=r"config.json|Syscalls"):
-        start.prepare(str(tmp_path), "c1", {f"canary-{CANARY}": CANARY}, sure=True)
+        start.prepare(
+            str(tmp_path), "c1", {f"test-syscall-{TEST_SYSCALL}": TEST_SYSCALL}, sure=True
+        )
     assert (state / "seccomp.bpf").read_bytes() == filters.denying()

@@ -1,4 +1,4 @@
-"""What the engine's environment, its folder and an image's config say runs no code as root."""
+"""What the engine's environment, its directory and an image's config say runs no code as root."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shim.engines import oci
-from support.containers import CANARY, OTHER_CANARY, OUTPUT, profile, real
+from support.containers import OTHER_TEST_SYSCALL, OUTPUT, TEST_SYSCALL, profile, real
 from support.wrapped import WrappedLab, script
 
 # What the wrapper, its hooks and Python might look for by name.
@@ -21,12 +21,12 @@ MODULES = ("shim", "sitecustomize", "usercustomize", "os", "json", "ctypes", "si
 
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give the wrapper before each runtime."""
+    """Return the wrapper before each runtime."""
     return WrappedLab(tmp_path, real(request.param))
 
 
 class Trap:
-    """A folder of programs and modules, each of which leaves a trace when it runs."""
+    """A directory of programs and modules, each of which leaves a trace when it runs."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -76,12 +76,12 @@ def test_the_trap_springs(tmp_path: Path) -> None:
 def test_nothing_of_the_environment_is_run(lab: WrappedLab, tmp_path: Path, on_error: str) -> None:
     """A start is adjusted as ever, or refused where the log cannot be written, by our code only.
 
-    The engine's folder is the trap as well: Python would look for modules there.
+    The engine's directory is the trap as well: Python would look for modules there.
     """
     trap = Trap(tmp_path / "trap")
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     log = f"{lab.folder}/engine.log"
     options = ["--log", log, "--log-format", "json", "run", "--bundle", str(folder)]
     command = oci.command(lab.runtime, *options, f"shim-trap-{os.getpid()}")
@@ -140,7 +140,7 @@ def test_nothing_of_an_image_s_environment_is_run(
     if where == "hook":
         entry = {"path": "/bin/true", "args": ["true"], "env": variables}
         hooks = {"createRuntime": [entry], "poststart": [entry]}
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), hooks=hooks)
     config = json.loads((folder / "config.json").read_text())
     config["process"]["env"] = variables if where == "process" else ["PATH=/usr/bin"]
     (folder / "config.json").write_text(json.dumps(config))

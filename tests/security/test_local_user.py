@@ -76,10 +76,10 @@ def test_exchanged_directories(scene: Scene, verb: str) -> None:
 def test_host_agent_against_exchanged_directories(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The agent of fleet apply, which patches and takes back as root, is not deceived either."""
+    """The agent of fleet apply, which patches and rolls back as root, is not deceived either."""
     pairs = scene.profiles(40)
     before = scene.etc_now()
-    monkeypatch.setattr(store, "folder", lambda: scene.host.state)
+    monkeypatch.setattr(store, "directory", lambda: scene.host.state)
     where: dict[str, Any] = {"paths": [str(scene.home)], "check": False, "diff": True}
 
     def patch() -> None:
@@ -96,7 +96,7 @@ def test_host_agent_against_exchanged_directories(
 
 def test_a_folder_that_was_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an admin names in a user's home is not what the user has made a link of."""
-    monkeypatch.setattr(store, "folder", lambda: scene.host.state)
+    monkeypatch.setattr(store, "directory", lambda: scene.host.state)
     named = scene.home / "profiles"
     named.symlink_to(scene.etc)
     attacker.give(scene.home)
@@ -169,7 +169,7 @@ def test_homes_only_when_asked(scene: Scene, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_users_profile_is_changed_with_his_rights(scene: Scene) -> None:
-    """What is a user's own is patched and taken back as he could do it himself."""
+    """What is a user's own is patched and rolled back as he could do it himself."""
     [(mine, _)] = scene.profiles(1)
     file = mine / NAME
     file.chmod(0o640)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from support.containers import CANARY, profile, real
+from support.containers import TEST_SYSCALL, profile, real
 from support.host import Host, throwaway
 from support.image import at_terminal
 from support.installed import LOG, command, install
@@ -28,7 +28,7 @@ def seen(text: str) -> set[str]:
 
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> WrappedLab:
-    """Give the wrapper before each runtime."""
+    """Return the wrapper before each runtime."""
     return WrappedLab(tmp_path, real(request.param))
 
 
@@ -63,7 +63,7 @@ def test_an_adjusted_container_s_name_forges_nothing(lab: WrappedLab) -> None:
     """Each line of the audit log is one document, whatever the bundle is called."""
     folder = lab.folder / NAME
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY,)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL,)))
     config = json.loads((folder / "config.json").read_text())
     config["annotations"] = {EVIL: EVIL}
     (folder / "config.json").write_text(json.dumps(config))
@@ -77,7 +77,7 @@ def test_an_adjusted_container_s_name_forges_nothing(lab: WrappedLab) -> None:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Give a view of the host in which things may be planted."""
+    """Yield a view of the host in which things may be planted."""
     with throwaway(tmp_path) as view:
         install(view)
         yield view
@@ -121,7 +121,7 @@ def test_status_shows_no_escape_of_a_container(host: Host) -> None:
     ids=" ".join,
 )
 def test_what_lies_about_shows_no_escape(host: Host, words: tuple[str, ...]) -> None:
-    """Names of files and folders, and what stands in them, reach the screen escaped."""
+    """Names of files and directories, and what stands in them, reach the screen escaped."""
     denying = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []})
     text = denying[:-1] + ', "comment": "\x9b31m\u202eevil\x85"}'
     planted(host, f"/srv/{NAME}/p.json", text)

@@ -14,7 +14,15 @@ from shim.engines import oci
 from shim.engines.registration import hookfile
 from shim.host import cache
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, OUTPUT, profile, supported
+from support.containers import (
+    ENOSYS,
+    EPERM,
+    OTHER_TEST_SYSCALL,
+    OUTPUT,
+    TEST_SYSCALL,
+    profile,
+    supported,
+)
 from support.host import Host, throwaway
 from support.wrapped import WrappedLab, script
 
@@ -24,18 +32,18 @@ RUN = "/run/seccomp-shim"
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Give a view of the host in which things may be planted."""
+    """Yield a view of the host in which things may be planted."""
     need.kernel(supported(), "containers run here as root on x86-64 only")
     (tmp_path / "scratch").mkdir()
     with throwaway(tmp_path / "scratch") as view:
         yield view
 
 
-def lab_of(tmp_path: Path, runtime: str, canary: int = CANARY) -> WrappedLab:
+def lab_of(tmp_path: Path, runtime: str, test_syscall: int = TEST_SYSCALL) -> WrappedLab:
     """Return a wrapper, and a bundle beside it."""
-    lab = WrappedLab(tmp_path, need.program(runtime), canary=canary)
+    lab = WrappedLab(tmp_path, need.program(runtime), test_syscall=test_syscall)
     (tmp_path / "bundle").mkdir()
-    oci.bundle(tmp_path / "bundle", profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(tmp_path / "bundle", profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     return lab
 
 
@@ -51,7 +59,7 @@ def started(host: Host, lab: WrappedLab, **environment: str) -> str:
 
 
 def test_word_of_a_user_that_nothing_is_to_do(host: Host, tmp_path: Path) -> None:
-    """A folder that a user made before root did is passed over, whatever lies in it."""
+    """A directory that a user made before root did is passed over, whatever lies in it."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     packages = Path(shim.__file__).resolve().parents[1]
     facts = cache.facts()
@@ -61,7 +69,7 @@ def test_word_of_a_user_that_nothing_is_to_do(host: Host, tmp_path: Path) -> Non
         f"rm -rf {RUN}; mkdir {RUN}; echo '{boot} {packages}' >{RUN}/idle\n"
         f"echo '{json.dumps(facts)}' >{RUN}/probe.json; chown -R {NOBODY} {RUN}"
     )
-    lab = lab_of(tmp_path, "runc", canary=0)
+    lab = lab_of(tmp_path, "runc", test_syscall=0)
     started(host, lab)
     # The short way would have logged nothing at all, and the planted states say absent.
     (line,) = lab.log()
@@ -74,7 +82,8 @@ def test_word_of_a_user_that_nothing_is_to_do(host: Host, tmp_path: Path) -> Non
 def test_programs_of_a_user_are_not_loaded(host: Host, tmp_path: Path, where: str) -> None:
     """What crun is handed was compiled by root: a program that lets all through lies in vain.
 
-    Neither in a folder that a user made in /run, nor in the one of his own that ``sudo -E`` names.
+    Neither in a directory that a user made in /run, nor in the one of his own that ``sudo -E``
+    names.
     """
     folder = RUN if where == "run" else f"{tmp_path}/user/seccomp-shim"
     lab = lab_of(tmp_path, "crun")
@@ -88,7 +97,7 @@ def test_programs_of_a_user_are_not_loaded(host: Host, tmp_path: Path, where: st
     key.write_bytes(sha256(evil).encode() + evil)
     shutil.rmtree(tmp_path / "bundle")
     (tmp_path / "bundle").mkdir()
-    oci.bundle(tmp_path / "bundle", profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(tmp_path / "bundle", profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     host.run(
         f"rm -rf {RUN}; mkdir -p {folder}; cp -r {keep} {folder}/bpf; chmod 700 {folder}/bpf\n"
         f"chown -R {NOBODY} {folder}"
@@ -109,7 +118,7 @@ def test_settings_of_a_user_beside_root_s(tmp_path: Path) -> None:
     config.chmod(0o644)
     evil = script(tmp_path / "evil", "echo evil")
     lines = folder / "config.lines"
-    lines.write_text(f"on_error allow\ncanary 0\nruntime mine {evil}\n")
+    lines.write_text(f"on_error allow\ntest_syscall 0\nruntime mine {evil}\n")
     compiled = folder / "config.json"
     source = [config.stat().st_size, config.stat().st_mtime_ns, config.stat().st_ino]
     compiled.write_text(json.dumps({"source": source, "settings": {"runtimes": {"mine": evil}}}))
@@ -127,7 +136,7 @@ def test_settings_of_a_user_beside_root_s(tmp_path: Path) -> None:
 
 
 def test_a_link_in_place_of_the_log_in_a_folder_for_all(host: Host, tmp_path: Path) -> None:
-    """Where an admin has the log in a folder like /tmp, nothing is written through a link there."""
+    """Where the log is in a directory like /tmp, nothing is written through a link there."""
     lab = lab_of(tmp_path, "crun")
     folder = tmp_path / "sticky"
     folder.mkdir()
@@ -139,12 +148,12 @@ def test_a_link_in_place_of_the_log_in_a_folder_for_all(host: Host, tmp_path: Pa
     lab.configure("allow", log=folder / "audit.jsonl")
     seen = started(host, lab)
     # What cannot be logged is not adjusted, and the container runs on.
-    assert seen == OUTPUT.replace(f"{CANARY} {ENOSYS}", f"{CANARY} {EPERM}")
+    assert seen == OUTPUT.replace(f"{TEST_SYSCALL} {ENOSYS}", f"{TEST_SYSCALL} {EPERM}")
     assert victim.read_text() == "root's\n"
 
 
 def test_a_link_in_place_of_config_json(host: Host, tmp_path: Path) -> None:
-    """A link stays one, and what else lies in its target's folder is not touched."""
+    """A link stays one, and what else lies in its target's directory is not touched."""
     lab = lab_of(tmp_path, "crun")
     other = tmp_path / "other"
     other.mkdir()

@@ -16,7 +16,7 @@ GOOD = "on_error: deny\nlog: /var/log/x.jsonl\n"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the path of a settings file that is not there yet."""
+    """Return the path of a settings file that is not there yet."""
     return tmp_path / "config.yaml"
 
 
@@ -101,14 +101,14 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
         ("log: here", "log: 'here' (an absolute path)"),
         (
             "colour: red",
-            "unknown setting 'colour' (there are: on_error, log, runtimes, canary)",
+            "unknown setting 'colour' (there are: on_error, log, runtimes, test_syscall)",
         ),
         ("runtimes: runc", "runtimes: must be a mapping of names to paths"),
         ("runtimes: {a b: /x}", "runtimes: the name 'a b' (letters, digits and ._- only)"),
         ("runtimes: {runc: runc}", "runtimes: runc: 'runc' (an absolute path)"),
         ('runtimes: {runc: "/a\\nruntime b /c"}', "runtimes: runc: '/a\\nruntime b /c'"),
-        ("canary: 335", "canary: 335 (a number from 337 to 423)"),
-        ("canary: yes", "canary: True (a number from 337 to 423)"),
+        ("test_syscall: 335", "test_syscall: 335 (a number from 337 to 423)"),
+        ("test_syscall: yes", "test_syscall: True (a number from 337 to 423)"),
         ("- on_error", "must be a mapping of settings"),
         ("on_error: [", "is not YAML"),
         ("a: !!python/object/apply:os.system [true]", "is not YAML"),
@@ -162,14 +162,14 @@ def test_the_shell_part_has_the_settings_as_lines(path: Path) -> None:
     """Names may be followed by paths with spaces; before them comes what they were made of."""
     write(
         path,
-        "# a comment\non_error: deny\ncanary: 400\n"
+        "# a comment\non_error: deny\ntest_syscall: 400\n"
         "runtimes: {runc: /opt/my runc, crun: /usr/bin/crun}\n",
     )
     config.load(str(path))
     lines = path.with_suffix(".lines")
     source = "".join(f"yaml {line}\n" for line in path.read_text().splitlines()[1:])
     assert lines.read_text() == source + (
-        "settings\non_error deny\ncanary 400\nlog /var/log/seccomp-shim/audit.jsonl\n"
+        "settings\non_error deny\ntest_syscall 400\nlog /var/log/seccomp-shim/audit.jsonl\n"
         "runtime runc /opt/my runc\nruntime crun /usr/bin/crun\n"
     )
     assert lines.stat().st_mode & 0o777 == 0o644

@@ -23,7 +23,7 @@ CALLS = {"uretprobe": 335, "uprobe": 336}
 
 
 def _mechanism(profile: dict[str, Any], program: str) -> tuple[str, dict[str, Any]]:
-    """Give the mechanism, and what becomes of the profile."""
+    """Return the mechanism, and what becomes of the profile."""
     text = json.dumps({"ociVersion": "1.0.2", "linux": {"seccomp": profile}})
     runtime = Runtime(f"/x/{program.split(maxsplit=1)[0]}", [], program, "2.6.1")
     made = change(parse(text), CALLS, runtime)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import shim
-from support.containers import CANARY, DENIED, LET_THROUGH, real
+from support.containers import DENIED, LET_THROUGH, TEST_SYSCALL, real
 from support.joined import Joiner, outcomes
 
 # In place of the wrapper: its Python part, and in the tracer a profiler that counts what it does to
@@ -65,7 +65,8 @@ sys.setprofile(profiler)
 from shim.start.wrapper.exec import run
 try:
     settings = {"on_error": on_error, "log": f"{folder}/audit.jsonl"}
-    run("@RUNTIME@", ["@RUNTIME@", *sys.argv[2:]], "", container, settings, {"canary": @CANARY@})
+    calls = {"test_syscall": @TEST_SYSCALL@}
+    run("@RUNTIME@", ["@RUNTIME@", *sys.argv[2:]], "", container, settings, calls)
 except Exception as error:
     sys.stderr.write(f"refused: {error}")
     os._exit(1)
@@ -74,11 +75,13 @@ except Exception as error:
 
 @pytest.fixture
 def joiner(tmp_path: Path) -> Joiner:
-    """Give a folder with the killing wrapper; runc alone is followed."""
+    """Return a directory with the killing wrapper; runc alone is followed."""
     joiner = Joiner(tmp_path, real("runc"))
     killing = tmp_path / "killing"
     text = KILLING_WRAPPER.replace("@PACKAGE_DIR@", str(Path(shim.__file__).parent.parent))
-    killing.write_text(text.replace("@RUNTIME@", joiner.real).replace("@CANARY@", str(CANARY)))
+    killing.write_text(
+        text.replace("@RUNTIME@", joiner.real).replace("@TEST_SYSCALL@", str(TEST_SYSCALL))
+    )
     killing.chmod(0o755)
     return joiner
 
@@ -115,7 +118,7 @@ def end_at(joiner: Joiner, phase: str, step: int, how: str, on_error: str) -> bo
 
 
 def follow_steps() -> Iterator[int]:
-    """Give each of the first steps, then every 80th: one stop of the following is like another."""
+    """Return each of the first steps, then every 80th: one stop is like another."""
     return itertools.chain(range(1, 50), range(50, 3000, 80))
 
 

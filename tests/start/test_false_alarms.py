@@ -12,7 +12,7 @@ import pytest
 
 from shim.engines import oci
 from shim.log import recent
-from support.containers import CANARY, OTHER_CANARY, profile
+from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, profile
 from support.wrapped import WrappedLab
 
 MORE = {"names": ["getitimer"], "action": "SCMP_ACT_ALLOW"}
@@ -54,7 +54,7 @@ def bundle(lab: WrappedLab, **more: Any) -> Path:
     """Make a bundle that would have to be adjusted."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    more.setdefault("args", oci.caller((CANARY, OTHER_CANARY)))
+    more.setdefault("args", oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     return oci.bundle(folder, profile(), more.pop("args"), **more)
 
 
@@ -138,7 +138,7 @@ def test_an_id_that_another_container_had(lab: WrappedLab) -> None:
     folder = bundle(lab)
     for number, syscalls in enumerate((profile()["syscalls"], [*profile()["syscalls"], MORE])):
         (folder / "config.json").unlink()
-        oci.bundle(folder, profile(syscalls=syscalls), oci.caller((CANARY,)))
+        oci.bundle(folder, profile(syscalls=syscalls), oci.caller((TEST_SYSCALL,)))
         with oci.started(lab.runtime, folder, NAME) as process:
             oci.wait_ready(process, folder)
             deadline = time.monotonic() + 20

@@ -16,10 +16,10 @@ import shim
 from shim import log
 from shim.engines import oci
 from support import image, need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, OUTPUT, profile
+from support.containers import ENOSYS, EPERM, OTHER_TEST_SYSCALL, OUTPUT, TEST_SYSCALL, profile
 from support.wrapped import WrappedLab
 
-DENIED = f"ready\n{CANARY} {EPERM}\n{OTHER_CANARY} {EPERM}\n"
+DENIED = f"ready\n{TEST_SYSCALL} {EPERM}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
 _numbers = itertools.count()
 
 
@@ -44,7 +44,9 @@ def bundle(lab: WrappedLab, hooks: dict[str, Any]) -> Path:
     """Make a bundle."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    return oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
+    return oci.bundle(
+        folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), hooks=hooks
+    )
 
 
 def injected(folder: Path, **more: Any) -> Path:
@@ -98,7 +100,7 @@ def half_a_package(path: Path, folder: Path) -> None:
 
 
 def no_front(path: Path, folder: Path) -> None:
-    """Let the front itself be gone, and its folder with it."""
+    """Let the front itself be gone, and its directory with it."""
     path.parent.rename(folder / "moved")
 
 
@@ -244,7 +246,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a root folder whose program needs next to nothing."""
+    """Return a root directory whose program needs next to nothing."""
     return image.rootfs(tmp_path_factory.mktemp("root") / "root")
 
 
@@ -268,7 +270,7 @@ def test_limits_of_a_container_are_not_the_hooks(
     earlier = log.render("info", "left-alone", {"reason": "an earlier start"})
     lab.log_path.write_bytes(earlier * 200)
     limits = [{"type": f"RLIMIT_{kind}", "soft": LIMITS[kind], "hard": LIMITS[kind]}]
-    process = {"rlimits": limits, "args": [image.CALLER, str(CANARY)]}
+    process = {"rlimits": limits, "args": [image.CALLER, str(TEST_SYSCALL)]}
     folder = injected(bundle(lab, {}), process=process, root={"path": str(root)})
     bare = run(lab.real, folder)
     hooks = lab.hooks(stage="createRuntime") if way == "hook" else {}
@@ -277,10 +279,10 @@ def test_limits_of_a_container_are_not_the_hooks(
     if bare.returncode:  # runc itself cannot start with it
         assert (done.returncode == 0, done.stdout) == (False, bare.stdout)
         return
-    let_through, denied = (f"{CANARY} {code}\n" for code in (ENOSYS, EPERM))
+    let_through, denied = (f"{TEST_SYSCALL} {code}\n" for code in (ENOSYS, EPERM))
     if lab.real.endswith("crun") and (kind, way) == ("STACK", "hook") and not may_raise():
         # Under so small a stack a shell dies at times, and with it the start: docs/injection.md.
-        assert done.stdout in (let_through, denied) or "exit code: 139" in done.stderr
+        assert done.stdout in (let_through, denied) or "exit status: 139" in done.stderr
         return
     assert done.returncode == 0, done.stderr
     handed = way == "wrapper" and kind not in {"NOFILE", "STACK"}

@@ -26,7 +26,7 @@ INJECTION = {
 
 
 def imported(code: str) -> set[str]:
-    """Give what a fresh interpreter of the start path has loaded after ``code``."""
+    """Return what a fresh interpreter of the start path has loaded after ``code``."""
     program = f"""
 import sys
 before = set(sys.modules)

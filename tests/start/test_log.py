@@ -106,7 +106,7 @@ def test_a_symlink_in_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
-    """Recording where no folder is raises the error that a user reads, and writes nothing."""
+    """Recording where no directory is raises the error that a user reads, and writes nothing."""
     with pytest.raises(ShimError, match="cannot log: No such file"):
         log.record("patch", log=str(tmp_path / "none" / "audit.jsonl"))
     assert not (tmp_path / "none").exists()

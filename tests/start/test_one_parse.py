@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from support.containers import CANARY, OTHER_CANARY, profile, real
+from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, profile, real
 from support.wrapped import WrappedLab
 
 # Imported before anything of ours: whoever reads JSON then, what it reads is written down.
@@ -25,7 +25,7 @@ shim.startjson.loads = loads
 
 
 class Counting:
-    """A folder whose executables write down the JSON that they parse, and a bundle."""
+    """A directory whose executables write down the JSON that they parse, and a bundle."""
 
     def __init__(self, folder: Path, runtime: str) -> None:
         """Put the counting before the first import of each executable."""
@@ -46,7 +46,7 @@ class Counting:
 
     def made(self, **hooks: list[dict[str, object]]) -> str:
         """Make the bundle; give the text of its config.json."""
-        arguments = oci.caller((CANARY, OTHER_CANARY))
+        arguments = oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))
         oci.bundle(self.bundle, profile(), arguments, hooks=hooks or None)
         return self.config.read_text()
 
@@ -58,14 +58,14 @@ class Counting:
         assert (done.returncode, done.stderr) == (0, "")
 
     def configs(self) -> list[str]:
-        """Give the texts that were parsed and are of a config.json, or once were."""
+        """Return the texts that were parsed and are of a config.json, or once were."""
         texts = map(ast.literal_eval, self.path.read_text().splitlines())
         return [text for text in texts if '"ociVersion"' in text and '"process"' in text]
 
 
 @pytest.fixture(params=["runc", "crun"])
 def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Counting:
-    """Give such a folder for each real runtime."""
+    """Return such a directory for each real runtime."""
     return Counting(tmp_path, real(request.param))
 
 
@@ -94,7 +94,12 @@ def test_the_wrapper_at_a_bundle_of_its_own(counting: Counting) -> None:
 def test_the_prestart_hook_alone(counting: Counting) -> None:
     """Nobody has parsed the text before it; its tracer does not, after it."""
     hook = str(counting.lab.bin / "seccomp-shim-hook")
-    options = ["--config", f"{counting.lab.folder}/config.yaml", "--canary", str(CANARY)]
+    options = [
+        "--config",
+        f"{counting.lab.folder}/config.yaml",
+        "--test-syscall",
+        str(TEST_SYSCALL),
+    ]
     text = counting.made(prestart=[{"path": hook, "args": [hook, *options]}])
     counting.run(counting.lab.real)
     assert [line["event"] for line in counting.lab.log()] == ["adjusting", "adjusted"]
@@ -105,7 +110,7 @@ def test_the_precreate_hook(counting: Counting) -> None:
     """Two runtimes may come to read it: asked for both, parsed once, and proved once."""
     before = counting.made()
     command = [f"{counting.lab.bin}/seccomp-shim-precreate", "--config"]
-    command += [f"{counting.lab.folder}/config.yaml", "--canary", str(CANARY)]
+    command += [f"{counting.lab.folder}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     command += ["--runtime", counting.lab.real]
     done = subprocess.run(command, input=before, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -17,12 +17,12 @@ from shim.log import recent
 from shim.start.digest import sha256
 from shim.start.hooks.poststart import CannotTell, opinion
 from support import need
-from support.containers import CANARY, OTHER_CANARY, Lab, profile, real
+from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, Lab, profile, real
 from support.filters import JEQ, X86_64, denying
 from support.joined import code
 from support.wrapped import WrappedLab
 
-CALLS = {"canary": CANARY}
+CALLS = {"test_syscall": TEST_SYSCALL}
 # poll() is made again as restart_syscall after a stop, and the profile denies that one.
 POLLING = """
 import select
@@ -42,13 +42,13 @@ class Verified(Lab):
         self.verify = hookfile.render(folder / "verify", name="seccomp-shim-verify")
 
     def both(self, *, injected: bool = True) -> dict[str, list[dict[str, Any]]]:
-        """Give the hooks of a config.json: ours at both ends of the start, or the later one."""
+        """Return the hooks of a config.json: ours at both ends of the start, or the later one."""
         entry = {"path": str(self.verify), "args": [str(self.verify), *self.options()]}
         return {**(self.hooks() if injected else {}), "poststart": [entry]}
 
     def options(self) -> list[str]:
-        """Give the hook's arguments."""
-        return ["--config", f"{self.folder}/config.yaml", "--canary", str(CANARY)]
+        """Return the hook's arguments."""
+        return ["--config", f"{self.folder}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
 
     def call(self, *options: str, **state: object) -> "subprocess.CompletedProcess[str]":
         """Call the hook as a runtime does."""
@@ -80,7 +80,7 @@ def wait_for_verdict(lab: Lab) -> dict[str, Any]:
 
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Verified:
-    """Give a folder with both hooks for each runtime."""
+    """Return a directory with both hooks for each runtime."""
     return Verified(tmp_path, real(request.param))
 
 
@@ -151,7 +151,7 @@ def test_a_container_that_ends_at_once(lab: Verified) -> None:
 def test_a_profile_that_means_it(lab: Verified) -> None:
     """Without a filter, and where it denies the call by name, there is nothing to verify."""
     body = profile()
-    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
+    denial = {"names": [f"test-syscall-{TEST_SYSCALL}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
     body["syscalls"] = [*body["syscalls"], denial]
     for seccomp in (None, body):
         with lab.container(seccomp=seccomp) as container:
@@ -203,7 +203,7 @@ def test_a_pid_that_is_another_process(lab: Verified) -> None:
 @pytest.mark.parametrize(
     ("options", "state"),
     [
-        (["--canary", "1"], {}),
+        (["--test-syscall", "1"], {}),
         (["--mechanism"], {}),
         ([], {}),
         ([], {"id": "x", "pid": 2, "bundle": "/proc"}),
@@ -226,7 +226,7 @@ def test_what_cannot_be_read_is_one_line(
 
 def test_a_denial_by_a_later_filter_is_told_and_not_judged() -> None:
     """What is newer than the runtime's filter may be the program's own business."""
-    verified, facts = opinion([denying(), denying(CANARY)], 0, CALLS)
+    verified, facts = opinion([denying(), denying(TEST_SYSCALL)], 0, CALLS)
     assert verified is None
     assert facts["after"] == "ERRNO(1)"
     assert "loaded itself" in str(facts["reason"])
@@ -234,16 +234,16 @@ def test_a_denial_by_a_later_filter_is_told_and_not_judged() -> None:
 
 def test_one_value_of_an_argument_is_enough_to_deny() -> None:
     """A filter that lets the call through with most arguments does not let it through."""
-    old = program.decode(denying(CANARY))
+    old = program.decode(denying(TEST_SYSCALL))
     kill: Insns = [(LD_ABS, 0, 0, 16), (JEQ, 0, 1, 7), (RET_K, 0, 0, 0x8000_0000)]
-    verified, facts = opinion([denying(CANARY), program.encode([*kill, *old])], 1, CALLS)
+    verified, facts = opinion([denying(TEST_SYSCALL), program.encode([*kill, *old])], 1, CALLS)
     assert verified is False
     assert facts["after"] == "ALLOW or KILL_PROCESS"
 
 
 def test_filters_from_before_the_runtime_do_count() -> None:
     """A container within another filter has no more than that one lets through."""
-    verified, facts = opinion([denying(CANARY), denying(errno=5)], 1, CALLS)
+    verified, facts = opinion([denying(TEST_SYSCALL), denying(errno=5)], 1, CALLS)
     assert not verified
     assert facts["after"] == "ERRNO(5)"
     assert "an older filter denies it" in str(facts["reason"])
@@ -255,9 +255,9 @@ def test_the_strictest_verdict_of_all_filters_counts() -> None:
     verdicts = [
         opinion(filters, 2, CALLS)[1]["after"]
         for filters in (
-            [denying(CANARY), denying(errno=5), kill],
-            [denying(errno=6), denying(errno=5), denying(CANARY)],
-            [denying(CANARY), denying(CANARY), denying(CANARY)],
+            [denying(TEST_SYSCALL), denying(errno=5), kill],
+            [denying(errno=6), denying(errno=5), denying(TEST_SYSCALL)],
+            [denying(TEST_SYSCALL), denying(TEST_SYSCALL), denying(TEST_SYSCALL)],
         )
     ]
     assert verdicts == ["KILL_PROCESS", "ERRNO(6)", "ALLOW"]
@@ -266,7 +266,12 @@ def test_the_strictest_verdict_of_all_filters_counts() -> None:
 def test_a_denial_by_name_in_the_program_is_respected() -> None:
     """A verdict of its own for the call is its author's will: told, not an error."""
     tail = program.decode(denying(errno=1))
-    named = [*tail[:4], (JEQ, 0, 1, CANARY), (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | 5), *tail[4:]]
+    named = [
+        *tail[:4],
+        (JEQ, 0, 1, TEST_SYSCALL),
+        (RET_K, 0, 0, abi.SECCOMP_RET_ERRNO | 5),
+        *tail[4:],
+    ]
     verified, facts = opinion([program.encode(named)], 0, CALLS)
     assert verified is None
     assert "denies it by name" in str(facts["reason"])
@@ -274,8 +279,8 @@ def test_a_denial_by_name_in_the_program_is_respected() -> None:
 
 def test_another_program_than_the_expected_one_is_wrong() -> None:
     """A filter that lets the call through and is not the one that was made is an error."""
-    made = allow(denying(), X86_64, CANARY)
-    other = allow(denying(OTHER_CANARY), X86_64, CANARY)
+    made = allow(denying(), X86_64, TEST_SYSCALL)
+    other = allow(denying(OTHER_TEST_SYSCALL), X86_64, TEST_SYSCALL)
     assert opinion([made], 0, CALLS, sha256(made))[0]
     verified, facts = opinion([other], 0, CALLS, sha256(made))
     assert not verified

@@ -15,7 +15,7 @@ import pytest
 from shim.host.ptrace import EndedError, StillError, Tracee, installed_filters
 from support import need
 from support.checkout import CHECKOUT
-from support.containers import CANARY, Container, Lab
+from support.containers import TEST_SYSCALL, Container, Lab
 from support.joined import code
 from support.wrapped import WrappedLab
 
@@ -64,7 +64,7 @@ def frozen(pid: int, hierarchy: str) -> Iterator[None]:
 
 
 def own_group(root: Path, pid: int) -> Path:
-    """Give the file that puts ``pid`` back into the cgroup v2 where it is."""
+    """Return the file that puts ``pid`` back into the cgroup v2 where it is."""
     (path,) = [
         line[3:]
         for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
@@ -77,7 +77,7 @@ def look(lab: WrappedLab, container: Container, seconds: int = 1) -> dict[str, o
     """Call the hook as the runtime does, and give its line once nothing of it is left."""
     lab.log_path.unlink(missing_ok=True)
     hook = f"{lab.bin}/seccomp-shim-verify"
-    options = ["--config", f"{lab.folder}/config.yaml", "--canary", str(CANARY)]
+    options = ["--config", f"{lab.folder}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     state = {
         "id": container.name,
         "pid": container.ready_pid(),
@@ -105,7 +105,7 @@ def lookers(lab: Lab) -> list[int]:
 
 
 def tracer_of(pid: int) -> int:
-    """Give who traces a process, 0 if nobody does."""
+    """Return who traces a process, 0 if nobody does."""
     (line,) = [
         line
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -136,7 +136,7 @@ def test_a_paused_container(lab: WrappedLab, hierarchy: str) -> None:
         if hierarchy == "v1":
             assert (line["verified"], line["level"]) == (None, "info")
             assert "does not stop (paused" in str(line["reason"])
-        assert container.outcomes()[CANARY] == 1
+        assert container.outcomes()[TEST_SYSCALL] == 1
 
 
 def test_a_paused_container_that_goes_on_is_looked_at(lab: WrappedLab) -> None:
@@ -146,7 +146,7 @@ def test_a_paused_container_that_goes_on_is_looked_at(lab: WrappedLab) -> None:
         with frozen(pid, "v1"):
             hook = [f"{lab.bin}/seccomp-shim-verify", "--config", f"{lab.folder}/config.yaml"]
             state = {"id": "x", "pid": pid, "bundle": str(container.folder)}
-            options = ["--canary", str(CANARY), "--seconds", "20"]
+            options = ["--test-syscall", str(TEST_SYSCALL), "--seconds", "20"]
             subprocess.run([*hook, *options], input=json.dumps(state), text=True, check=True)
             deadline = time.monotonic() + 10
             while not tracer_of(pid):
@@ -239,7 +239,7 @@ def test_standard_input_that_never_ends(tmp_path: Path, name: str) -> None:
     """A caller that neither writes the state nor closes the pipe does not keep a hook for good."""
     lab = WrappedLab(tmp_path, "/bin/true")
     reader, writer = os.pipe()
-    argv = [name, "--config", f"{tmp_path}/config.yaml", "--canary", str(CANARY)]
+    argv = [name, "--config", f"{tmp_path}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     program = (
         f"from shim.start.hooks import {name}\nfrom shim.start.inject import session\n"
         f"session._STATE_SECONDS = 1\n{name}.main({argv})"

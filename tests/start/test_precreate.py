@@ -12,7 +12,7 @@ import pytest
 from shim.bpf.program import LD_ABS, encode
 from shim.engines import oci
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, profile, real
+from support.containers import ENOSYS, EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL, profile, real
 from support.filters import ALLOW
 from support.wrapped import WrappedLab, script
 
@@ -21,12 +21,12 @@ RAW_BPF = "run.oci.seccomp_bpf_data"
 
 @pytest.fixture
 def lab(tmp_path: Path) -> WrappedLab:
-    """Give a folder with the executables and their log."""
+    """Return a directory with the executables and their log."""
     return WrappedLab(tmp_path, real("crun"))
 
 
 def passed(lab: WrappedLab, data: bytes, *args: str) -> bytes:
-    """Give what the hook prints for ``data``; it must end well and say nothing else."""
+    """Return what the hook prints for ``data``; it must end well and say nothing else."""
     command = [f"{lab.bin}/seccomp-shim-precreate", "--config", f"{lab.folder}/config.yaml", *args]
     done = subprocess.run(command, input=data, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -34,22 +34,22 @@ def passed(lab: WrappedLab, data: bytes, *args: str) -> bytes:
 
 
 def config(lab: WrappedLab, **bundle: Any) -> tuple[Path, bytes]:
-    """Make a bundle; give its folder and its config.json."""
+    """Make a bundle; give its directory and its config.json."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), **bundle)
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), **bundle)
     return folder, (folder / "config.json").read_bytes()
 
 
 def test_a_container_for_crun_gets_its_program(lab: WrappedLab) -> None:
     """What the hook prints is started by crun itself, without any other of our parts."""
     folder, data = config(lab)
-    new = passed(lab, data, "--canary", str(CANARY), "--runtime", "crun")
+    new = passed(lab, data, "--test-syscall", str(TEST_SYSCALL), "--runtime", "crun")
     assert RAW_BPF in json.loads(new)["annotations"]
     (folder / "config.json").write_bytes(new)
     with oci.started(lab.real, folder, f"shim-precreate-{os.getpid()}") as process:
         oci.wait_ready(process, folder)
-        assert oci.outcomes(process) == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+        assert oci.outcomes(process) == {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: EPERM}
     (line,) = lab.log()
     assert (line["event"], line["mechanism"]) == ("requested", "raw-bpf")
 
@@ -61,11 +61,11 @@ def test_one_line_tells_what_was_done(lab: WrappedLab, runtime: str, mechanism: 
     """Whichever runtime reads the program, the hook that sees it says what has had an effect."""
     real = need.program(runtime)
     folder, data = config(lab, hooks=lab.hooks(stage="createRuntime"))
-    new = passed(lab, data, "--canary", str(CANARY), "--runtime", "crun")
+    new = passed(lab, data, "--test-syscall", str(TEST_SYSCALL), "--runtime", "crun")
     (folder / "config.json").write_bytes(new)
     with oci.started(real, folder, name := f"shim-precreate-{os.getpid()}") as process:
         oci.wait_ready(process, folder)
-        assert oci.outcomes(process) == {CANARY: ENOSYS, OTHER_CANARY: EPERM}
+        assert oci.outcomes(process) == {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: EPERM}
     (line,) = lab.events("adjusted")
     assert (line["mechanism"], line["container"], line["verified"]) == (mechanism, name, True)
     assert (line["before"], line["after"]) == ("ERRNO(1)", "ALLOW")
@@ -104,7 +104,9 @@ def test_the_container_is_named(lab: WrappedLab, more: dict[str, Any], told: str
     document = json.loads(data)
     document["linux"] |= more.pop("linux", {})
     document |= more
-    passed(lab, json.dumps(document).encode(), "--canary", str(CANARY), "--runtime", "crun")
+    passed(
+        lab, json.dumps(document).encode(), "--test-syscall", str(TEST_SYSCALL), "--runtime", "crun"
+    )
     (line,) = lab.events("requested")
     assert line.get("container") == told
 
@@ -113,7 +115,9 @@ def test_a_failure_names_the_container(lab: WrappedLab) -> None:
     """As the adjustment would: a profile that cannot be understood is left to the hook."""
     mount = {"destination": "/run/.containerenv", "source": f"/a/{ID}/userdata/x"}
     document = {"mounts": [mount], "linux": {"seccomp": {"defaultAction": 1}}}
-    passed(lab, json.dumps(document).encode(), "--canary", str(CANARY), "--runtime", "crun")
+    passed(
+        lab, json.dumps(document).encode(), "--test-syscall", str(TEST_SYSCALL), "--runtime", "crun"
+    )
     (line,) = lab.events("failed")
     assert line["container"] == ID
 
@@ -122,8 +126,8 @@ def test_where_the_runtime_cannot_be_told_nothing_is_changed(lab: WrappedLab) ->
     """A program would be crun's alone: with runc on the host as well it is the hook's turn."""
     need.program("runc")
     _, data = config(lab)
-    assert passed(lab, data, "--canary", str(CANARY)) == data
-    assert passed(lab, data, "--canary", str(CANARY), "--runtime", "runc") == data
+    assert passed(lab, data, "--test-syscall", str(TEST_SYSCALL)) == data
+    assert passed(lab, data, "--test-syscall", str(TEST_SYSCALL), "--runtime", "runc") == data
 
 
 def knowing(lab: WrappedLab, version: str) -> str:
@@ -180,13 +184,13 @@ def test_what_is_larger_than_any_config_goes_through(lab: WrappedLab) -> None:
 )  # fmt: skip
 def test_what_is_no_config_comes_out_as_it_went_in(lab: WrappedLab, data: bytes) -> None:
     """Whatever is wrong with it is for Podman or the runtime to say."""
-    assert passed(lab, data, "--canary", str(CANARY), "--runtime", "crun") == data
+    assert passed(lab, data, "--test-syscall", str(TEST_SYSCALL), "--runtime", "crun") == data
 
 
-@pytest.mark.parametrize("args", [["--foo"], ["--canary", "1"], ["--runtime", "/nowhere"]])
+@pytest.mark.parametrize("args", [["--foo"], ["--test-syscall", "1"], ["--runtime", "/nowhere"]])
 def test_a_wrong_option_changes_nothing(lab: WrappedLab, args: list[str]) -> None:
     """Podman would not start a single container over a typing error in the hook's entry."""
     _, data = config(lab)
-    options = args if args[0] != "--runtime" else [*args, "--canary", str(CANARY)]
+    options = args if args[0] != "--runtime" else [*args, "--test-syscall", str(TEST_SYSCALL)]
     assert passed(lab, data, *options) == data
     assert not lab.events("requested")

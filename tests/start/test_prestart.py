@@ -1,4 +1,4 @@
-"""The hook on real runtimes: a canary number stands in for the call that the kernel exempts."""
+"""The hook on real runtimes: a test syscall stands in for the call that the kernel exempts."""
 
 import fcntl
 import os
@@ -18,11 +18,11 @@ from shim.errors import ShimError
 from shim.start.digest import sha256
 from support import need
 from support.containers import (
-    CANARY,
     DENIED,
     ENOSYS,
     LET_THROUGH,
-    OTHER_CANARY,
+    OTHER_TEST_SYSCALL,
+    TEST_SYSCALL,
     Container,
     Lab,
     profile,
@@ -37,7 +37,7 @@ def lab(runtime: str, tmp_path: Path) -> Lab:
     return Lab(tmp_path, runtime)
 
 
-def test_without_the_hook_both_canaries_are_denied(lab: Lab) -> None:
+def test_without_the_hook_both_test_syscalls_are_denied(lab: Lab) -> None:
     """The control: the profile's default action answers both numbers."""
     assert run(lab) == DENIED
 
@@ -67,7 +67,9 @@ def test_the_installed_filter_is_the_old_one_behind_a_prefix(lab: Lab) -> None:
     assert sha256(after[5 * 8 :]) == done["sha256_before"]
     found = difference(before, after)
     assert found.complete
-    assert [str(change) for change in found.changes] == [f"x86_64 {CANARY}: ERRNO(1) -> ALLOW"]
+    assert [str(change) for change in found.changes] == [
+        f"x86_64 {TEST_SYSCALL}: ERRNO(1) -> ALLOW"
+    ]
 
 
 def test_the_log_says_what_was_changed_and_that_it_was_verified(lab: Lab) -> None:
@@ -116,7 +118,7 @@ def test_a_container_with_a_terminal(lab: Lab, tmp_path: Path) -> None:
     """A container with a tty is adjusted like any other."""
     bundle = tmp_path / "tty"
     bundle.mkdir()
-    oci.bundle(bundle, profile(), oci.caller((CANARY,)), hooks=lab.hooks(), terminal=True)
+    oci.bundle(bundle, profile(), oci.caller((TEST_SYSCALL,)), hooks=lab.hooks(), terminal=True)
     master, slave = pty.openpty()
     name = f"shim-tty-{os.getpid()}"
     process = subprocess.Popen(
@@ -135,7 +137,7 @@ def test_a_container_with_a_terminal(lab: Lab, tmp_path: Path) -> None:
             os.write(master, b"\n")
             told = True
     assert process.wait() == 0, seen
-    assert f"{CANARY} {ENOSYS}" in seen.decode()
+    assert f"{TEST_SYSCALL} {ENOSYS}" in seen.decode()
 
 
 def _read(fd: int) -> bytes:
@@ -147,7 +149,10 @@ def _read(fd: int) -> bytes:
 
 def test_a_container_without_a_filter_is_left_alone(lab: Lab) -> None:
     """No profile, no adjustment, one line that says why."""
-    assert run(lab, seccomp=None, hooks=lab.hooks()) == {CANARY: ENOSYS, OTHER_CANARY: ENOSYS}
+    assert run(lab, seccomp=None, hooks=lab.hooks()) == {
+        TEST_SYSCALL: ENOSYS,
+        OTHER_TEST_SYSCALL: ENOSYS,
+    }
     (line,) = lab.log()
     assert line["event"] == "left-alone"
     assert "unconfined" in line["reason"]
@@ -174,7 +179,7 @@ def test_a_profile_for_other_architectures_filters_this_one_too(lab: Lab) -> Non
 def test_a_denial_by_name_is_respected(lab: Lab) -> None:
     """Where the profile's author denies the call, it stays denied, and the log says so."""
     body = profile()
-    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
+    denial = {"names": [f"test-syscall-{TEST_SYSCALL}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
     body["syscalls"] = [*body["syscalls"], denial]
     assert run(lab, seccomp=body, hooks=lab.hooks()) == DENIED
     (line,) = lab.log()
@@ -183,8 +188,8 @@ def test_a_denial_by_name_is_respected(lab: Lab) -> None:
 
 
 def test_the_hook_leaves_nothing_to_do_where_the_kernel_exempts(lab: Lab) -> None:
-    """Without a canary the hook believes the probe: this kernel's state decides."""
-    run(lab, hooks=lab.hooks(canary=0))
+    """Without a test syscall the hook believes the probe: this kernel's state decides."""
+    run(lab, hooks=lab.hooks(test_syscall=0))
     last = lab.log()[-1]
     assert set(last["state"]) == {"uretprobe", "uprobe"}
     if "filtered" in last["state"].values():
@@ -348,10 +353,17 @@ def test_bad_state_is_one_line_and_the_admins_choice(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--canary", "1"], ["--canary", "335"], ["--config", "x"], ["-h"], ["--canary"]]
+    "arguments",
+    [
+        ["--test-syscall", "1"],
+        ["--test-syscall", "335"],
+        ["--config", "x"],
+        ["-h"],
+        ["--test-syscall"],
+    ],
 )
 def test_bad_arguments_are_refused_with_the_usage(tmp_path: Path, arguments: list[str]) -> None:
-    """Only a canary number may be asked for, and only an absolute path is a path."""
+    """Only a test syscall number may be asked for, and only an absolute path is a path."""
     lab = Lab(tmp_path, "runc")
     done = subprocess.run([str(lab.hook), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2

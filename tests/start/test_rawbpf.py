@@ -15,20 +15,20 @@ from shim.profile.compile import program as compiled
 from shim.start import runtime_directory
 from shim.start.wrapper import rawbpf
 from support import need
-from support.containers import CANARY, profile
+from support.containers import TEST_SYSCALL, profile
 
-CALLS = {f"canary-{CANARY}": CANARY}
+CALLS = {f"test-syscall-{TEST_SYSCALL}": TEST_SYSCALL}
 
 
 @pytest.fixture
 def runtime() -> Runtime:
-    """Give a crun that has the library which is installed here."""
+    """Return a crun that has the library which is installed here."""
     return Runtime("/usr/bin/crun", [[1, 2, 3]], "crun 1.8.1", system_libseccomp([])[0])
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have programs kept in a folder of the test's own, which is not there yet."""
+    """Have programs kept in a directory of the test's own, which is not there yet."""
     monkeypatch.setattr(runtime_directory, "ROOTS", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     base = tmp_path / ("seccomp-shim" if os.geteuid() else "run")
@@ -46,14 +46,16 @@ def test_docker_s_profile_with_one_call_more(runtime: Runtime, folder: Path) -> 
     assert not kept
     found = difference(compiled(seccomp), made)
     assert found.complete
-    assert [str(change) for change in found.changes] == [f"x86_64 {CANARY}: ERRNO(1) -> ALLOW"]
+    assert [str(change) for change in found.changes] == [
+        f"x86_64 {TEST_SYSCALL}: ERRNO(1) -> ALLOW"
+    ]
     assert folder.exists()
 
 
 def test_calls_of_neighbouring_numbers_are_one_program(runtime: Runtime, folder: Path) -> None:
     """The proof names them as a range, as it would ``uretprobe`` and ``uprobe`` on one kernel."""
-    before, _ = rawbpf.program(profile(), {"canary-402": 402}, runtime)
-    made, _ = rawbpf.program(profile(), CALLS | {"canary-401": 401}, runtime)
+    before, _ = rawbpf.program(profile(), {"test-syscall-402": 402}, runtime)
+    made, _ = rawbpf.program(profile(), CALLS | {"test-syscall-401": 401}, runtime)
     found = difference(before, made)
     assert {str(change) for change in found.changes} == {
         "x86_64 400..401: ERRNO(1) -> ALLOW",
@@ -68,7 +70,7 @@ def test_a_program_is_made_once(runtime: Runtime, folder: Path) -> None:
     assert rawbpf.program(profile(), CALLS, runtime) == (made, True)
     others: list[tuple[dict[str, Any], dict[str, int], Runtime]] = [
         (profile(defaultAction="SCMP_ACT_KILL"), CALLS, runtime),
-        (profile(), {"canary-401": 401}, runtime),
+        (profile(), {"test-syscall-401": 401}, runtime),
         (profile(), CALLS, Runtime(runtime.path, [[9]], runtime.program, runtime.libseccomp)),
     ]
     for seccomp, calls, other in others:
@@ -111,7 +113,7 @@ def test_a_link_in_the_folder_s_place_is_not_used(runtime: Runtime, folder: Path
 def test_many_programs_do_not_fill_the_memory(
     runtime: Runtime, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a number of them on the folder is emptied first."""
+    """From a number of them on the directory is emptied first."""
     monkeypatch.setattr(rawbpf, "_KEEP", 2)
     for errno in range(2, 7):
         rawbpf.program(profile(defaultErrnoRet=errno), CALLS, runtime)

@@ -17,7 +17,7 @@ from shim.log import recent
 from shim.start import spec
 from shim.start.wrapper import container_state, enginelog
 from support import need
-from support.containers import CANARY, EPERM, real
+from support.containers import EPERM, TEST_SYSCALL, real
 from support.wrapped import Recorder, WrappedLab, script
 
 # A reader that waits for a FIFO's other end waits for good: this ends it, and the test.
@@ -41,7 +41,7 @@ def terminal(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    """Make a folder."""
+    """Make a directory."""
     path.mkdir()
 
 
@@ -63,7 +63,7 @@ KINDS = [fifo, zeros, terminal, folder, listening, huge]
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def make(request: pytest.FixtureRequest) -> Callable[[Path], None]:
-    """Give each kind of thing that is no file to be read."""
+    """Return each kind of thing that is no file to be read."""
     kind: Callable[[Path], None] = request.param
     return kind
 
@@ -144,7 +144,7 @@ def test_what_a_runtime_keeps(tmp_path: Path, make: Make) -> None:
 
 
 def test_what_we_keep(tmp_path: Path, make: Make) -> None:
-    """What is no file in our own folder is not believed."""
+    """What is no file in our own directory is not believed."""
     tmp_path.chmod(0o755)
     make(tmp_path / "probe.json")
     assert cache.read("probe.json", str(tmp_path)) is None
@@ -173,7 +173,7 @@ def test_a_start_whose_log_is_a_pipe(tmp_path: Path, runtime: str, on_error: str
     if on_error == "allow":
         with lab.container() as container:
             container.ready()
-            assert container.outcomes()[CANARY] == EPERM
+            assert container.outcomes()[TEST_SYSCALL] == EPERM
         return
     with lab.container() as container:
         output, errors = container.process.communicate()

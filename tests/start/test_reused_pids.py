@@ -15,7 +15,15 @@ import shim.start
 from shim.engines import oci
 from support import need
 from support.checkout import CHECKOUT
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY, Lab, profile, supported
+from support.containers import (
+    ENOSYS,
+    EPERM,
+    OTHER_TEST_SYSCALL,
+    TEST_SYSCALL,
+    Lab,
+    profile,
+    supported,
+)
 from support.wrapped import WrappedLab, script
 
 NEXT = "/proc/sys/kernel/ns_last_pid"
@@ -126,14 +134,14 @@ def test_who_takes_a_tracers_number_and_name_is_not_believed(tmp_path: Path, how
     lab.configure("deny")
     folder = tmp_path / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     (tmp_path / "waiting").mkdir()
     waits = f"[ $# -gt 1 ] || exec echo runc version 1.1.5; echo >{tmp_path}/started; exec sleep 99"
     real = lab.real
     lab.real = script(tmp_path / "waiting" / "runc", waits)
-    lab.use(CANARY)
+    lab.use(TEST_SYSCALL)
     seen = play(tmp_path, STALE, lab.runtime, real, how)
-    assert seen == ["precious", f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"]
+    assert seen == ["precious", f"ready\n{TEST_SYSCALL} {ENOSYS}\n{OTHER_TEST_SYSCALL} {EPERM}\n"]
 
 
 # --- whoever was meant is dead --------------------------------------------------------------------

@@ -42,7 +42,7 @@ def _as_user(code: str, *namespace: str) -> Any:
 
 
 def _open(path: Path) -> None:
-    """Let other users through the private folders on the way to ``path``, however many."""
+    """Let other users through the private directories on the way to ``path``, however many."""
     for folder in (path, *path.parents):
         if not folder.stat().st_mode & 0o001:
             folder.chmod(0o755)
@@ -50,7 +50,7 @@ def _open(path: Path) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
-    """Give settings that root owns and everybody may read."""
+    """Return settings that root owns and everybody may read."""
     _open(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(f"on_error: deny\nlog: {tmp_path}/audit.jsonl\n")
@@ -89,7 +89,7 @@ def test_a_user_who_is_in_no_database_has_no_log() -> None:
 
 
 def test_users_of_this_system_have_a_log_in_their_home(tmp_path: Path) -> None:
-    """The log is below the home that the user database names, in a folder for the user alone."""
+    """The log is below the home that the user database names, in a directory for the user alone."""
     need.root()
     home = tmp_path / "home"
     home.mkdir()
@@ -121,7 +121,7 @@ def test_what_root_has_found_out_is_believed_in_a_namespace() -> None:
 
 
 def test_what_a_user_keeps_is_not_believed(tmp_path: Path) -> None:
-    """A folder of the user's own is no source of facts, whoever he is in his namespace."""
+    """A directory of the user's own is no source of facts, whoever he is in his namespace."""
     need.root()
     _open(tmp_path)
     own = tmp_path / "own"

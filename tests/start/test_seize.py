@@ -15,7 +15,7 @@ from shim.host.ptrace import Tracee
 from shim.start.inject import tracer
 from shim.start.inject.session import Start
 from support import need
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 
 # Its only thread waits in vfork() for a child that goes on to no program of its own.
 VFORKED = """
@@ -64,7 +64,7 @@ def test_an_init_that_does_not_stop(
         def work() -> object:
             start = Start({"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
             start.pid, start.pinned = init.pid, pinned
-            return [tracer.trace(start, {"canary": CANARY}, said.append), *said]
+            return [tracer.trace(start, {"test_syscall": TEST_SYSCALL}, said.append), *said]
 
         try:
             why = "cannot trace the container's init: it does not stop within 1 seconds"

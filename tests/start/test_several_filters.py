@@ -20,7 +20,7 @@ from shim.engines import oci
 from shim.host import libc
 from shim.host.ptrace import Tracee, installed_filters
 from support import loader, need
-from support.containers import CANARY, ENOSYS, EPERM, Lab, profile, supported
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL, Lab, profile, supported
 from support.filters import ALLOW, JEQ, JGE, JGT, X86_64
 from support.wrapped import WrappedLab, script
 
@@ -30,7 +30,7 @@ MESSAGE = "another filter in force denies it by its default"
 
 
 def filter_of(answer: int = EPERM, default: int = EPERM) -> str:
-    """Give a filter that answers the canary and all other unknown calls; it allows the known."""
+    """Return a filter that answers the test syscall and unknown calls; it allows the known."""
     deny = abi.SECCOMP_RET_ERRNO
     insns: Insns = [
         (LD_ABS, 0, 0, 4),
@@ -38,7 +38,7 @@ def filter_of(answer: int = EPERM, default: int = EPERM) -> str:
         (LD_ABS, 0, 0, 0),
         (JGE, 0, 4, 335),
         (JGT, 3, 0, 423),
-        (JEQ, 0, 1, CANARY),
+        (JEQ, 0, 1, TEST_SYSCALL),
         (RET_K, 0, 0, deny | answer if answer else abi.SECCOMP_RET_ALLOW),
         (RET_K, 0, 0, deny | default),
         ALLOW,
@@ -59,7 +59,7 @@ WAYS = ["seccomp", "prctl", "tsync"]
 
 
 class Several:
-    """The runtime in a folder, under the hook or behind the wrapper."""
+    """The runtime in a directory, under the hook or behind the wrapper."""
 
     def __init__(self, folder: Path, *, wrapped: bool, on_error: str = "allow") -> None:
         need.kernel(supported(), "this needs root on x86-64")
@@ -71,10 +71,10 @@ class Several:
         self.hooks = {} if wrapped else self.lab.hooks()
 
     def run(self, filters: list[Any]) -> tuple[int, int]:
-        """Run a container; give its exit status and what the canary ended with, 0: it never ran."""
+        """Run a container; return its status and the test syscall's outcome, 0: it never ran."""
         bundle = self.folder / "bundle"
         bundle.mkdir()
-        oci.bundle(bundle, profile(), oci.caller([CANARY]), hooks=self.hooks)
+        oci.bundle(bundle, profile(), oci.caller([TEST_SYSCALL]), hooks=self.hooks)
         config = json.loads((bundle / "config.json").read_text())
         config["root"]["path"] = "/"
         (bundle / "config.json").write_text(json.dumps(config))
@@ -89,7 +89,7 @@ class Several:
         return process.returncode, int(lines[-1]) if lines else 0
 
     def told(self, *events: str) -> dict[str, Any]:
-        """Give the one line of ``events``, waited for where nobody else does."""
+        """Return the one line of ``events``, waited for where nobody else does."""
         deadline = time.monotonic() + 20
         while not (found := [line for line in self.lab.log() if line["event"] in events]):
             assert time.monotonic() < deadline, self.lab.log()
@@ -99,7 +99,7 @@ class Several:
 
 
 def loads(ways: "list[str]", *programs: str) -> list[Any]:
-    """Give the filters, loaded in one way after the other."""
+    """Return the filters, loaded in one way after the other."""
     return list(zip(itertools.cycle(ways), programs, strict=False))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from shim.engines import oci
 from shim.start.spec import RAW_BPF
-from support.containers import CANARY, OTHER_CANARY, profile, real
+from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, profile, real
 from support.wrapped import WrappedLab, script
 
 STAGES = ("prestart", "createRuntime", "poststart", "poststop")
@@ -44,7 +44,7 @@ def told(lab: WrappedLab, runtime: str, name: str) -> dict[str, Any]:
     for stage in STAGES:
         hook = script(folder / f"hook-{stage}", f"cat >{folder}/{stage}")
         hooks[stage] = [{"path": hook, "args": [hook]}]
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), hooks=hooks)
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), hooks=hooks)
     ident = f"shim-told-{os.getpid()}-{name}"
     with oci.started(runtime, folder, ident) as process:
         oci.wait_ready(process, folder)

@@ -19,11 +19,11 @@ from shim.start.wrapper import rawbpf
 from shim.start.wrapper.mechanism import change
 from shim.startjson import dumps
 from support.configs import Members, by_crun, by_go, config_text, parsed
-from support.containers import CANARY, EPERM, OTHER_CANARY, profile
+from support.containers import EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL, profile
 from support.wrapped import WrappedLab
 
 CALLS = {"uretprobe": 335}
-ENTRY: dict[str, object] = {"path": "/bin/shim", "args": ["/bin/shim", "--canary", "400"]}
+ENTRY: dict[str, object] = {"path": "/bin/shim", "args": ["/bin/shim", "--test-syscall", "400"]}
 RULE = {"names": ["uretprobe"], "action": "SCMP_ACT_ALLOW"}
 RUNTIMES = [
     Runtime("/nowhere/runc", [], "runc 1.1.5", "2.5.4"),
@@ -51,7 +51,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def view(read: Reader, document: Any) -> Any:
-    """Give what a reader finds at the places that are gone by."""
+    """Return what a reader finds at the places that are gone by."""
 
     def each(value: Any, kind: str) -> Any:
         if not isinstance(value, list) or isinstance(value, Members):
@@ -256,7 +256,7 @@ def bundle(lab: WrappedLab) -> str:
     """Make a bundle; give the text of its config.json without the last brace."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     return (folder / "config.json").read_text().rstrip().removesuffix("}")
 
 
@@ -271,7 +271,7 @@ def test_a_second_reading_is_a_doubt(lab: WrappedLab, more: str) -> None:
     assert (line["event"], line["level"]) == ("failed", "error")
     if os.path.basename(lab.real) == "runc" and "null" not in more:
         # What a reader that takes the last would call unconfined.
-        assert f"{CANARY} {EPERM}" in seen[0][1]
+        assert f"{TEST_SYSCALL} {EPERM}" in seen[0][1]
 
 
 @pytest.mark.parametrize("hooks", [{"poststart": {}}, {"createRuntime": "x"}, []], ids=json.dumps)

@@ -55,7 +55,7 @@ def remove(text: str, keys: tuple[str, ...]) -> str:
 
 
 def with_place(document: dict[str, Any], change: Any) -> dict[str, Any]:
-    """Give the document with the place changed in the tree."""
+    """Return the document with the place changed in the tree."""
     copy = json.loads(json.dumps(document))
     where = copy
     for key in KEYS[:-1]:

@@ -7,10 +7,10 @@ import pytest
 from shim.engines import oci
 from shim.start.inject.session import needed_calls
 from support import need
-from support.containers import CANARY, ENOSYS, EPERM, OTHER_CANARY
+from support.containers import ENOSYS, EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL
 from support.wrapped import WrappedLab, apart
 
-NAME = f"canary-{CANARY}"
+NAME = f"test-syscall-{TEST_SYSCALL}"
 LAST = 402
 
 
@@ -18,7 +18,7 @@ def believing(lab: WrappedLab, state: str) -> None:
     """Have the wrapper believe that this kernel has another call, in that state."""
     told = (
         "    import shim.host.cache\n"
-        f'    state = {{"nr": {OTHER_CANARY}, "state": "{state}"}}\n'
+        f'    state = {{"nr": {OTHER_TEST_SYSCALL}, "state": "{state}"}}\n'
         '    shim.host.cache.facts = lambda: {"syscalls": {"uretprobe": state}}\n'
     )
     line = "    from shim.start.wrapper.main import main\n"
@@ -35,9 +35,13 @@ def test_both_are_let_through(tmp_path: Path, runtime: str, state: str, outcome:
     need.root()
     lab = WrappedLab(tmp_path, need.program(runtime))
     believing(lab, state)
-    with lab.container(args=[*oci.caller((CANARY, OTHER_CANARY, LAST))]) as container:
+    with lab.container(args=[*oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL, LAST))]) as container:
         container.ready()
-        assert container.outcomes() == {CANARY: ENOSYS, OTHER_CANARY: outcome, LAST: EPERM}
+        assert container.outcomes() == {
+            TEST_SYSCALL: ENOSYS,
+            OTHER_TEST_SYSCALL: outcome,
+            LAST: EPERM,
+        }
     [line] = lab.events("adjusted")
     calls = {NAME, "uretprobe"} if outcome == ENOSYS else {NAME}
     assert set(line["syscall"].split(",")) == calls
@@ -47,5 +51,5 @@ def test_both_are_let_through(tmp_path: Path, runtime: str, state: str, outcome:
 def test_without_one_nothing_is_added() -> None:
     """Where none is set, the calls and the states are those of the kernel."""
     needed, states, _ = needed_calls(0)
-    assert not any(name.startswith("canary") for name in (*needed, *states))
-    assert needed_calls(CANARY)[0] == {**needed, NAME: CANARY}
+    assert not any(name.startswith("test-syscall") for name in (*needed, *states))
+    assert needed_calls(TEST_SYSCALL)[0] == {**needed, NAME: TEST_SYSCALL}

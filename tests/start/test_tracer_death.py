@@ -48,7 +48,7 @@ os._exit(main(sys.argv))
 
 @pytest.fixture(params=["runc", "crun"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
-    """Give a folder with the killing hook for each runtime."""
+    """Return a directory with the killing hook for each runtime."""
     lab = Lab(tmp_path, real(request.param))
     package = Path(shim.__file__).parent.parent
     lab.hook.write_text(KILLING_HOOK.replace("@PACKAGE_DIR@", str(package)))
@@ -83,7 +83,7 @@ def end_at(lab: Lab, phase: str, step: int, how: str, on_error: str) -> bool:
 
 
 def follow_steps() -> Iterator[int]:
-    """Give each of the first steps, then every 80th: one stop of the following is like another."""
+    """Return each of the first steps, then every 80th: one stop is like another."""
     return itertools.chain(range(1, 16), range(16, 1600, 80))
 
 

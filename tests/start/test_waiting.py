@@ -18,10 +18,10 @@ import pytest
 from shim.engines import oci
 from support import need
 from support.containers import (
-    CANARY,
     LET_THROUGH,
-    OTHER_CANARY,
+    OTHER_TEST_SYSCALL,
     OUTPUT,
+    TEST_SYSCALL,
     profile,
 )
 from support.wrapped import WrappedLab, config_of, script
@@ -33,7 +33,7 @@ def bundle(lab: WrappedLab, name: str = "bundle", **more: Any) -> Path:
     """Make a bundle."""
     folder = lab.folder / name
     folder.mkdir()
-    return oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), **more)
+    return oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), **more)
 
 
 def tracers(lab: WrappedLab) -> set[int]:
@@ -62,10 +62,10 @@ def entered(runc: WrappedLab, folder: Path) -> Path:
     pid = runc.folder / "failing" / "pid"
     fails = f"echo runc version 1.1.5; echo $$ >{pid}; exit 3"
     runc.real = script(runc.folder / "failing" / "runc", fails)
-    runc.use(CANARY)
+    runc.use(TEST_SYSCALL)
     subprocess.run([runc.runtime, "create", "--bundle", str(folder), "none"], check=False)
     runc.real = real
-    runc.use(CANARY)
+    runc.use(TEST_SYSCALL)
     return MEETINGS / pid.read_text().strip()
 
 
@@ -100,7 +100,7 @@ def test_nothing_of_a_tracer_stays_in_the_bundle(runc: WrappedLab) -> None:
     assert run(runc.runtime, folder, "same") == (0, OUTPUT)
     assert (folder / "config.json").read_bytes() == first
     (entry,) = config_of(folder)["hooks"]["createRuntime"]
-    options = ["--config", f"{runc.folder}/config.yaml", "--canary", str(CANARY)]
+    options = ["--config", f"{runc.folder}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     assert entry["args"][3:] == [f"{runc.bin}/seccomp-shim-hook", *options]
 
 

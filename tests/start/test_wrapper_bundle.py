@@ -10,11 +10,11 @@ import pytest
 from shim.engines import oci
 from shim.files import identity
 from support.containers import (
-    CANARY,
     ENOSYS,
     EPERM,
     LET_THROUGH,
-    OTHER_CANARY,
+    OTHER_TEST_SYSCALL,
+    TEST_SYSCALL,
     Lab,
     profile,
     run,
@@ -25,9 +25,9 @@ RAW_BPF = "run.oci.seccomp_bpf_data"
 
 
 def denying_by_name() -> dict[str, Any]:
-    """Give a profile whose author denies the call."""
+    """Return a profile whose author denies the call."""
     body = profile()
-    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    denial = {"names": [f"test-syscall-{TEST_SYSCALL}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
     return body | {"syscalls": [*body["syscalls"], denial]}
 
 
@@ -73,12 +73,12 @@ def test_a_users_own_program_is_neither_believed_nor_widened(lab: WrappedLab, da
         name = f"shim-annotated-{os.getpid()}"
         folder = lab.folder / f"bundle-{len(seen)}"
         folder.mkdir()
-        oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+        oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
         annotate(folder, **{RAW_BPF: data})
         with oci.started(each.runtime, folder, name) as process:
             output, _ = process.communicate("\n")
             seen.append((process.returncode, output))
-    expected = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+    expected = f"ready\n{TEST_SYSCALL} {ENOSYS}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
     if name_of(lab) == "runc":
         assert seen[1] == (0, expected)
     else:
@@ -99,7 +99,7 @@ def test_a_users_own_program_is_neither_believed_nor_widened(lab: WrappedLab, da
 )
 def test_profiles_of_many_kinds(crun: WrappedLab, changes: dict[str, Any]) -> None:
     """The program has the default, the flags and the architectures that crun's own would have."""
-    calls = (CANARY,) if "KILL" in str(changes) else (CANARY, OTHER_CANARY)
+    calls = (TEST_SYSCALL,) if "KILL" in str(changes) else (TEST_SYSCALL, OTHER_TEST_SYSCALL)
     seen = run(crun, seccomp=profile(**changes), args=oci.caller(calls))
     assert seen == {nr: LET_THROUGH[nr] for nr in calls}
     assert crun.events("adjusted")[0]["mechanism"] == "raw-bpf"
@@ -119,7 +119,7 @@ def test_what_a_program_cannot_stand_for_falls_to_the_hook(
     """Where crun does more with a profile than load it, the hook is entered in its place."""
     folder = crun.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY,)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL,)))
     annotate(folder, **annotations)
     name = f"shim-fallback-{os.getpid()}"
     with oci.started(crun.runtime, folder, name) as process:
@@ -133,7 +133,7 @@ def test_twice_on_the_same_bundle(lab: WrappedLab) -> None:
     """A bundle that is used again is not changed again, and still does what it did."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     config = folder / "config.json"
     files = []
     for number in range(3):
@@ -149,11 +149,11 @@ def test_a_kept_bundle_whose_profile_was_changed(crun: WrappedLab) -> None:
     """The program of an earlier start does not outlive the profile that it stands for."""
     folder = crun.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     for seccomp, expected in (
         (profile(), LET_THROUGH),
-        (profile(defaultErrnoRet=13), {CANARY: ENOSYS, OTHER_CANARY: 13}),
-        (None, {CANARY: ENOSYS, OTHER_CANARY: ENOSYS}),
+        (profile(defaultErrnoRet=13), {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: 13}),
+        (None, {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: ENOSYS}),
         (profile(), LET_THROUGH),
     ):
         document = config_of(folder)
@@ -166,25 +166,25 @@ def test_a_kept_bundle_whose_profile_was_changed(crun: WrappedLab) -> None:
     assert [line["event"] for line in crun.log() if line["level"] == "error"] == []
 
 
-def test_another_canary_takes_the_place_of_the_first(lab: WrappedLab) -> None:
+def test_another_test_syscall_takes_the_place_of_the_first(lab: WrappedLab) -> None:
     """What an earlier start entered gives way to what this one needs."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
-    for canary in (CANARY, OTHER_CANARY):
-        lab.use(canary)
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
+    for test_syscall in (TEST_SYSCALL, OTHER_TEST_SYSCALL):
+        lab.use(test_syscall)
         with oci.started(lab.runtime, folder, f"shim-other-{os.getpid()}") as process:
             oci.wait_ready(process, folder)
             seen = oci.outcomes(process)
         (folder / "pid").unlink()
-    assert seen[OTHER_CANARY] == ENOSYS
+    assert seen[OTHER_TEST_SYSCALL] == ENOSYS
 
 
 def test_mode_owner_and_unknown_fields_stay(lab: WrappedLab) -> None:
     """The new config.json is the old one but for what was added, number formats included."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY,)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL,)))
     path = folder / "config.json"
     odd = '{"x-ours": [1.50, 1E2, 12345678901234567890, -0, "\\u00e9\\/"], '
     text = odd + path.read_text().lstrip().removeprefix("{")

@@ -75,9 +75,9 @@ def test_what_starts_nothing_goes_straight_to_the_runtime(
 @pytest.mark.parametrize("args", LOOKED_AT, ids=" ".join)
 def test_what_may_start_something_is_looked_at_first(recorder: Recorder, args: list[str]) -> None:
     """The interpreter sees the command line, and then the runtime gets it as it was."""
-    done = recorder.call(*args, "--canary", "9")
+    done = recorder.call(*args, "--test-syscall", "9")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert recorder.received() == [*args, "--canary", "9"]
+    assert recorder.received() == [*args, "--test-syscall", "9"]
     assert recorder.interpreted()
 
 
@@ -126,7 +126,7 @@ def test_a_signal_reaches_and_ends_the_runtime(recorder: Recorder) -> None:
 
 
 def test_open_files_environment_and_folder_are_the_runtimes_own(recorder: Recorder) -> None:
-    """Standard input, other descriptors, environment and folder arrive as the engine gave them."""
+    """Standard input, descriptors, environment and directory arrive as the engine gave them."""
     program = recorder.folder / "real.py"
     program.write_text(f"""
 import json, os
@@ -171,7 +171,7 @@ def found(recorder: Recorder, program: str, *args: str, path: str) -> str:
 
 
 def test_the_first_of_runc_and_crun_on_path_is_taken(recorder: Recorder) -> None:
-    """Of both, runc wherever it is; folders come in PATH's order."""
+    """Of both, runc wherever it is; directories come in PATH's order."""
     first, second = recorder.folder / "first", recorder.folder / "second"
     named(first, "crun")
     path = f"{first}:{second}"

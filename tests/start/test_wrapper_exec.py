@@ -1,4 +1,4 @@
-"""What joins a running container; a canary number stands in for the call that kernels exempt."""
+"""What joins a running container; a test syscall stands in for the call that kernels exempt."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from shim.engines import oci
 from shim.host.ptrace import installed_filters
 from shim.start.digest import sha256
 from support.containers import (
-    CANARY,
     DENIED,
     ENOSYS,
     LET_THROUGH,
-    OTHER_CANARY,
+    OTHER_TEST_SYSCALL,
+    TEST_SYSCALL,
     profile,
     real,
 )
 from support.joined import Joiner, code, outcomes
 
-CALLER = oci.caller((CANARY, OTHER_CANARY))
+CALLER = oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))
 NULL = subprocess.DEVNULL
 STAY = "import select; select.poll().poll(20000)"
 
@@ -64,7 +64,7 @@ def test_the_filter_of_a_joined_process_differs_in_one_call(joiner: Joiner) -> N
             pid_file.unlink()
     seen = difference(found[0], found[1])
     assert seen.complete
-    assert [str(change) for change in seen.changes] == [f"x86_64 {CANARY}: ERRNO(1) -> ALLOW"]
+    assert [str(change) for change in seen.changes] == [f"x86_64 {TEST_SYSCALL}: ERRNO(1) -> ALLOW"]
     done_line = joiner.wrapped.log()[-1]
     assert done_line["sha256_after"] == sha256(found[1])
 
@@ -235,7 +235,7 @@ def test_a_container_with_ids_of_its_own(joiner: Joiner) -> None:
     ],
 )
 def test_exit_codes_are_the_runtimes(joiner: Joiner, program: str) -> None:
-    """An exit code and a death by signal arrive as they do without the wrapper."""
+    """An exit status and a death by signal arrive as they do without the wrapper."""
     with joiner.joinable():
         plain, wrapped = (joiner.run("ID", *code(program), plain=one) for one in (True, False))
     assert wrapped.returncode == plain.returncode != 0
@@ -243,7 +243,7 @@ def test_exit_codes_are_the_runtimes(joiner: Joiner, program: str) -> None:
 
 
 def test_a_program_that_is_not_there(joiner: Joiner) -> None:
-    """The runtime's own complaint and exit code, and no failure of ours in the log."""
+    """The runtime's own complaint and exit status, and no failure of ours in the log."""
     with joiner.joinable():
         plain, wrapped = (joiner.run("ID", "/no/such", plain=one) for one in (True, False))
     assert wrapped.returncode == plain.returncode != 0
@@ -264,13 +264,13 @@ def test_input_and_output_are_the_callers(joiner: Joiner) -> None:
 @pytest.mark.parametrize(
     ("seccomp", "outcome"),
     [
-        (None, {CANARY: ENOSYS, OTHER_CANARY: ENOSYS}),
+        (None, {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: ENOSYS}),
         (
             profile(
                 defaultAction="SCMP_ACT_ALLOW",
                 syscalls=[{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
             ),
-            {CANARY: ENOSYS, OTHER_CANARY: ENOSYS},
+            {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: ENOSYS},
         ),
     ],
 )

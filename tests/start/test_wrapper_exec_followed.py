@@ -11,9 +11,9 @@ import pytest
 
 import shim
 from support.containers import (
-    CANARY,
     DENIED,
     LET_THROUGH,
+    TEST_SYSCALL,
     profile,
     real,
 )
@@ -147,7 +147,7 @@ def test_the_runtime_is_given_what_the_caller_gave(runc: Joiner) -> None:
         for plain in (True, False):
             if not plain:
                 runc.wrapped.real = str(telling)
-                runc.wrapped.use(CANARY)
+                runc.wrapped.use(TEST_SYSCALL)
             runtime = str(telling) if plain else runc.wrapped.runtime
             args = ["exec", "--env", "A=ü", runc.container.name, "x y", ""]
             done = subprocess.run(
@@ -176,7 +176,7 @@ def test_a_runtime_in_front_of_the_runtime(runc: Joiner) -> None:
     before.parent.mkdir()
     script(before, f'{runc.real} "$@"\nexit $?')
     runc.wrapped.real = str(before)
-    runc.wrapped.use(CANARY)
+    runc.wrapped.use(TEST_SYSCALL)
     with runc.joinable():
         assert runc.outcomes() == LET_THROUGH
 
@@ -212,7 +212,7 @@ def traced(pid: int) -> bool:
 def test_a_denial_by_name_is_respected(runc: Joiner) -> None:
     """Where the profile's author denies the call, it stays denied."""
     body = profile()
-    denial = {"names": [f"canary-{CANARY}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
+    denial = {"names": [f"test-syscall-{TEST_SYSCALL}"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}
     body["syscalls"] = [*body["syscalls"], denial]
     with runc.joinable(seccomp=body):
         assert runc.outcomes() == DENIED

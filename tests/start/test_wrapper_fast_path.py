@@ -14,7 +14,7 @@ from support.wrapped import Recorder
 
 @pytest.fixture
 def idle(recorder: Recorder) -> Path:
-    """Leave word in the folder that the wrapper looks at, as the cache does."""
+    """Leave word in the directory that the wrapper looks at, as the cache does."""
     folder = recorder.cache
     folder.mkdir(mode=0o755)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -42,7 +42,7 @@ def test_the_fast_way_sees_an_edit_that_keeps_the_time(
     """No interpreter while the text is the same, whatever its time; at once when it is not."""
     assert idle.exists()
     odd = "log: /a\\b  # with\todd  spaces \u00e9"
-    recorder.config.write_text(f"{odd}\n# a comment\n\n#canary: 400{end}")
+    recorder.config.write_text(f"{odd}\n# a comment\n\n#test_syscall: 400{end}")
     recorder.config.chmod(0o644)
     os.utime(recorder.config, (1, 1))
     config.compile_file(str(recorder.config))
@@ -51,7 +51,12 @@ def test_the_fast_way_sees_an_edit_that_keeps_the_time(
         recorder.call("create", "c1")
         assert not recorder.interpreted()
     text = recorder.config.read_text()
-    for edited in (text.replace("#canary: 400", "canary: 400 "), f"{text}\nx", "log: /x\n", ""):
+    for edited in (
+        text.replace("#test_syscall: 400", "test_syscall: 400 "),
+        f"{text}\nx",
+        "log: /x\n",
+        "",
+    ):
         recorder.config.write_text(edited)
         os.utime(recorder.config, (1, 1))
         recorder.call("create", "c1")
@@ -63,8 +68,8 @@ def test_the_fast_way_sees_an_edit_that_keeps_the_time(
     [
         ('log: "/a\n b"\n', 'log: "/a\n# c\n b"\n'),
         ("log: |\n /a\n", "log: |\n /a\n\n /b\n"),
-        ("# c\nlog: /x\n", "# c\rcanary: 400\nlog: /x\n"),
-        ("# c\nlog: /x\n", "# c\u2028canary: 400\nlog: /x\n"),
+        ("# c\nlog: /x\n", "# c\rtest_syscall: 400\nlog: /x\n"),
+        ("# c\nlog: /x\n", "# c\u2028test_syscall: 400\nlog: /x\n"),
     ],
 )
 def test_a_comment_that_is_none_counts(
@@ -87,12 +92,12 @@ def test_long_settings_are_not_read_by_the_shell(recorder: Recorder, idle: Path)
     assert recorder.config.with_suffix(".lines").read_text().startswith("yaml\nsettings\n")
 
 
-def test_with_a_canary_the_fast_way_is_closed(recorder: Recorder, idle: Path) -> None:
-    """A canary asked for by option or by settings is always looked at."""
+def test_with_a_test_syscall_the_fast_way_is_closed(recorder: Recorder, idle: Path) -> None:
+    """A test_syscall asked for by option or by settings is always looked at."""
     assert idle.exists()
-    recorder.call("--canary", "400", "create", "c1")
+    recorder.call("--test-syscall", "400", "create", "c1")
     assert recorder.interpreted()
-    recorder.configure("canary: 400\n")
+    recorder.configure("test_syscall: 400\n")
     recorder.call("create", "c1")
     assert recorder.interpreted()
 
@@ -119,7 +124,7 @@ def spoil_owner(idle: Path) -> None:
 
 
 def spoil_folder(idle: Path) -> None:
-    """Be in somebody else's folder."""
+    """Be in somebody else's directory."""
     os.chown(idle.parent, 65534, 65534)
 
 

@@ -18,12 +18,12 @@ from shim.bpf.equivalence import difference
 from shim.engines import oci
 from support import need
 from support.containers import (
-    CANARY,
     DENIED,
     ENOSYS,
     EPERM,
     LET_THROUGH,
-    OTHER_CANARY,
+    OTHER_TEST_SYSCALL,
+    TEST_SYSCALL,
     Lab,
     profile,
     run,
@@ -34,7 +34,7 @@ from support.wrapped import WrappedLab, apart, config_of, name_of, script
 MECHANISM = {"runc": "filter-injection", "crun": "raw-bpf"}
 
 
-def test_without_a_canary_both_calls_are_denied(lab: WrappedLab) -> None:
+def test_without_a_test_syscall_both_calls_are_denied(lab: WrappedLab) -> None:
     """The control: through the wrapper, and nothing is changed where the kernel needs nothing."""
     lab.use(0)
     assert run(lab) == DENIED
@@ -47,7 +47,7 @@ def test_exactly_one_number_is_let_through(lab: WrappedLab, no_new_privileges: b
     (line,) = lab.events("adjusted")
     assert line["mechanism"] == MECHANISM[name_of(lab)]
     assert line["container"].startswith("shim-test-")
-    assert line["state"][f"canary-{CANARY}"] == "on, for a test"
+    assert line["state"][f"test-syscall-{TEST_SYSCALL}"] == "on, for a test"
 
 
 def test_the_live_filter_differs_in_one_call(lab: WrappedLab) -> None:
@@ -59,7 +59,9 @@ def test_the_live_filter_differs_in_one_call(lab: WrappedLab) -> None:
         (after,) = filters_of(container.ready())
     found = difference(before, after)
     assert found.complete
-    assert [str(change) for change in found.changes] == [f"x86_64 {CANARY}: ERRNO(1) -> ALLOW"]
+    assert [str(change) for change in found.changes] == [
+        f"x86_64 {TEST_SYSCALL}: ERRNO(1) -> ALLOW"
+    ]
 
 
 def test_create_and_start(lab: WrappedLab) -> None:
@@ -68,7 +70,7 @@ def test_create_and_start(lab: WrappedLab) -> None:
     folder = lab.folder / "bundle"
     folder.mkdir()
     script(folder / "unused", "")
-    payload = oci.caller((CANARY, OTHER_CANARY))
+    payload = oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))
     oci.bundle(folder, profile(), payload)
     log = ["--log", f"{folder}/log.json", "--log-format", "json"]
 
@@ -97,14 +99,16 @@ def test_create_and_start(lab: WrappedLab) -> None:
     finally:
         os.close(reader)
         call("delete", "--force", name)
-    assert (folder / "output").read_text() == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+    assert (
+        folder / "output"
+    ).read_text() == f"ready\n{TEST_SYSCALL} {ENOSYS}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
 
 
 def test_a_terminal_is_handed_over_by_the_console_socket(lab: WrappedLab) -> None:
     """The engine gets the terminal's descriptor from the runtime, as without the wrapper."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)), terminal=True)
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)), terminal=True)
     name = f"shim-console-{os.getpid()}"
     address = f"{lab.folder}/console"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -120,11 +124,11 @@ def test_a_terminal_is_handed_over_by_the_console_socket(lab: WrappedLab) -> Non
     try:
         subprocess.run(oci.command(lab.runtime, "start", name), check=True)
         seen = b""
-        while f"{OTHER_CANARY} ".encode() not in seen:
+        while f"{OTHER_TEST_SYSCALL} ".encode() not in seen:
             seen += os.read(terminal, 4096)
             if seen.endswith(b"ready\r\n"):
                 os.write(terminal, b"\n")
-        assert f"{CANARY} {ENOSYS}" in seen.decode()
+        assert f"{TEST_SYSCALL} {ENOSYS}" in seen.decode()
     finally:
         os.close(terminal)
         subprocess.run(oci.command(lab.runtime, "delete", "--force", name), check=False)
@@ -142,7 +146,7 @@ def test_crun_exec_has_the_program_too(crun: WrappedLab) -> None:
     """What joins the container loads the same program from the container's state."""
     with crun.container() as container:
         container.ready()
-        command = [*oci.caller((CANARY, OTHER_CANARY))]
+        command = [*oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))]
         done = subprocess.run(
             oci.command(crun.real, "exec", container.name, *command),
             input="\n",
@@ -151,7 +155,10 @@ def test_crun_exec_has_the_program_too(crun: WrappedLab) -> None:
             check=False,
         )
         assert done.stderr == ""
-        assert done.stdout.split("\n")[1:3] == [f"{CANARY} {ENOSYS}", f"{OTHER_CANARY} {EPERM}"]
+        assert done.stdout.split("\n")[1:3] == [
+            f"{TEST_SYSCALL} {ENOSYS}",
+            f"{OTHER_TEST_SYSCALL} {EPERM}",
+        ]
 
 
 def believing_filtered(lab: WrappedLab) -> None:
@@ -184,7 +191,7 @@ def test_a_runtime_that_knows_the_name_gets_the_name(
             tmp_path / "real" / "runc",
             f"case $1 in features) echo '{features}' ;; *) echo 'runc version 1.3.0' ;; esac",
         ),
-        canary=0,
+        test_syscall=0,
     )
     believing_filtered(lab)
     folder = lab.folder / "bundle"
@@ -210,7 +217,7 @@ def test_crun_may_be_given_another_config(crun: WrappedLab) -> None:
     """The file that ``--config`` names is the one that is changed, wherever it is."""
     folder = crun.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     other = crun.folder / "other.json"
     (folder / "config.json").rename(other)
     name = f"shim-other-{os.getpid()}"
@@ -223,7 +230,9 @@ def test_crun_may_be_given_another_config(crun: WrappedLab) -> None:
         check=False,
         cwd=crun.folder,
     )
-    assert done.stdout == f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n", done.stderr
+    assert done.stdout == f"ready\n{TEST_SYSCALL} {ENOSYS}\n{OTHER_TEST_SYSCALL} {EPERM}\n", (
+        done.stderr
+    )
     assert list(folder.glob("*.json")) == []
 
 
@@ -260,7 +269,7 @@ def test_trouble_leaves_the_start_as_it_was_or_refuses_it(
     lab.configure(on_error)
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     trouble(lab, folder, on_error)
     before = (folder / "config.json").read_bytes()
     log = folder / "log.json"
@@ -279,11 +288,11 @@ def test_trouble_leaves_the_start_as_it_was_or_refuses_it(
         assert done.stdout == ""
         assert "start refused (on_error: deny)" in done.stderr
     elif trouble is not unknown_action:
-        assert done.stdout == f"ready\n{CANARY} {EPERM}\n{OTHER_CANARY} {EPERM}\n"
+        assert done.stdout == f"ready\n{TEST_SYSCALL} {EPERM}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
 
 
 def test_a_bundle_that_is_not_there_is_the_runtimes_to_complain_of(lab: WrappedLab) -> None:
-    """The message and the exit code are the real runtime's own, also under deny."""
+    """The message and the exit status are the real runtime's own, also under deny."""
     lab.configure("deny")
     args = ["run", "--bundle", f"{lab.folder}/nowhere", "shim-nowhere"]
     ours, theirs = (
@@ -324,7 +333,7 @@ def test_a_wrapper_that_is_killed_leaves_the_old_config_or_the_new(lab: WrappedL
     """Killed at any moment while it waits to log: the bundle is one that can be started."""
     folder = lab.folder / "bundle"
     folder.mkdir()
-    oci.bundle(folder, profile(), oci.caller((CANARY, OTHER_CANARY)))
+    oci.bundle(folder, profile(), oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
     path = folder / "config.json"
     before = path.read_bytes()
     name = f"shim-killed-{os.getpid()}"

@@ -23,7 +23,7 @@ _OBJECT = {"kind": "DaemonSet", "apiVersion": "apps/v1", "metadata": {"name": NA
 
 
 class ApiServer(ThreadingHTTPServer):
-    """The server; ``account`` is the folder that a kubelet would mount into the pod."""
+    """The server; ``account`` is the directory that a kubelet would mount into the pod."""
 
     daemon_threads = True
 
@@ -52,11 +52,11 @@ class ApiServer(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def object(self) -> dict[str, Any] | None:
-        """Give what there is."""
+        """Return what there is."""
         return _OBJECT if self._there else None
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Give what a watch is told, until the DaemonSet is removed."""
+        """Yield what a watch is told, until the DaemonSet is removed."""
         with self._changed:
             if not self._there:
                 return
@@ -134,7 +134,7 @@ def _certify(folder: Path, authority: Path) -> None:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[ApiServer]:
-    """Give a server that has the DaemonSet; ``folder`` is for its files."""
+    """Yield a server that has the DaemonSet; ``directory`` is for its files."""
     account = folder / "account"
     account.mkdir()
     (account / "token").write_text(TOKEN)

@@ -21,7 +21,7 @@ _RENAMEAT2, _EXCHANGE, _HERE = 316, 2, -100
 
 @contextlib.contextmanager
 def homes() -> Iterator[Path]:
-    """Give a directory of root's that everybody can enter, as /home is; it is gone afterwards."""
+    """Yield a directory of root's that everybody can enter, as /home is; it is gone afterwards."""
     need.root()
     folder = Path(tempfile.mkdtemp(prefix="homes-", dir="/var/tmp"))
     folder.chmod(0o755)
@@ -93,18 +93,18 @@ class Scene(NamedTuple):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Give what the verbs need to be told of it."""
+        """Return what the verbs need to be told of it."""
         return ("--root", str(self.host.root), "--state", self.host.state)
 
     def etc_now(self) -> list[tuple[object, ...]]:
-        """Give all there is to see of root's directory; its times tell of what came and went."""
+        """Return all there is to see of root's directory; its times tell of what came and went."""
         return [
             (each.name, *_seen(each), each.read_bytes() if each.is_file() else b"")
             for each in (self.etc, *sorted(self.etc.iterdir()))
         ]
 
     def profiles(self, count: int) -> list[tuple[Path, Path]]:
-        """Give the user profiles, which his compose file names, and links to /etc to exchange."""
+        """Return the user profiles, which his compose file names, and links to /etc to exchange."""
         pairs = []
         services = []
         for number in range(count):

@@ -61,7 +61,7 @@ class Browser:
         self.driver.get(f"{self._file.as_uri()}{view}")
 
     def asked_for(self) -> list[str]:
-        """Give the addresses that were asked for since the last time, the page's own aside."""
+        """Return the addresses that were asked for since the last time, the page's own aside."""
         events = [json.loads(each)["message"] for each in self._log("performance")]
         urls = [
             each["params"]["request"]["url"]
@@ -71,7 +71,7 @@ class Browser:
         return [url for url in urls if url.split("#")[0] != self._file.as_uri()]
 
     def logged(self) -> list[str]:
-        """Give what was logged since the last time: errors, and what the policy forbade."""
+        """Return what was logged since the last time: errors, and what the policy forbade."""
         return self._log("browser")
 
     def _log(self, kind: str) -> list[str]:
@@ -101,10 +101,10 @@ class Browser:
         WebDriverWait(self.driver, _SECONDS).until(lambda _: self(script))
 
     def find(self, selector: str) -> WebElement:
-        """Give the first element of a CSS selector."""
+        """Return the first element of a CSS selector."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def named(self, text: str) -> WebElement:
-        """Give the first link, button or choice of a name."""
+        """Return the first link, button or choice of a name."""
         path = "//*[self::a or self::button or self::label][contains(normalize-space(), '%s')]"
         return self.driver.find_element(By.XPATH, path % text)

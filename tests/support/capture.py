@@ -21,7 +21,7 @@ class Capture:
     """The runtime (``program``), and what it was handed since the last ``taken``."""
 
     def __init__(self, folder: Path, libseccomp: str = "") -> None:
-        """Write the program into ``folder``; it says that it has ``libseccomp``, or what runc says.
+        """Write the program into ``directory``; it claims to have ``libseccomp``, or runc's own.
 
         What it says is all that changes: names that runc's library lacks it drops, as ever.
         """
@@ -33,7 +33,7 @@ class Capture:
         self.program.chmod(0o755)
 
     def taken(self) -> list[dict[str, Any]]:
-        """Give the documents, oldest first, and forget them."""
+        """Return the documents, oldest first, and forget them."""
         files = sorted(self.folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
         documents = [json.loads(file.read_bytes()) for file in files]
         for file in files:

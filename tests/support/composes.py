@@ -12,17 +12,17 @@ _PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 
 
 def client(suite: str) -> Path:
-    """Give the docker client of a suite of ``SUITES``."""
+    """Return the docker client of a suite of ``SUITES``."""
     return _unpacked(suite, "docker-cli") / "usr/bin/docker"
 
 
 def plugin(suite: str) -> Path:
-    """Give the plugin compose of a suite."""
+    """Return the plugin compose of a suite."""
     return _unpacked(suite, "docker-compose") / _PLUGIN
 
 
 def install(suite: str, folder: Path) -> None:
-    """Let the docker client whose settings are in ``folder`` find it."""
+    """Let the docker client whose settings are in ``directory`` find it."""
     (folder / "cli-plugins").mkdir(parents=True, exist_ok=True)
     link = folder / "cli-plugins/docker-compose"
     link.unlink(missing_ok=True)
@@ -30,7 +30,7 @@ def install(suite: str, folder: Path) -> None:
 
 
 def _unpacked(suite: str, package: str) -> Path:
-    """Give the folder with the files of a package, fetched once."""
+    """Return the directory with the files of a package, fetched once."""
     need.root()
     need.program("dpkg-deb")
     try:

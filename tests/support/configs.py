@@ -7,7 +7,7 @@ from typing import Any
 # An object is a list of members, so that it can say a thing twice.
 Pairs = list[tuple[str, Any]]
 
-_NAMES = ("read", "write", "uretprobe", "canary-400", "clone3")
+_NAMES = ("read", "write", "uretprobe", "test-syscall-400", "clone3")
 _ODD: list[Any] = [
     None, True, False, 0, 1, -1, "", "x", "SCMP_ACT_ALLOW", {}, [], [0], [""], [None], [[]], [{}],
     {"a": 1}, {"names": ["read"]},

@@ -14,10 +14,10 @@ from shim.engines.registration import hookfile
 from support import auditlog, need
 
 EPERM, ENOSYS = 1, 38
-CANARY, OTHER_CANARY = 400, 401
-DENIED = {CANARY: EPERM, OTHER_CANARY: EPERM}
-LET_THROUGH = {CANARY: ENOSYS, OTHER_CANARY: EPERM}
-OUTPUT = f"ready\n{CANARY} {ENOSYS}\n{OTHER_CANARY} {EPERM}\n"
+TEST_SYSCALL, OTHER_TEST_SYSCALL = 400, 401
+DENIED = {TEST_SYSCALL: EPERM, OTHER_TEST_SYSCALL: EPERM}
+LET_THROUGH = {TEST_SYSCALL: ENOSYS, OTHER_TEST_SYSCALL: EPERM}
+OUTPUT = f"ready\n{TEST_SYSCALL} {ENOSYS}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
 
 # Denies by default; lets through by name what an interpreter needs.
 _NAMES = [
@@ -37,7 +37,7 @@ _NAMES = [
 
 
 def profile(**changes: Any) -> dict[str, Any]:
-    """Give a flat OCI profile that denies by default; ``changes`` replace keys of it."""
+    """Return a flat OCI profile that denies by default; ``changes`` replace keys of it."""
     document: dict[str, Any] = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -48,7 +48,7 @@ def profile(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Lab:
-    """A folder with the hook, its settings and its log."""
+    """A directory with the hook, its settings and its log."""
 
     folder: Path
     runtime: str
@@ -72,18 +72,18 @@ class Lab:
         self,
         *,
         stage: str = "prestart",
-        canary: int = CANARY,
+        test_syscall: int = TEST_SYSCALL,
         argv: Sequence[str] = (),
         env: Sequence[str] = (),
     ) -> dict[str, list[dict[str, Any]]]:
-        """Give the hooks of a config.json that calls ours; ``argv`` stands before it."""
+        """Return the hooks of a config.json that calls ours; ``argv`` stands before it."""
         command = [*argv, str(self.hook), "--config", f"{self.folder}/config.yaml"]
-        if canary:
-            command += ["--canary", str(canary)]
+        if test_syscall:
+            command += ["--test-syscall", str(test_syscall)]
         return {stage: [{"path": command[0], "args": command, "env": list(env)}]}
 
     def log(self) -> list[dict[str, Any]]:
-        """Give the audit lines so far."""
+        """Return the audit lines so far."""
         return auditlog.lines(self.log_path)
 
     @contextmanager
@@ -92,7 +92,7 @@ class Lab:
         name = f"shim-test-{uuid.uuid4().hex[:12]}"
         folder = self.folder / name
         folder.mkdir()
-        bundle.setdefault("args", oci.caller((CANARY, OTHER_CANARY)))
+        bundle.setdefault("args", oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL)))
         oci.bundle(folder, bundle.pop("seccomp", profile()), bundle.pop("args"), **bundle)
         with oci.started(self.runtime, folder, name) as process:
             yield Container(name, folder, process)
@@ -111,7 +111,7 @@ class Container:
         return oci.wait_ready(self.process, self.folder)
 
     def ready_pid(self) -> int:
-        """Give the pid of its program, known to be ready."""
+        """Return the pid of its program, known to be ready."""
         return oci.read_pid(self.folder)
 
     def outcomes(self) -> dict[int, int]:

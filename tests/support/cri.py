@@ -129,7 +129,7 @@ class Runtime:
 
 @contextmanager
 def service(socket: Path, cgroup: str) -> Iterator[Runtime]:
-    """Give the service behind ``socket``, which puts its pods into ``cgroup``."""
+    """Yield the service behind ``socket``, which puts its pods into ``cgroup``."""
     with grpc.insecure_channel(f"unix://{socket}") as channel:
         runtime = Runtime(channel, cgroup)
         runtime.wait()
@@ -137,7 +137,7 @@ def service(socket: Path, cgroup: str) -> Iterator[Runtime]:
 
 
 def image_archive(layer: bytes, *stay: str) -> bytes:
-    """Give an image of one layer as ``docker save`` would, for ``ctr image import``.
+    """Return an image of one layer as ``docker save`` would, for ``ctr image import``.
 
     The command ``stay`` (default: ``/bin/sleep 1000``) keeps a pod's sandbox alive.
     """

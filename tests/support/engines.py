@@ -1,8 +1,8 @@
 """Real engines for the tests: dockerd, podman and containerd, each in a host view of its own.
 
-Everything of an engine is in one temporary folder, a mount namespace that shows throw-away layers
-over /etc, /opt, /run, /usr/local, /var/lib and /var/log, and a PID namespace: what it has started
-and mounted ends with it, even if the test is interrupted.
+Everything of an engine is in one temporary directory, a mount namespace that shows throw-away
+layers over /etc, /opt, /run, /usr/local, /var/lib and /var/log, and a PID namespace: what it has
+started and mounted ends with it, even if the test is interrupted.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ events_logger = "file"
 
 @dataclass
 class Engine:
-    """What all engines have: a folder, a view of the host, and the image's files."""
+    """What all engines have: a directory, a view of the host, and the image's files."""
 
     folder: Path
     host: Host
@@ -55,13 +55,13 @@ class Engine:
     client: list[str] = field(default_factory=list)
 
     def command(self, *args: str) -> list[str]:
-        """Give the command line of the engine's client with ``args``."""
+        """Return the command line of the engine's client with ``args``."""
         return [*self.client, *args]
 
     def __call__(
         self, *args: str, code: int | None = 0, data: bytes | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the client; an exit code other than ``code`` fails the test (None: any is right)."""
+        """Run the client; a status other than ``code`` fails the test (None: any is right)."""
         command = self.command(*args)
         done = subprocess.run(command, input=data or b"", capture_output=True, check=False)
         text = done.stdout.decode(), done.stderr.decode()
@@ -69,7 +69,7 @@ class Engine:
         return subprocess.CompletedProcess(command, done.returncode, *text)
 
     def run_args(self, *args: str) -> list[str]:
-        """Give ``args`` of run or create with the options that containers need here."""
+        """Return ``args`` of run or create with the options that containers need here."""
         verb, *rest = args
         return [verb, "--network", "none", *rest]
 
@@ -140,7 +140,8 @@ def dockerd(
 ) -> Iterator[Docker]:
     """Start a dockerd with ``config`` as its daemon.json (none: there is no file) and ``flags``.
 
-    With ``tree`` it is that of another user land, whose root folder this is; the tree stays as is.
+    With ``tree`` it is that of another user land, whose root directory this is; the tree stays as
+    is.
     """
     for path in (Path(f"{tree or ''}{DOCKERD}"), Path(DOCKER)):
         need.kernel(path.exists(), f"{path} is not installed")
@@ -166,7 +167,7 @@ def dockerd(
 
 
 def _go_into(tree: Path, folder: Path, host: Host) -> None:
-    """Make ``tree`` the root of ``host``, with a throw-away layer; ``folder`` keeps its path."""
+    """Make ``tree`` the root of ``host``, with a throw-away layer; ``directory`` keeps its path."""
     host.run(
         f"""
         set -eu
@@ -194,7 +195,7 @@ class Podman(Engine):
     cgroups: Sequence[str] = ()
 
     def run_args(self, *args: str) -> list[str]:
-        """Give ``args`` of run or create with the options that containers need here."""
+        """Return ``args`` of run or create with the options that containers need here."""
         verb, *rest = args
         return [verb, "--ulimit", "host", *self.cgroups, *rest]
 
@@ -207,11 +208,11 @@ def podman(
     containers: str = "",
     engine_conf: str = "",
 ) -> Iterator[Podman]:
-    """Give a podman that runs ``runtime`` (a name or path), with global ``flags``.
+    """Yield a podman that runs ``runtime`` (a name or path), with global ``flags``.
 
     ``containers`` and ``engine_conf`` are lines for these tables of its containers.conf. Its
-    default profile denies with EPERM, like Docker's: as shipped it answers ENOSYS, which a canary
-    that is let through answers, too. runc runs with cgroups, anything else without.
+    default profile denies with EPERM, like Docker's: as shipped it answers ENOSYS, which a test
+    syscall that is let through answers, too. runc runs with cgroups, anything else without.
     """
     program = need.program("podman")
     profile = Path("/usr/share/containers/seccomp.json")
@@ -291,7 +292,7 @@ def containerd(config: str = "") -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _place() -> Iterator[tuple[Path, Host, Path]]:
-    """Give a folder, a view of the host, and the image's files; all gone afterwards."""
+    """Yield a directory, a view of the host, and the image's files; all gone afterwards."""
     # Short: the engines make sockets deep in it, whose paths may have 107 characters. Without the
     # underscores that mkdtemp may draw: it names a containerd namespace, too.
     folder = Path(tempfile.gettempdir(), f"shim-{secrets.token_hex(4)}")

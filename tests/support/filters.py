@@ -61,7 +61,7 @@ def filters_of(pid: int) -> list[bytes]:
 
 
 def denying(*allowed: int, errno: int = 1) -> bytes:
-    """Give a filter that allows the numbers ``allowed`` on x86-64 and answers ``errno`` else."""
+    """Return a filter that allows the numbers ``allowed`` on x86-64 and answers ``errno`` else."""
     insns: Insns = [(LD_ABS, 0, 0, 4), (JEQ, 1, 0, X86_64), (RET_K, 0, 0, 0), (LD_ABS, 0, 0, 0)]
     for number in allowed:
         insns += [(JEQ, 0, 1, number), ALLOW]
@@ -134,8 +134,8 @@ def guarded(insns: Insns) -> Insns:
     """Let all but the unassigned numbers pass, so that the child of ``ask`` can do its work."""
     return [
         (LD_ABS, 0, 0, 0),
-        (JGE, 0, 1, abi.CANARIES.start),
-        (JGE, 0, 1, abi.CANARIES.stop),
+        (JGE, 0, 1, abi.TEST_SYSCALLS.start),
+        (JGE, 0, 1, abi.TEST_SYSCALLS.stop),
         ALLOW,
         (LD_IMM, 0, 0, 0),
         *insns,
@@ -143,7 +143,7 @@ def guarded(insns: Insns) -> Insns:
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """Give the JSON value of ``work``, run in a forked child; minus the signal that ended it."""
+    """Return the JSON value of ``work``, run in a forked child; minus the signal that ended it."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -174,7 +174,7 @@ def ask(program: bytes, nr: int, args: "list[int] | tuple[int, ...]" = ()) -> in
 
 
 def shipped() -> dict[str, Any]:
-    """Give the Docker profile that comes with the project."""
+    """Return the Docker profile that comes with the project."""
     text = (directory("profiles") / "docker" / "default.json").read_text()
     profile: dict[str, Any] = json.loads(text)
     return profile

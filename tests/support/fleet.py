@@ -1,4 +1,4 @@
-"""Hosts in a folder: profiles to be patched, with a state folder and an audit log of their own."""
+"""Hosts in a directory: profiles to be patched, with a state and an audit log of their own."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from shim.discovery.find import Survey, survey
 from shim.discovery.root import Root
 from shim.discovery.state import Options
 from shim.transaction import store
-from shim.transaction.plan import Outcome, Plan, add, empty, patching, run, taking_back
+from shim.transaction.plan import Outcome, Plan, add, empty, patching, rolling_back, run
 from support.profiles import DOCKER, LAYOUTS, OCI
 
 KUBELET = "var/lib/kubelet/seccomp"
@@ -18,12 +18,12 @@ OTHER = LAYOUTS["two spaces"](OCI).encode()
 
 
 def options() -> Options:
-    """Give what patch is told: the kernel's own calls, whatever the kernel."""
+    """Return what patch is told: the kernel's own calls, whatever the kernel."""
     return Options(list(kernel_injected().values()), {}, "always")
 
 
 class Host:
-    """A host whose root is a folder."""
+    """A host whose root is a directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,14 +33,14 @@ class Host:
         self.root.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: str, data: bytes | str = DENYING) -> Path:
-        """Make a file and the folders above it."""
+        """Make a file and the directories above it."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data.encode() if isinstance(data, str) else data)
         return file
 
     def profiles(self, count: int, data: bytes = DENYING) -> list[Path]:
-        """Make profiles for the kubelet, in two folders."""
+        """Make profiles for the kubelet, in two directories."""
         names = (f"{KUBELET}/{'nested/' * (index % 2)}{index}.json" for index in range(count))
         return [self.write(name, data) for name in names]
 
@@ -55,7 +55,7 @@ class Host:
     def rollback(self, run_id: str = "", files: Sequence[str] = (), force: bool = False) -> Outcome:
         """Take a run back."""
         with store.opened(self.state) as opened:
-            plan = taking_back(opened, run_id, files, force=force)
+            plan = rolling_back(opened, run_id, files, force=force)
             return run(plan, opened, lambda _: None, self.log)
 
     def run(self, plan: Plan) -> Outcome:
@@ -64,7 +64,7 @@ class Host:
             return run(plan, opened, lambda _: None, self.log)
 
     def contents(self) -> dict[str, bytes]:
-        """Give every file's content."""
+        """Return every file's content."""
         return {
             str(path.relative_to(self.root)): path.read_bytes()
             for path in sorted(self.root.rglob("*"))
@@ -84,7 +84,7 @@ def overriding(host: Host) -> Plan:
 
 
 def identity(path: Path) -> tuple[object, ...]:
-    """Give all of a file that patching must keep."""
+    """Return all of a file that patching must keep."""
     info = os.lstat(path)
     names = os.listxattr(path, follow_symlinks=False)
     attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}

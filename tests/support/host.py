@@ -1,4 +1,4 @@
-"""A throwaway view of this host: writes to its system folders vanish with it."""
+"""A throwaway view of this host: writes to its system directories vanish with it."""
 
 import contextlib
 import os
@@ -51,7 +51,7 @@ class Host:
     def run(
         self, script: str, *, code: int | None = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``script`` and give its outcome; an exit code other than ``code`` fails the test."""
+        """Run ``script``, return its outcome; an exit status other than ``code`` fails the test."""
         result = subprocess.run(
             [*self.enter, "sh", "-c", script], text=True, capture_output=True, env=env, check=False
         )
@@ -62,10 +62,10 @@ class Host:
 
 @contextlib.contextmanager
 def throwaway(scratch: Path, base: Host | None = None, *, pids: bool = False) -> Iterator[Host]:
-    """Give a view of ``base``, or of this host without seccomp-shim.
+    """Yield a view of ``base``, or of this host without seccomp-shim.
 
-    ``scratch`` is an empty folder to mount on. With ``pids`` its processes have a PID namespace of
-    their own and end with it, however far they have gone into the background.
+    ``scratch`` is an empty directory to mount on. With ``pids`` its processes have a PID namespace
+    of their own and end with it, however far they have gone into the background.
     """
     need.root()
     need.kernel("\toverlay\n" in Path("/proc/filesystems").read_text(), "no overlay file system")

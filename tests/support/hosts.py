@@ -129,14 +129,14 @@ class ManagedHost(host.Host):
             self._process.wait(_SECONDS)
 
     def path(self, absolute: str) -> Path:
-        """Give the place of a path of the host as it is seen from outside; no links are followed.
+        """Return the place of a path of the host as it is seen from outside; no links are followed.
 
         The host must be alive: of a dead one only ``layer`` is left.
         """
         return Path(f"/proc/{self._pid}/root{absolute}")
 
     def write(self, absolute: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Write a file of root's, with the folders that it needs."""
+        """Write a file of root's, with the directories that it needs."""
         place = self.path(absolute)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -228,7 +228,7 @@ class Fleet(dict[str, ManagedHost]):
         return subprocess.run(words, text=True, capture_output=True, check=False, timeout=_SECONDS)
 
     def variables(self, address: str) -> dict[str, Any]:
-        """Give what an inventory says of the host at ``address``."""
+        """Return what an inventory says of the host at ``address``."""
         return {
             "ansible_host": address,
             "ansible_port": self.port,
@@ -260,7 +260,7 @@ class Fleet(dict[str, ManagedHost]):
 def fleet(scratch: Path, names: Sequence[str], *, small: Sequence[str] = ()) -> Iterator[Fleet]:
     """Start a host for each name; those in ``small``, too, have a disk of 24 MB.
 
-    ``scratch`` is a folder for this fleet alone.
+    ``scratch`` is a directory for this fleet alone.
     """
     need.root()
     need.program("sshd")
@@ -330,7 +330,7 @@ def _write_sshd(layer: Path, address: str) -> None:
 
 
 def _free_network(count: int) -> str:
-    """Give a network of 127/8 in which nobody listens: other tests have fleets, too."""
+    """Return a network of 127/8 in which nobody listens: other tests have fleets, too."""
     while True:
         network = f"127.{os.urandom(1)[0] % 200 + 10}.{os.urandom(1)[0] % 250 + 1}"
         if not any(_answers(f"{network}.{number + 1}") for number in range(count)):

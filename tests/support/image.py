@@ -19,7 +19,7 @@ _APPLETS = ("cat", "echo", "env", "false", "id", "kill", "sh", "sleep", "stty", 
 
 
 def rootfs(folder: Path) -> Path:
-    """Fill ``folder`` with the image's files and give it back."""
+    """Fill ``directory`` with the image's files and give it back."""
     (folder / "bin").mkdir(parents=True)
     for name in ("dev", "etc", "proc", "sys", "tmp"):
         (folder / name).mkdir()
@@ -35,7 +35,7 @@ def rootfs(folder: Path) -> Path:
 
 
 def archive(root: Path) -> bytes:
-    """Give the files of ``root`` as a tar archive, as ``docker import`` wants them."""
+    """Return the files of ``root`` as a tar archive, as ``docker import`` wants them."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         tar.add(root, arcname=".")
@@ -43,12 +43,12 @@ def archive(root: Path) -> bytes:
 
 
 def outcomes(text: str) -> dict[int, int]:
-    """Give the last errno of each call in what ``caller`` printed, among whatever else."""
+    """Return the last errno of each call in what ``caller`` printed, among whatever else."""
     return {int(nr): int(code) for nr, code in re.findall(r"^(\d+) (\d+)\r*$", text, re.MULTILINE)}
 
 
 def at_terminal(command: Sequence[str]) -> tuple[int, str]:
-    """Run ``command`` with a terminal of its own; give its exit code and what appeared there."""
+    """Run ``command`` with a terminal of its own; give its exit status and what appeared there."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
@@ -62,7 +62,7 @@ def at_terminal(command: Sequence[str]) -> tuple[int, str]:
 
 
 def _read(terminal: int) -> bytes:
-    """Give what is there; nothing once nobody has the other side open, which Linux calls EIO."""
+    """Return what is there; nothing once nobody has the other side open, which Linux calls EIO."""
     try:
         return os.read(terminal, 65536)
     except OSError:

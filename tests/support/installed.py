@@ -1,10 +1,10 @@
-"""seccomp-shim in the view of the host that an engine has, as installed, with a canary."""
+"""seccomp-shim in the view of the host that an engine has, as installed, with a test syscall."""
 
 import subprocess
 import sys
 
 from support.checkout import CHECKOUT
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 from support.host import Host
 
 BIN = "/opt/seccomp-shim/bin"
@@ -20,13 +20,13 @@ def install(host: Host) -> None:
     """Put the executables and settings there; no engine knows of them yet."""
     host.run(
         f"umask 022; mkdir -p {BIN} /etc/seccomp-shim /var/log/seccomp-shim\n"
-        f"echo 'canary: {CANARY}' >{SETTINGS}"
+        f"echo 'test_syscall: {TEST_SYSCALL}' >{SETTINGS}"
     )
     subprocess.run([*command(host)[:-2], "-c", _RENDER], check=True)
 
 
 def command(host: Host, *words: str) -> list[str]:
-    """Give the command line of ``seccomp-shim`` with ``words``."""
+    """Return the command line of ``seccomp-shim`` with ``words``."""
     path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
     python = [sys.executable, "-m", "shim"]
     return [*host.enter, "env", "-i", path, f"PYTHONPATH={CHECKOUT}", *python, *words]

@@ -22,7 +22,7 @@ def isolated(code: str, **options: Any) -> Any:
 
 
 def gained(code: str) -> set[str]:
-    """Give the modules that ``code`` imports in a fresh interpreter."""
+    """Return the modules that ``code`` imports in a fresh interpreter."""
     return set(
         isolated(
             f"before = set(sys.modules)\n{code}\nafter = set(sys.modules)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.engines import oci
-from support.containers import CANARY, OTHER_CANARY, Container, Lab
+from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, Container, Lab
 from support.wrapped import WrappedLab
 
 PYTHON = os.path.realpath(sys.executable)
@@ -19,13 +19,13 @@ class Joiner:
     """A container that the real runtime started alone, and the wrapper for what joins it."""
 
     def __init__(self, folder: Path, real: str) -> None:
-        """Keep the plain runtime's folder apart from the wrapper's."""
+        """Keep the plain runtime's directory apart from the wrapper's."""
         for name in ("plain", "wrapped"):
             (folder / name).mkdir()
         self.plain = Lab(folder / "plain", real)
         self.wrapped = WrappedLab(folder / "wrapped", real)
         self.real = real
-        self.caller = oci.caller((CANARY, OTHER_CANARY))
+        self.caller = oci.caller((TEST_SYSCALL, OTHER_TEST_SYSCALL))
         self.container: Container
 
     @contextmanager
@@ -36,7 +36,7 @@ class Joiner:
             yield self.container
 
     def command(self, *args: str, plain: bool = False) -> list[str]:
-        """Give the command line of an exec; ``args`` are its options, the program's follow ID."""
+        """Return the command line of an exec; ``args`` are its options, the program's follow ID."""
         runtime = self.real if plain else self.wrapped.runtime
         words = [self.container.name if word == "ID" else word for word in args]
         return oci.command(runtime, "exec", *words)
@@ -57,7 +57,7 @@ class Joiner:
         )
 
     def outcomes(self, *options: str, plain: bool = False) -> dict[int, int]:
-        """Give what the two canary calls of a joined process end with."""
+        """Return what the two test_syscall calls of a joined process end with."""
         done = self.run(*options, "ID", *self.caller, plain=plain, input="\n")
         assert done.returncode == 0, done.stderr
         return outcomes(done.stdout)
@@ -71,5 +71,5 @@ def outcomes(output: str) -> dict[int, int]:
 
 
 def code(text: str) -> list[str]:
-    """Give the command that runs Python ``text``."""
+    """Return the command that runs Python ``text``."""
     return [PYTHON, "-IS", "-c", text]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from shim.engines import oci
-from support.containers import CANARY, ENOSYS, EPERM, Lab, profile
+from support.containers import ENOSYS, EPERM, TEST_SYSCALL, Lab, profile
 from support.wrapped import WrappedLab
 
 # Who may be killed, and within how many milliseconds from when it is first seen.
@@ -159,7 +159,7 @@ class Starts:
         self.bundle = folder / "bundle"
         self.bundle.mkdir()
         hooks = None if way.endswith("wrapper") else self.lab.hooks()
-        oci.bundle(self.bundle, profile(), oci.caller((CANARY,)), hooks=hooks)
+        oci.bundle(self.bundle, profile(), oci.caller((TEST_SYSCALL,)), hooks=hooks)
         self.text = (self.bundle / "config.json").read_text()
         self.mounts = mounts()
         self.hit: Counter[str] = Counter()
@@ -209,7 +209,11 @@ class Starts:
         self.hit.update(killer.hit)
         if {"runtime", "init"} & set(killer.hit):
             self.untidy.add(name)
-        ran = [int(line.split()[1]) for line in told.splitlines() if line.startswith(f"{CANARY} ")]
+        ran = [
+            int(line.split()[1])
+            for line in told.splitlines()
+            if line.startswith(f"{TEST_SYSCALL} ")
+        ]
         self.ends["+".join(killer.hit) + f" {on_error}: {ran[0] if ran else 'none'}"] += 1
         if set(ran) - {ENOSYS} and on_error == "deny":
             self.wrong.append(f"{where}: ran unadjusted")

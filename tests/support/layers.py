@@ -8,8 +8,8 @@ from pathlib import Path
 from support.checkout import CHECKOUT
 
 USER = "ops"
-# Folders that are empty in every host, and what is not there at all: a host has Python and sudo,
-# runc and crun, and nothing of us, of other Python packages or of engines.
+# Directories that are empty in every host, and what is not there at all: a host has Python and
+# sudo, runc and crun, and nothing of us, of other Python packages or of engines.
 HIDDEN = (
     *("etc/containerd", "etc/containers", "etc/crio", "etc/docker", "etc/kubernetes", "etc/ssh"),
     *("etc/sudoers.d", "home", "mnt", "opt", "root", "srv", "tmp", "usr/local", "var/tmp"),
@@ -26,13 +26,13 @@ _ABSENT = (
 def make_base(base: Path, keys: Path, names: Sequence[str]) -> None:
     """Make the layer that is between this machine's disk and every host's own.
 
-    ``keys`` is the folder with ``key.pub`` (who may log in as ``USER``) and ``host_key``; ``names``
-    are those of all hosts.
+    ``keys`` is the directory with ``key.pub`` (who may log in as ``USER``) and ``host_key``;
+    ``names`` are those of all hosts.
     """
     base.mkdir()
     for each in HIDDEN:
         folder = _folder(base, each)
-        # This hides what the folder has below (Documentation/filesystems/overlayfs.rst).
+        # This hides what the directory has below (Documentation/filesystems/overlayfs.rst).
         os.setxattr(folder, "trusted.overlay.opaque", b"y")
     for each in _ABSENT:
         _folder(base, os.path.dirname(each))
@@ -58,7 +58,7 @@ def make_base(base: Path, keys: Path, names: Sequence[str]) -> None:
 
 
 def _folder(base: Path, path: str) -> Path:
-    """Make a folder in a layer, and those on the way to it, as they are on this machine."""
+    """Make a directory in a layer, and those on the way to it, as they are on this machine."""
     made = base
     for step in path.split("/"):
         made = made / step

@@ -20,7 +20,7 @@ from shim.profile.model import Loader
 from shim.start.inject.follow import next_load
 
 _SECONDS = 20
-# The work folder is the tree's /mnt; nothing is written to the tree itself.
+# The work directory is the tree's /mnt; nothing is written to the tree itself.
 _CHROOT = """
 mount --bind "$1" "$1"
 mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys"
@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Real:
-    """The runtime ``path`` of the user land in ``root``, with a work ``folder`` of its own."""
+    """The runtime ``path`` of the user land in ``root``, with a work ``directory`` of its own."""
 
     folder: Path
     path: str
@@ -82,7 +82,7 @@ class Real:
         self._write(seccomp, annotations or {})
         ident = f"shim-loaded-{uuid.uuid4().hex[:12]}"
         place = self._inside
-        # crun keeps filters under a sum that leaves errno values out: a folder for each.
+        # crun keeps filters under a sum that leaves errno values out: a directory for each.
         state = ["--root", f"{place}/{ident}"]
         words = [*state, "run", "--bundle", f"{place}/bundle", ident]
         process = subprocess.Popen(

@@ -21,7 +21,7 @@ _SECONDS = 300
 
 
 def environment() -> dict[str, str]:
-    """Give the environment of the operator: the example's settings, the project as it is now."""
+    """Return the environment of the operator: the example's settings, the project as it is now."""
     kept = {key: os.environ[key] for key in ("HOME", "PATH", "LANG") if key in os.environ}
     config = str(EXAMPLE / "ansible.cfg")
     return {**kept, "ANSIBLE_CONFIG": config, "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": project()}

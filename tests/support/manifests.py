@@ -15,7 +15,7 @@ ALL = ("base", *(f"overlays/{each.name}" for each in sorted((KUBERNETES / "overl
 
 
 def rendered(name: str) -> list[dict[str, Any]]:
-    """Give the documents of a kustomization, in their order."""
+    """Return the documents of a kustomization, in their order."""
     ours = Path(sys.executable).parent / "kubectl"  # of the environment, where a wheel brought one
     kubectl = str(ours) if ours.exists() else need.program("kubectl")
     command = [kubectl, "kustomize", str(KUBERNETES / name)]
@@ -24,19 +24,19 @@ def rendered(name: str) -> list[dict[str, Any]]:
 
 
 def kind(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Give the only document of a kind."""
+    """Return the only document of a kind."""
     [found] = [each for each in documents if each["kind"] == name]
     return found
 
 
 def template(name: str) -> dict[str, Any]:
-    """Give what the pods of a kustomization's DaemonSet are like: the pod's ``spec``."""
+    """Return what the pods of a kustomization's DaemonSet are like: the pod's ``spec``."""
     spec: dict[str, Any] = kind(rendered(name), "DaemonSet")["spec"]["template"]["spec"]
     return spec
 
 
 def handler(name: str) -> str:
-    """Give the handler that the pods of a kustomization ask for by a class of its own."""
+    """Return the handler that the pods of a kustomization ask for by a class of its own."""
     documents = rendered(name)
     wanted = kind(documents, "DaemonSet")["spec"]["template"]["spec"].get("runtimeClassName")
     if wanted is None:

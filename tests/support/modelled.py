@@ -18,14 +18,14 @@ BINARIES = {"runc": "/usr/sbin/runc", "crun": "/usr/bin/crun"}
 
 
 def profiles() -> dict[str, dict[str, Any]]:
-    """Give every profile of the comparison: Docker's, the tests' own, odd ones."""
+    """Return every profile of the comparison: Docker's, the tests' own, odd ones."""
     return {**_dockers(), "tests container": containers.profile(), "tests OCI": small.OCI} | {
         f"odd {name}": profile for name, profile in odd.PROFILES.items()
     }
 
 
 def _dockers() -> dict[str, dict[str, Any]]:
-    """Give each default profile that a Docker daemon had, for two sets of capabilities."""
+    """Return each default profile that a Docker daemon had, for two sets of capabilities."""
     folder = directory("profiles") / "docker"
     base, versions = ((folder / name).read_text() for name in ("default.json", "versions.json"))
     known = json.loads(versions)
@@ -66,7 +66,7 @@ def unequal(real: Real, loader: Loader, profile: dict[str, Any], **more: Any) ->
 
 
 def real(folder: Path, program: str, root: Path = Path("/")) -> tuple[Real, Loader]:
-    """Give a runtime of a user land, and what the model is to take it for."""
+    """Return a runtime of a user land, and what the model is to take it for."""
     found = Real(folder, BINARIES[program], root)
     loader = found.loader
     return found, loader._replace(libseccomp="here") if root == Path("/") else loader

@@ -24,7 +24,7 @@ PROFILES: dict[str, list[dict[str, Any]]] = {
 
 
 def verdicts(pid: int) -> dict[str, str]:
-    """Give what all filters of a live process make of the calls."""
+    """Return what all filters of a live process make of the calls."""
     from shim.bpf import program as bpf
     from shim.bpf.outcomes import names, together
     from shim.catalog import kernel_injected
@@ -63,7 +63,7 @@ def tried(lab: Any, way: str, rules: list[dict[str, Any]]) -> list[dict[str, str
     name = f"shim-named-{uuid.uuid4().hex[:8]}"
     folder = lab.folder / name
     folder.mkdir()
-    hooks = lab.hooks(stage=way, canary=0) if way == "createRuntime" else {}
+    hooks = lab.hooks(stage=way, test_syscall=0) if way == "createRuntime" else {}
     oci.bundle(folder, body, oci.caller([]), hooks=hooks)
     runtime = lab.runtime if way == "wrapper" else lab.real
     with oci.started(runtime, folder, name) as process:
@@ -88,7 +88,7 @@ def main(folder: Path, ways: list[str]) -> dict[str, Any]:
     for runtime in filter(None, map(shutil.which, ("runc", "crun"))):
         where = folder / Path(runtime).name
         where.mkdir()
-        lab = WrappedLab(where, runtime, canary=0)
+        lab = WrappedLab(where, runtime, test_syscall=0)
         for way in ways:
             for told, rules in PROFILES.items():
                 results[f"{Path(runtime).name}: {way}: {told}"] = tried(lab, way, rules)

@@ -21,7 +21,7 @@ _PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def base() -> bytes:
-    """Give a root file system with this host's Python and chroot, as a tar archive."""
+    """Return a root file system with this host's Python and chroot, as a tar archive."""
     data = io.BytesIO()
     programs = [_PYTHON, need.program("chroot")]
     library = sysconfig.get_path("stdlib", vars={"base": "/usr", "installed_base": "/usr"})
@@ -43,7 +43,7 @@ def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def _libraries(files: list[str]) -> list[str]:
-    """Give the shared libraries that programs and modules load, the loader among them."""
+    """Return the shared libraries that programs and modules load, the loader among them."""
     done = subprocess.run(["ldd", *files], capture_output=True, text=True, check=False)
     return re.findall(r"(/\S+) \(0x", done.stdout)
 

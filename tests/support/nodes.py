@@ -41,7 +41,7 @@ class Pod:
         self._removed = False
 
     def said(self) -> str:
-        """Give what it has said so far."""
+        """Return what it has said so far."""
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
@@ -96,7 +96,7 @@ class Node:
             f"mkdir -p /etc/containerd /run/containerd /etc/seccomp-shim\n"
             f"mount --bind {engine.folder}/cri-state /run/containerd\n"
             f"cat >{CONFIG} <<'END'\n{self.text}END\n"
-            "echo canary: 400 >/etc/seccomp-shim/config.yaml"
+            "echo test_syscall: 400 >/etc/seccomp-shim/config.yaml"
         )
 
     def start(self) -> None:
@@ -127,7 +127,7 @@ class Node:
         self.runtime.wait()
 
     def files(self) -> dict[str, str]:
-        """Give what a pod might change on the node: contents and where links lead, but no logs."""
+        """Return what a pod might change on the node: contents, and where links lead; no logs."""
         folders = "/etc /opt/seccomp-shim /var/lib/seccomp-shim /run/seccomp-shim"
         find = (
             f"find {folders} -type f -exec sha256sum {{}} + 2>/dev/null\n"
@@ -180,7 +180,7 @@ class Node:
         return Pod(self, sandbox, made, place / "log")
 
     def _security(self, confined: Mapping[str, Any]) -> dict[int, Any]:
-        """Give a LinuxContainerSecurityContext as the kubelet makes it."""
+        """Return a LinuxContainerSecurityContext as the kubelet makes it."""
         capabilities = confined.get("capabilities", {})
         return {
             1: {1: capabilities.get("add", []), 2: capabilities.get("drop", [])},
@@ -213,7 +213,7 @@ class Node:
 
 @contextmanager
 def node(server: ApiServer, archive: Path) -> Iterator[Node]:
-    """Give a node whose containerd runs, with the image in ``archive``."""
+    """Yield a node whose containerd runs, with the image in ``archive``."""
     need.program("containerd")
     with engines.containerd() as engine:
         found = Node(engine, server, archive)

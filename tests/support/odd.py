@@ -13,17 +13,17 @@ Profile = dict[str, Any]
 
 
 def rule(*names: str, action: str = ALLOW, **more: Any) -> dict[str, Any]:
-    """Give one rule."""
+    """Return one rule."""
     return {"names": list(names), "action": action, **more}
 
 
 def arg(index: int, op: str, value: int, two: int = 0) -> dict[str, Any]:
-    """Give one condition."""
+    """Return one condition."""
     return {"index": index, "op": f"SCMP_CMP_{op}", "value": value, "valueTwo": two}
 
 
 def profile(*rules: dict[str, Any], default: str = ERRNO, **more: Any) -> Profile:
-    """Give a profile for all architectures of this machine."""
+    """Return a profile for all architectures of this machine."""
     return {"defaultAction": default, "architectures": ALL, "syscalls": list(rules), **more}
 
 

@@ -12,36 +12,36 @@ _SECONDS = 300
 
 
 class Said(NamedTuple):
-    """What a verb printed: its exit code, the hosts' lines by host, everything else."""
+    """What a verb printed: its exit status, the hosts' lines by host, everything else."""
 
     code: int
     lines: dict[str, dict[str, Any]]
     text: str
 
     def results(self) -> dict[str, str]:
-        """Give each host's result."""
+        """Return each host's result."""
         return {host: line["result"] for host, line in self.lines.items()}
 
 
 class Operator:
-    """Knows an inventory, and keeps journals in a folder."""
+    """Knows an inventory, and keeps journals in a directory."""
 
     def __init__(self, inventory: Path, state: Path) -> None:
         self.inventory = inventory
         self.state = state
 
     def command(self, verb: str, *words: str) -> list[str]:
-        """Give the command line of a verb."""
+        """Return the command line of a verb."""
         where = ["--inventory", str(self.inventory), "--state", str(self.state)]
         return [sys.executable, "-m", "shim", "fleet", verb, *where, *words]
 
     @property
     def started(self) -> dict[str, Any]:
-        """Give how its programs are started: in the example's folder, with its settings."""
+        """Return how its programs are started: in the example's directory, with its settings."""
         return {"cwd": managed.EXAMPLE, "env": managed.environment()}
 
     def __call__(self, verb: str, *words: str, code: int = 0) -> Said:
-        """Run a verb; an exit code other than ``code`` fails the test."""
+        """Run a verb; an exit status other than ``code`` fails the test."""
         done = self._run(verb, "--json", *words, apart=True)
         told = done.stdout + done.stderr
         assert done.returncode == code, f"{verb} {words}: {done.returncode}\n{told}"
@@ -69,5 +69,5 @@ class Operator:
         )
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Give what the report has of each host."""
+        """Return what the report has of each host."""
         return self("report").lines

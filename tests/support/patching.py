@@ -16,7 +16,7 @@ BEFORE = LAYOUTS["tabs"](DOCKER)
 
 
 def logged(log: Path) -> list[dict[str, Any]]:
-    """Give the lines of the audit log."""
+    """Return the lines of the audit log."""
     return [
         json.loads(line)
         for path in log.rglob("audit.jsonl")
@@ -25,7 +25,7 @@ def logged(log: Path) -> list[dict[str, Any]]:
 
 
 def refused(result: "subprocess.CompletedProcess[bytes]") -> str:
-    """See that the program ended with one line of error, exit code 2; give the line."""
+    """See that the program ended with one line of error, exit status 2; give the line."""
     assert result.returncode == 2
     assert result.stdout == b""
     [line] = result.stderr.decode().splitlines()

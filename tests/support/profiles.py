@@ -56,13 +56,13 @@ LAYOUTS = {
 
 
 def ruled(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """Give a profile that denies by default, with ``rules`` for the call ``uretprobe``."""
+    """Return a profile that denies by default, with ``rules`` for the call ``uretprobe``."""
     named = [{"names": ["read", "uretprobe"], **rule} for rule in rules]
     return {"defaultAction": ERRNO, "syscalls": named, **keys}
 
 
 def changed(tree: dict[str, Any], pointer: str, value: object) -> dict[str, Any]:
-    """Give a copy of ``tree`` with ``value`` at the JSON pointer."""
+    """Return a copy of ``tree`` with ``value`` at the JSON pointer."""
     tree = copy.deepcopy(tree)
     where: Any = tree
     *path, last = pointer.split("/")[1:]

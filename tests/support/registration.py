@@ -1,4 +1,4 @@
-"""Installing and uninstalling for an engine below a folder that stands for the root of a host."""
+"""Installing and uninstalling for an engine below a directory that stands for a host's root."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ BIN = Path("/opt/seccomp-shim/bin")
 
 
 def host(root: Path, search: str = "") -> Host:
-    """Give a host below ``root`` that has our executables, and engines' programs in ``search``."""
+    """Return a host below ``root`` with our executables, and engines' programs in ``search``."""
     for name in ("hook", "verify", "precreate", "runtime", "runc", "crun"):
         file = root / "opt/seccomp-shim/bin" / f"seccomp-shim-{name}"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def host(root: Path, search: str = "") -> Host:
 
 
 def program(folder: Path, name: str, script: str) -> None:
-    """Put an executable shell script into ``folder``."""
+    """Put an executable shell script into ``directory``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
@@ -53,18 +53,18 @@ def uninstall(engine: str, host: Host, *words: str) -> None:
     """Do what ``seccomp-shim uninstall ENGINE WORDS`` does."""
     module = registration.load(engine)
     places = module.places(options(engine, words, uninstall=True), host)
-    edits = changes.taking_back(engine, places, module.without, host.state)
-    changes.take_back(engine, edits, host.state, host.log)
+    edits = changes.rolling_back(engine, places, module.without, host.state)
+    changes.roll_back(engine, edits, host.state, host.log)
 
 
 def status(engine: str, host: Host) -> dict[str, Any]:
-    """Give what ``seccomp-shim status ENGINE --json`` says."""
+    """Return what ``seccomp-shim status ENGINE --json`` says."""
     module = registration.load(engine)
     return module.status(options(engine, uninstall=True), host)
 
 
 def files(folder: Path) -> dict[str, bytes | str]:
-    """Give the content of each file below ``folder``, and where each symbolic link leads."""
+    """Return the content of each file below ``directory``, and where each symbolic link leads."""
     return {
         str(path.relative_to(folder)): str(path.readlink())
         if path.is_symlink()

@@ -30,7 +30,7 @@ HOSTILE = (
 
 
 def host(host: str, verdict: str, state: str = "", **more: Any) -> dict[str, Any]:
-    """Give a host; ``state`` is what its kernel does with uretprobe, empty: it told no facts."""
+    """Return a host; ``state`` is what its kernel does with uretprobe, empty: it told no facts."""
     calls = {"uretprobe": state, "uprobe": "exempt"} if state else {}
     about = {"host": host, "verdict": verdict, "why": f"{verdict}, and why", "calls": calls}
     about |= {"kernel": "", "asked": "2026-11-25T17:50:00.123456Z" if state else ""}
@@ -39,7 +39,7 @@ def host(host: str, verdict: str, state: str = "", **more: Any) -> dict[str, Any
 
 
 def change(number: int, kind: str, result: str, files: Mapping[str, str], diff: str) -> Any:
-    """Give a change in run ``number``; ``files`` with the result of each."""
+    """Return a change in run ``number``; ``files`` with the result of each."""
     return {
         "run": f"0000{number}-20261125T180000",
         "time": f"2026-11-25T18:0{number}:00.000000Z",
@@ -52,7 +52,7 @@ def change(number: int, kind: str, result: str, files: Mapping[str, str], diff: 
 
 
 def document(*hosts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a document about hosts."""
+    """Return a document about hosts."""
     runs = [
         {"run": "00001-20261125T175000", "kind": "facts", "time": "2026-11-25T17:50:00.000000Z"},
         {"run": "00003-20261125T180300", "kind": "apply", "time": "2026-11-25T18:03:00.000000Z"},
@@ -71,7 +71,7 @@ def document(*hosts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def example() -> dict[str, Any]:
-    """Give hosts of every verdict, some of them changed."""
+    """Return hosts of every verdict, some of them changed."""
     patched = change(3, "apply", "changed", {"/etc/docker/seccomp.json": "patched"}, DIFF)
     undone = {"/etc/docker/seccomp.json": "rolled back"}
     told: dict[str, Any] = {
@@ -97,7 +97,7 @@ def example() -> dict[str, Any]:
             "2.5.4 drops the name uretprobe: install the wrapper",
             **told,
             problems=["docker: the wrapper is registered, but not the default runtime"],
-            changes=[patched, change(4, "rollback", "taken back", undone, BACK)],
+            changes=[patched, change(4, "rollback", "rolled back", undone, BACK)],
         ),
         host("web10", "exposed", "filtered", kernel="6.9.1", **told),
         host(

@@ -25,7 +25,7 @@ data:
 
 
 def embedded(profile: str, style: str) -> str:
-    """Give a ConfigMap with ``profile`` as a scalar of this style: one of | > " '."""
+    """Return a ConfigMap with ``profile`` as a scalar of this style: one of | > " '."""
     if style == '"':
         return f"{CONFIG_MAP}  docker.json: {json.dumps(profile)}\n"
     if style == "'":

@@ -13,9 +13,9 @@ from shim.engines.registration import hookfile
 from support import auditlog, engines, image
 from support.capture import Capture
 from support.checkout import CHECKOUT
-from support.containers import CANARY
+from support.containers import TEST_SYSCALL
 
-CALL = [image.CALLER, str(CANARY)]
+CALL = [image.CALLER, str(TEST_SYSCALL)]
 SETTINGS = "/etc/seccomp-shim/config.yaml"
 RUNTIME = "seccomp-shim"
 # No bridge is there, and no iptables.
@@ -37,25 +37,29 @@ class Shimmed:
         return self.docker.folder / "audit.jsonl"
 
     def configure(
-        self, *, wrapper: bool = True, default: str = "runc", canary: bool = True, **more: str
+        self, *, wrapper: bool = True, default: str = "runc", test_syscall: bool = True, **more: str
     ) -> None:
-        """Set what the daemon knows, and the settings: a canary or none, and ``more``."""
-        self.write_settings(canary=canary, **more)
+        """Set what the daemon knows, and the settings: a test syscall or none, and ``more``."""
+        self.write_settings(test_syscall=test_syscall, **more)
         runtimes: dict[str, Any] = {"capture": {"path": str(self.capture.program)}}
         if wrapper:
             runtimes[RUNTIME] = {"path": f"{self.docker.folder}/bin/seccomp-shim-runtime"}
         self.docker.configure({"runtimes": runtimes, "default-runtime": default})
         self.docker.reload()
 
-    def write_settings(self, *, canary: bool = True, **more: str) -> None:
+    def write_settings(self, *, test_syscall: bool = True, **more: str) -> None:
         """Write the settings, and begin a new log."""
-        document = {"log": str(self.log_path), **({"canary": CANARY} if canary else {}), **more}
+        document = {
+            "log": str(self.log_path),
+            **({"test_syscall": TEST_SYSCALL} if test_syscall else {}),
+            **more,
+        }
         text = json.dumps(document)
         self.docker.host.run(f"mkdir -p /etc/seccomp-shim; echo '{text}' >{SETTINGS}")
         self.log_path.unlink(missing_ok=True)
 
     def command(self, *words: str, folder: str | Path = "/", **environment: str) -> list[str]:
-        """Give the command line of the verb, run in ``folder``."""
+        """Return the command line of the verb, run in ``directory``."""
         variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(CHECKOUT)}
         variables |= {**self.environment, **environment}
         lines = [f"{name}={value}" for name, value in variables.items()]
@@ -69,7 +73,7 @@ class Shimmed:
         folder: str | Path = "/",
         environment: dict[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the verb; an exit code other than ``code`` fails the test."""
+        """Run the verb; an exit status other than ``code`` fails the test."""
         done = subprocess.run(
             self.command(*words, folder=folder, **environment or {}),
             stdin=subprocess.DEVNULL,
@@ -82,7 +86,7 @@ class Shimmed:
         return done
 
     def log(self) -> list[dict[str, Any]]:
-        """Give the log's lines."""
+        """Return the log's lines."""
         return auditlog.lines(self.log_path)
 
 
@@ -101,13 +105,13 @@ def shimmed() -> Iterator[Shimmed]:
 
 
 def child_of(pid: int) -> int:
-    """Give the only child of a process."""
+    """Return the only child of a process."""
     [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> str:
-    """Give the one line that was said, without who said it; empty: nothing was."""
+    """Return the one line that was said, without who said it; empty: nothing was."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("seccomp-shim: ")]
     assert len(lines) <= 1, done.stderr
     return lines[0].removeprefix("seccomp-shim: ") if lines else ""

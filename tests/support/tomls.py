@@ -38,6 +38,6 @@ def texts(draw: st.DrawFn) -> str:
 
 
 def containerds() -> list[str]:
-    """Give every containerd there is: the host's, and those of newer user lands' trees."""
+    """Return every containerd there is: the host's, and those of newer user lands' trees."""
     trees = Path("/var/cache/seccomp-shim/stacks").glob("[!.]*/root/usr/bin/containerd")
     return ["containerd", *map(str, sorted(trees))]

@@ -15,7 +15,7 @@ BIN = "/opt/seccomp-shim/bin"
 WRAPPER = f"{BIN}/seccomp-shim-runtime"
 FILE = engines.DAEMON_JSON
 LOG = "/var/log/seccomp-shim/audit.jsonl"
-CANARY, EPERM, ENOSYS = 400, 1, 38
+TEST_SYSCALL, EPERM, ENOSYS = 400, 1, 38
 # Newer ones than the installed: the virtual machines' user lands, where these have been made.
 _STACKS = Path("/var/cache/seccomp-shim/stacks")
 DAEMONS = {"installed": engines.DOCKERD} | {
@@ -35,7 +35,7 @@ def shim(
 
 
 def prepare(host: Host, settings: str = "") -> None:
-    """Put the executables, the settings and the log's folder where install.sh would."""
+    """Put the executables, the settings and the log's directory where install.sh would."""
     render = "from shim.engines.registration import hookfile; from pathlib import Path; "
     render += f"hookfile.render_all(Path('{BIN}'))"
     host.run(
@@ -59,7 +59,7 @@ def read(host: Host, path: str) -> bytes:
 
 
 def state(host: Host) -> str:
-    """Give all that an install may have touched, with contents and modes."""
+    """Return all that an install may have touched, with contents and modes."""
     return host.run(
         "cd /; for p in etc/docker var/lib/seccomp-shim etc/seccomp-shim/profiles; do"
         " [ ! -e $p ] || find $p -printf '%p %M %U %G %l\\n' -type f -exec sha256sum {} + | sort;"
@@ -68,9 +68,9 @@ def state(host: Host) -> str:
 
 
 def outcome(docker: engines.Docker, *options: str) -> int:
-    """Give how the canary ended in a new container."""
+    """Return how the test syscall ended in a new container."""
     arguments = ("run", "--rm", "--network", "none", *options, image.NAME)
-    return docker.calls(*arguments, image.CALLER, str(CANARY))[CANARY]
+    return docker.calls(*arguments, image.CALLER, str(TEST_SYSCALL))[TEST_SYSCALL]
 
 
 def info(docker: engines.Docker) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def replace_daemon(docker: engines.Docker, program: str) -> None:
 
 
 def add_other_runtime(docker: engines.Docker, *, default: str) -> Path:
-    """Give the daemon a runtime of somebody else's, ``other``; return the log of its calls."""
+    """Return the daemon a runtime of somebody else's, ``other``; return the log of its calls."""
     other = docker.folder / "other"
     other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
     other.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The runtime wrapper in a folder of its own, called as an engine calls it."""
+"""The runtime wrapper in a directory of its own, called as an engine calls it."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from typing import Any
 
 from shim import config
 from shim.engines.registration import hookfile
-from support.containers import CANARY, Lab
+from support.containers import TEST_SYSCALL, Lab
 
 
 class WrappedLab(Lab):
     """A lab whose runtime is a script that puts the wrapper's options first, as dockerd's do."""
 
-    def __init__(self, folder: Path, real: str, *, canary: int = CANARY) -> None:
+    def __init__(self, folder: Path, real: str, *, test_syscall: int = TEST_SYSCALL) -> None:
         """Render all executables; ``real`` is the path of the real runtime."""
         super().__init__(folder, real)
         self.real = real
@@ -23,13 +23,13 @@ class WrappedLab(Lab):
         self.bin.mkdir()
         hookfile.render_all(self.bin)
         self.wrapper = self.bin / "seccomp-shim-runtime"
-        self.use(canary)
+        self.use(test_syscall)
 
-    def use(self, canary: int, *more: str) -> None:
-        """Call the wrapper with ``canary`` (0: none) and ``more`` options from now on."""
+    def use(self, test_syscall: int, *more: str) -> None:
+        """Call the wrapper with ``test_syscall`` (0: none) and ``more`` options from now on."""
         options = ["--config", f"{self.folder}/config.yaml", "--real-runtime", self.real, *more]
-        if canary:
-            options += ["--canary", str(canary)]
+        if test_syscall:
+            options += ["--test-syscall", str(test_syscall)]
         # Named as the real one: crun is started otherwise than runc (shim.engines.oci.command).
         self.runtime = script(
             self.folder / os.path.basename(self.real),
@@ -37,7 +37,7 @@ class WrappedLab(Lab):
         )
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """Give the log's lines of one kind."""
+        """Return the log's lines of one kind."""
         return [line for line in self.log() if line["event"] == event]
 
 
@@ -91,7 +91,7 @@ class Recorder:
         config.compile_file(str(self.config))
 
     def call(self, *args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Call the wrapper with the recording runtime; exit codes are the caller's to look at."""
+        """Call the wrapper with the recording runtime; the status is the caller's to look at."""
         own = ["--config", str(self.config), "--real-runtime", self.real]
         return self.run(self.wrapper, *own, *args, **options)
 
@@ -103,7 +103,7 @@ class Recorder:
         return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
     def received(self) -> list[str] | None:
-        """Give what the real runtime got last, None if it was not called."""
+        """Return what the real runtime got last, None if it was not called."""
         return _read(self.calls)
 
     def interpreted(self) -> bool:

@@ -29,7 +29,7 @@ def patching_it(host: Host) -> Callable[[], object]:
 
 
 def taking_it_back(host: Host) -> Callable[[], object]:
-    """Take back what a run has patched."""
+    """Roll back what a run has patched."""
     host.patch()
     return host.rollback
 
@@ -77,7 +77,7 @@ def killed(step: Callable[[], object], call: str, number: int) -> bool:
 
 
 def points(step: Callable[[], object], log: Path) -> list[tuple[str, int]]:
-    """Give every system call that ``step`` makes: its name, and the how manieth of the name."""
+    """Return every system call that ``step`` makes: its name, and the how manieth of the name."""
     assert traced(step, "-o", str(log)) == 0
     names = [line.partition("(")[0] for line in log.read_text().splitlines() if "(" in line]
     counts: dict[str, int] = {}
@@ -104,7 +104,7 @@ def made(folder: Path, count: int) -> Host:
 
 
 def sound(host: Host, old: Contents, new: Contents, kept: object, plans: Plans) -> None:
-    """See that nothing is lost, that the journal is right, and that all can be taken back.
+    """See that nothing is lost, that the journal is right, and that all can be rolled back.
 
     A new run then brings all files to where they should be. Its plan is made from what the files
     hold alone, and there are few ways in which a kill leaves them: ``plans`` has those made before.
@@ -140,7 +140,7 @@ def sound(host: Host, old: Contents, new: Contents, kept: object, plans: Plans) 
 
 
 def identities(host: Host) -> dict[str, object]:
-    """Give what must be kept of every file."""
+    """Return what must be kept of every file."""
     return {str(p): identity(p) for p in sorted(host.root.rglob("*")) if DRAFT not in p.name}
 
 

@@ -1,4 +1,4 @@
-"""Runs: what they change, what they keep, what they leave alone, and how they are taken back."""
+"""Runs: what they change, what they keep, what they leave alone, and how they are rolled back."""
 
 import errno
 import fcntl
@@ -27,22 +27,22 @@ from support.resources import streams
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """Give a host without anything."""
+    """Return a host without anything."""
     return Host(tmp_path)
 
 
 def logged(host: Host) -> list[dict[str, Any]]:
-    """Give the lines of the audit log."""
+    """Return the lines of the audit log."""
     return [json.loads(line) for line in Path(host.log).open(encoding="utf-8")]
 
 
 def journals(host: Host) -> list[runs.Run]:
-    """Give the runs that the journals tell of."""
+    """Return the runs that the journals tell of."""
     with store.opened(host.state) as opened:
         return runs.listed(opened)
 
 
-def test_patched_and_taken_back(host: Host) -> None:
+def test_patched_and_rolled_back(host: Host) -> None:
     """A run changes every file and its rollback restores them; both are in journal and log."""
     files = host.profiles(3)
     before = host.contents()
@@ -210,7 +210,7 @@ def test_only_a_named_run_of_another_user_is_rolled_back(
 
 
 def test_rollback_leaves_what_was_changed_since(host: Host) -> None:
-    """What was changed after a run is taken back by force only, and is then a backup itself."""
+    """What was changed after a run is rolled back by force only, and is then a backup itself."""
     mine, other = host.profiles(2)
     host.patch()
     mine.write_bytes(OTHER)
@@ -223,7 +223,7 @@ def test_rollback_leaves_what_was_changed_since(host: Host) -> None:
 
 
 def test_rollback_of_certain_files(host: Host) -> None:
-    """Only the named files are taken back; one that no run has changed is an error."""
+    """Only the named files are rolled back; one that no run has changed is an error."""
     mine, other = host.profiles(2)
     host.patch()
     host.rollback(files=[str(mine)])

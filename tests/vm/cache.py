@@ -13,14 +13,14 @@ DAYS = 14
 
 
 def root() -> Path:
-    """Give the cache folder: SHIM_CACHE, or /var/cache/seccomp-shim."""
+    """Return the cache directory: SHIM_CACHE, or /var/cache/seccomp-shim."""
     path = Path(os.environ.get("SHIM_CACHE") or "/var/cache/seccomp-shim")
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def key(*inputs: str | bytes) -> str:
-    """Give a short digest of everything that a build depends on."""
+    """Return a short digest of everything that a build depends on."""
     digest = hashlib.sha256()
     for part in inputs:
         data = part.encode() if isinstance(part, str) else part
@@ -29,11 +29,11 @@ def key(*inputs: str | bytes) -> str:
 
 
 def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
-    """Give the folder ``kind/name``, after ``build`` has filled it if it was missing.
+    """Return the directory ``kind/name``, after ``build`` has filled it if it was missing.
 
-    A build works in a folder beside it and is renamed when complete, so an interrupted one is
-    never taken for a result; a second run waits for the first. The folder's time says when it was
-    last asked for, see ``prune``.
+    A build works in a directory beside it and is renamed when complete, so an interrupted one is
+    never taken for a result; a second run waits for the first. The directory's time says when it
+    was last asked for, see ``prune``.
     """
     place = root() / kind / name
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def sources(suite: str) -> str:
-    """Give the sources.list of ``suite``, its security updates with it."""
+    """Return the sources.list of ``suite``, its security updates with it."""
     lines = [f"deb [signed-by={KEYRING}] {MIRROR} {suite} main"]
     if suite != "sid":
         lines.append(f"deb [signed-by={KEYRING}] {SECURITY} {suite}-security main")
@@ -43,7 +43,7 @@ def refresh(suite: str) -> None:
 
 @functools.cache
 def versions(suite: str, packages: tuple[str, ...]) -> dict[str, str]:
-    """Give the newest version of each of ``packages`` in ``suite``."""
+    """Return the newest version of each of ``packages`` in ``suite``."""
     if not (_state(suite) / "lists").is_dir():
         refresh(suite)
     out = _apt("apt-cache", suite, "policy", *packages).stdout
@@ -62,7 +62,7 @@ def check_valid_until() -> str:
 
 
 def kernel_packages(suite: str) -> dict[str, str]:
-    """Give the packages, with versions, that hold ``suite``'s current kernel and its modules."""
+    """Return the packages, with versions, that hold ``suite``'s current kernel and its modules."""
     found: dict[str, str] = {}
     wanted = ["linux-image-amd64"]
     while wanted:
@@ -101,7 +101,7 @@ def _apt(
     (state / "status").touch()
     options = {
         "APT::Architecture": "amd64",
-        "APT::Sandbox::User": "root",  # the cache folder may be unreadable for the user _apt
+        "APT::Sandbox::User": "root",  # the cache directory may be unreadable for the user _apt
         "Dir::Cache": state,
         "Dir::Etc::sourcelist": state / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",

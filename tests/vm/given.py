@@ -13,7 +13,7 @@ from vm.errors import LabError
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROOF = CHECKOUT / "docs" / "proof.md"
 PARTS = ("shim", "hooks", "profiles", "tests/vm", "tests/support/cri.py")
-# What is in these folders and decides nothing in a guest.
+# What is in these directories and decides nothing in a guest.
 LEFT_OUT = ("__pycache__", "proof.md.in", "test_*.py")
 # How much later than the proof the code may be, until the whole matrix must be run again.
 DAYS = 14
@@ -30,7 +30,7 @@ class Made:
 
 
 def copy(tree: Path) -> None:
-    """Copy it to the new folder ``tree``."""
+    """Copy it to the new directory ``tree``."""
     for part in PARTS:
         source, target = CHECKOUT / part, tree / part
         if source.is_dir():

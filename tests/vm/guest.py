@@ -13,7 +13,7 @@ _COMMAND_LINE = "console=ttyS0 panic=-1 mitigations=off quiet loglevel=4"
 
 @dataclass(frozen=True)
 class Boot:
-    """What is booted: image, initramfs, and the folder that the guest sees as /run/lab."""
+    """What is booted: image, initramfs, and the directory that the guest sees as /run/lab."""
 
     bzimage: Path
     initramfs: Path
@@ -22,7 +22,7 @@ class Boot:
 
 
 def command(boot: Boot) -> list[str]:
-    """Give QEMU's command line; the guest cannot write to the host's root."""
+    """Return QEMU's command line; the guest cannot write to the host's root."""
     if shutil.which("qemu-system-x86_64") is None:
         raise LabError("QEMU is not installed: apt-get install qemu-system-x86")
     share = "security_model=none,multidevs=remap"

@@ -12,7 +12,7 @@ _S_IFREG, _S_IFDIR = 0o100000, 0o040000
 
 
 def ready(modules: tuple[Path, ...]) -> Path:
-    """Give an initramfs that loads ``modules`` in this order."""
+    """Return an initramfs that loads ``modules`` in this order."""
     if not BUSYBOX.is_file():
         raise LabError("busybox is not installed: apt-get install busybox-static")
     files = {"init": INIT.read_bytes(), "bin/busybox": BUSYBOX.read_bytes()}

@@ -47,7 +47,7 @@ KERNELS = (
 
 
 def ready(kernel: Kernel) -> Image:
-    """Give the image of ``kernel``, built or downloaded if it is not in the cache."""
+    """Return the image of ``kernel``, built or downloaded if it is not in the cache."""
     return _affected() if kernel.ours else _stock(kernel)
 
 
@@ -116,7 +116,7 @@ def _only(tree: Path, pattern: str) -> Path:
 
 
 def _closure(tree: Path, wanted: tuple[str, ...]) -> Iterator[Path]:
-    """Give the files of ``wanted`` and all they depend on, in load order; built-in ones not.
+    """Yield the files of ``wanted`` and all they depend on, in load order; built-in ones not.
 
     A .deb has no modules.dep, which depmod writes at installation: each module's own .modinfo
     section says the same.

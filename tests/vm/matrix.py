@@ -21,7 +21,7 @@ Built kernels and trees are kept in SHIM_CACHE (default /var/cache/seccomp-shim)
 run in its folder runs/. Packages that this machine needs: tests/vm/packages.txt. Another archive
 than deb.debian.org is named by SHIM_MIRROR and SHIM_MIRROR_SECURITY.
 
-exit codes: 0 every cell as it must be, 1 not, 2 error
+exit statuses: 0 every cell as it must be, 1 not, 2 error
 
 examples:
   tests/vm/run                                        the whole matrix
@@ -144,7 +144,7 @@ def _build(wanted: list[kernels.Kernel], lands: list[stacks.Stack]) -> Ready:
 def _results(
     kernel: kernels.Kernel, lands: list[stacks.Stack], chosen: list[str], lab: Path, trouble: str
 ) -> list[dict[str, Any]]:
-    """Give a result for every cell of ``kernel``, those too that the guest never came to."""
+    """Return a result for every cell of ``kernel``, those too that the guest never came to."""
     path = lab / "results.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     found = {(row["stack"], row["case"]): row for row in map(json.loads, lines)}
@@ -161,7 +161,7 @@ def _results(
 
 
 def _release(folder: Path, kernel: kernels.Kernel) -> str:
-    """Give the release that the guests of ``kernel`` said they run."""
+    """Return the release that the guests of ``kernel`` said they run."""
     said = [path.read_text() for path in folder.glob(f"{kernel.name}-*/lab/release")]
     return said[0] if said else ""
 

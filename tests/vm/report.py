@@ -9,12 +9,12 @@ TEMPLATE = Path(__file__).parent / "proof.md.in"
 
 
 def table(document: dict[str, Any]) -> str:
-    """Give one table: a row for each case and stack, a column for each kernel."""
+    """Return one table: a row for each case and stack, a column for each kernel."""
     return "\n".join("  ".join(c.ljust(w) for c, w in row).rstrip() for row in _sized(document))
 
 
 def failures(document: dict[str, Any]) -> str:
-    """Give what is wrong, cell by cell; empty if nothing is."""
+    """Return what is wrong, cell by cell; empty if nothing is."""
     return "".join(
         f"FAILED {row['kernel']} x {row['stack']} x {row['case']}: {wrong}\n"
         for row in document["results"]
@@ -23,7 +23,7 @@ def failures(document: dict[str, Any]) -> str:
 
 
 def summary(document: dict[str, Any]) -> str:
-    """Give the count of cells in one line."""
+    """Return the count of cells in one line."""
     failed = sum(bool(row["wrong"]) for row in document["results"])
     total = len(document["results"])
     minutes, seconds = divmod(document["seconds"], 60)
@@ -32,7 +32,7 @@ def summary(document: dict[str, Any]) -> str:
 
 
 def onto(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """Give the document of ``earlier`` with the cells that were run again in ``later``."""
+    """Return the document of ``earlier`` with the cells that were run again in ``later``."""
     key = operator.itemgetter("kernel", "stack", "case")
     again = {key(row): row for row in later["results"]}
     kept = [again.pop(key(row), row) for row in earlier["results"]]
@@ -47,7 +47,7 @@ def onto(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(document: dict[str, Any]) -> list[list[str]]:
-    """Give the table as lists of cells, header first; a cell that failed is marked with !."""
+    """Return the table as lists of cells, header first; a cell that failed is marked with !."""
     names = list(document["kernels"])
     told = {
         (r["kernel"], r["stack"], r["case"]): ("! " if r["wrong"] else "") + r["told"]
@@ -75,7 +75,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def proof(document: dict[str, Any], described: dict[str, str]) -> str:
-    """Give docs/proof.md for a matrix; ``described`` gives each case's own words."""
+    """Return docs/proof.md for a matrix; ``described`` gives each case's own words."""
     kernels = [
         ["kernel", "what it is", "release", "package", "uretprobe"],
         *(

@@ -34,7 +34,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Tree:
-    """A user land ready to use: its root folder and the versions of what matters in it."""
+    """A user land ready to use: its root directory and the versions of what matters in it."""
 
     root: Path
     versions: dict[str, str]
@@ -48,7 +48,7 @@ STACKS = (
 
 
 def ready(stack: Stack) -> Tree:
-    """Give the tree of ``stack``, made if it is not in the cache."""
+    """Return the tree of ``stack``, made if it is not in the cache."""
     root = Path("/") if stack.suite is None else _tree(stack.suite)
     return Tree(root, _versions(root))
 

@@ -88,7 +88,7 @@ def test_life_without_hits_is_no_pass() -> None:
 
 @pytest.mark.parametrize("end", [(139, ""), (0, "right\n"), (RIGHT, ""), (1, ""), (137, "")])
 def test_only_the_right_answer_is_a_life(end: tuple[int, str]) -> None:
-    """Neither a wrong answer nor a foreign exit code nor a signal counts as having lived."""
+    """Neither a wrong answer nor a foreign exit status nor a signal counts as having lived."""
     assert judge(End(*end, "", ROUNDS), lives=True).wrong
 
 

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent / "victim.c"
 
 
 def ready() -> Path:
-    """Give the static program made of victim.c."""
+    """Return the static program made of victim.c."""
 
     def build(work: Path) -> None:
         command = ["gcc", "-static", "-no-pie", "-O2", "-o", f"{work}/victim", str(SOURCE)]

@@ -20,7 +20,7 @@ Every run has an id and a journal: --resume goes on with one that was interrupte
 or stopped, and asks those hosts again that had failed. What follows a -- goes on
 to ansible-playbook: seccomp-shim fleet facts -i hosts.yml -- --user admin
 
-exit codes: 0 done, 1 hosts have failed or could not be reached or the roll-out was
+exit statuses: 0 done, 1 hosts have failed or could not be reached or the roll-out was
 stopped, 2 error: nothing was begun, 130 interrupted."""
 
 _EACH = {
@@ -139,7 +139,7 @@ def _plan(parser: argparse.ArgumentParser) -> None:
 
 def _homes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--homes", action="store_true", help="look into the home folders of users, too"
+        "--homes", action="store_true", help="look into the home directories of users, too"
     )
 
 

@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.fleet.ansible import Way, hosts
 
     way = Way(tuple(args.inventory), args.limit, options=args.ansible)
-    known = store.Store(args.state or store.folder())
+    known = store.Store(args.state or store.directory())
     document = report.document(known, hosts(way), ", ".join(args.inventory))
     if args.html:
         _write(args.html, document)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     way = _way(args)
     names = hosts(way)
-    with store.opened(args.state or store.folder()) as opened, _interruptible() as cancelled:
+    with store.opened(args.state or store.directory()) as opened, _interruptible() as cancelled:
         progress = Progress(args)
         try:
             outcome = _start(args, opened, way, names, progress.tell(cancelled))
@@ -78,7 +78,7 @@ def _start(
     applied = opened.found(args.id, "apply") if args.id else rollout.last_change(opened, names)
     if not agreed(f"Roll back run {applied.id}?", yes=args.yes):
         return None
-    return rollout.take_back(opened, way, names, applied, rules, tell)
+    return rollout.roll_back(opened, way, names, applied, rules, tell)
 
 
 def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell") -> "Outcome":
@@ -146,7 +146,7 @@ class Progress:
         self._at_work: list[str] = []
 
     def tell(self, cancelled: Any) -> "Tell":
-        """Give whom a run has to tell."""
+        """Return whom a run has to tell."""
         from shim.fleet.rollout import Tell
 
         return Tell(self._begin, self._batch, self._begun, self._line, cancelled)
@@ -222,10 +222,12 @@ def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     print(f"run {outcome.run}: {what or 'no host'}", file=sys.stderr)
     if outcome.stopped:
         print(f"seccomp-shim {args.verb}: stopped: {printable(outcome.stopped)}", file=sys.stderr)
-    back = outcome.taken_back
+    back = outcome.rolled_back
     if back is not None:
-        undone = sum(line["result"] == "taken back" for line in back.lines.values())
-        print(f"run {back.run}: {counted(undone, 'host')} of the batch taken back", file=sys.stderr)
+        undone = sum(line["result"] == "rolled back" for line in back.lines.values())
+        print(
+            f"run {back.run}: {counted(undone, 'host')} of the batch rolled back", file=sys.stderr
+        )
     steps = {line["no_effect"][-1] for line in outcome.lines.values() if line.get("no_effect")}
     for step in sorted(steps):
         print(f"seccomp-shim {args.verb}: {printable(step)}", file=sys.stderr)

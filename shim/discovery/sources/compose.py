@@ -14,8 +14,8 @@ _DEPTH = 4
 
 def look(look: Look) -> None:
     """Look for compose files where services are usually kept."""
-    for folder in (*_FOLDERS, *look.homes):
-        for path in look.files(folder, _DEPTH):
+    for directory in (*_FOLDERS, *look.homes):
+        for path in look.files(directory, _DEPTH):
             name = os.path.basename(path)
             if any(fnmatch(name, each) for each in _NAMES):
                 composition(look, path)

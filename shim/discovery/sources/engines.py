@@ -26,17 +26,17 @@ def look(look: Look) -> None:
 
 
 def _docker(look: Look, homes: list[str]) -> None:
-    folders = ["/etc/docker", "/var/snap/docker/current/config"]
-    folders += [f"{home}/.config/docker" for home in homes]
-    for folder in folders:
-        path = f"{folder}/daemon.json"
+    directories = ["/etc/docker", "/var/snap/docker/current/config"]
+    directories += [f"{home}/.config/docker" for home in homes]
+    for directory in directories:
+        path = f"{directory}/daemon.json"
         settings = _json(look, path)
         profile = settings.get("seccomp-profile")
         if isinstance(profile, str) and profile not in _NOT_PATHS:
             text = look.text(path) or ""
             line = Lines(text).first('"seccomp-profile"')
-            look.used(os.path.join(folder, profile), "docker daemon", path, line)
-        for each in look.files(folder, depth=2):
+            look.used(os.path.join(directory, profile), "docker daemon", path, line)
+        for each in look.files(directory, depth=2):
             if each.endswith((".json", ".yaml", ".yml")):
                 look.lying(each)
 
@@ -88,9 +88,9 @@ def _profiles(tree: object) -> Iterator[tuple[str, str]]:
 
 def _with_drop_ins(look: Look, main: str, *more: str) -> Iterator[str]:
     yield main
-    for folder in (f"{main}.d", os.path.join(os.path.dirname(main), "conf.d"), *more):
-        crio = folder.endswith("crio.conf.d")  # all that is in it, in subdirectories as well
-        for path in look.files(folder, depth=8 if crio else 0):
+    for directory in (f"{main}.d", os.path.join(os.path.dirname(main), "conf.d"), *more):
+        crio = directory.endswith("crio.conf.d")  # all that is in it, in subdirectories as well
+        for path in look.files(directory, depth=8 if crio else 0):
             if crio or path.endswith((".conf", ".toml")):
                 yield path
 

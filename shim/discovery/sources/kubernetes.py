@@ -1,4 +1,4 @@
-"""Kubernetes: the kubelet's folder of profiles, and what manifests say of it."""
+"""Kubernetes: the kubelet's directory of profiles, and what manifests say of it."""
 
 import os
 import re
@@ -22,14 +22,14 @@ _ANNOTATION = "seccomp.security.alpha.kubernetes.io"
 
 
 def look(look: Look) -> None:
-    """Look into the kubelet's folders, and at the manifests of a node."""
+    """Look into the kubelet's directories, and at the manifests of a node."""
     for root in _ROOTS:
         for path in look.files(root):
             below = os.path.relpath(path, root)
             kept = _OPERATOR if below.startswith("operator/") else ""
             look.lying(path, own=path.endswith(".json"), kept=kept)
-    for folder in _MANIFESTS:
-        for path in look.files(folder):
+    for directory in _MANIFESTS:
+        for path in look.files(directory):
             if path.endswith((".yaml", ".yml", ".json")):
                 manifest(look, path)
                 look.lying(path)
@@ -53,7 +53,7 @@ def manifest(look: Look, path: str) -> None:
 
 
 def _asked(node: Node) -> Iterator[tuple[str, Node]]:
-    """Give each profile that a manifest names, relative to the kubelet's folder."""
+    """Yield each profile that a manifest names, relative to the kubelet's directory."""
     for item in node.items:
         yield from _asked(item)
     for key, value in node.pairs:

@@ -23,15 +23,15 @@ _FILTER = re.compile(r"^[ \t]*SystemCallFilter[ \t]*=[ \t]*(\S.*)$", re.MULTILIN
 def look(look: Look) -> None:
     """Look at units and at Podman's quadlets."""
     seen = set()
-    for folder in _FOLDERS:
-        for path in look.files(folder, depth=1):
+    for directory in _FOLDERS:
+        for path in look.files(directory, depth=1):
             real = look.root.real(path)
             if path.endswith(_UNITS) and real not in seen:
                 seen.add(real)
                 _unit(look, path)
     quadlets = [*_QUADLETS, *(f"{home}/.config/containers/systemd" for home in look.homes)]
-    for folder in quadlets:
-        for path in look.files(folder, depth=3):
+    for directory in quadlets:
+        for path in look.files(directory, depth=3):
             if path.endswith((".container", ".kube")):
                 _unit(look, path)
 

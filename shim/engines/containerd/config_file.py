@@ -37,7 +37,7 @@ class File(NamedTuple):
 
     @property
     def cri(self) -> tuple[str, ...]:
-        """Give the way to the table with ``default_runtime_name`` and ``runtimes``."""
+        """Return the way to the table with ``default_runtime_name`` and ``runtimes``."""
         return ("plugins", CRI[self.version], "containerd")
 
 
@@ -104,7 +104,7 @@ def main_edit(file: File, wanted: Wanted) -> Edit:
 
 
 def _made(document: dict[str, Any], path: Sequence[str], where: Path) -> dict[str, Any]:
-    """Give the table at ``path``, made where it is not there yet."""
+    """Return the table at ``path``, made where it is not there yet."""
     for name in path:
         document.setdefault(name, {})
         document = toml.a_table(document, (name,), where)
@@ -195,7 +195,7 @@ def fronted(document: Mapping[str, Any], cri: Sequence[str]) -> dict[str, str]:
 
 
 def _unfronted(text: str, path: tuple[str, ...], before: dict[str, Any], script: str) -> str:
-    """Give a handler of somebody else its program back."""
+    """Return a handler of somebody else its program back."""
     if before and toml.look_up(before, path) is None:
         return toml.without_table(text, path)  # copied from another file
     key = (*path, *PROGRAM)

@@ -3,7 +3,7 @@
 containerd 1.x takes a plugin's section of an imported file in place of the main file's, and once a
 file names any handler it forgets its built-in ``runc`` (both seen in ``containerd config dump`` of
 1.6.20 and 1.7.24; 2.1.9 merges both). So the tables go into the main file, unless containerd is 2.x
-and that file imports the folder conf.d.
+and that file imports the directory conf.d.
 """
 
 import argparse

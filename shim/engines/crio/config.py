@@ -25,7 +25,7 @@ from shim.engines.registration.changes import content
 from shim.host import processes
 
 NAME = "seccomp-shim"
-FOLDER = "/etc/crio"
+DIRECTORY = "/etc/crio"
 # The second sorts behind whatever begins with a digit.
 DROP_INS = ("crio.conf.d/99-seccomp-shim.conf", "crio.conf.d/zz-seccomp-shim.conf")
 TABLE = ("crio", "runtime")
@@ -41,16 +41,16 @@ _HANDLER = "io.kubernetes.cri-o.RuntimeHandler"
 
 def paths(host: Host) -> list[Path]:
     """Return the places that a file of our own may have."""
-    return [host.path(FOLDER) / each for each in DROP_INS]
+    return [host.path(DIRECTORY) / each for each in DROP_INS]
 
 
 def read(host: Host, ours: Mapping[Path, bytes] | None = None) -> dict[str, Any]:
     """Return the table crio.runtime with these files of ours, or without any."""
     ours = ours or {}
-    folder = host.path(FOLDER)
-    there = {*_walked(folder / "crio.conf.d")} - {*paths(host)}
+    directory = host.path(DIRECTORY)
+    there = {*_walked(directory / "crio.conf.d")} - {*paths(host)}
     merged: dict[str, Any] = {}
-    for path in [folder / "crio.conf", *sorted({*there, *ours}, key=lambda path: path.parts)]:
+    for path in [directory / "crio.conf", *sorted({*there, *ours}, key=lambda path: path.parts)]:
         data = ours[path] if path in ours else content(path)
         found = runtime(toml.parse(data, str(path)), path) if data is not None else {}
         handlers = {**merged.get("runtimes", {}), **found.get("runtimes", {})}
@@ -147,8 +147,8 @@ def pods(host: Host) -> list[str] | None:
     return sorted(found) if seen else None
 
 
-def _walked(folder: Path) -> Iterator[Path]:
-    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
+def _walked(directory: Path) -> Iterator[Path]:
+    for each in sorted(directory.iterdir()) if directory.is_dir() else ():
         if each.is_dir() and not each.is_symlink():
             yield from _walked(each)
         else:

@@ -59,8 +59,8 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             raise ShimError(f"{option} is for --way runtime: hooks hold for every handler")
         if _handlers(toml.parse(now.encode(), "")):
             executable.refusal(config.pods(host), config.started(host), None)
-        folders = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
-        wanted = {"hooks_dir": [*folders, HOOKS]}
+        directories = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
+        wanted = {"hooks_dir": [*directories, HOOKS]}
         text = toml.table(TABLE, wanted)
         if left := without(config.paths(host)[0], now.encode(), None):
             text = toml.append(left.decode(), text)
@@ -230,7 +230,7 @@ def _handler(
         default = (known or here)[0]
     name = options.runtime or default
     if name not in handlers and name not in {default, "crun", "runc"}:
-        raise ShimError(f"CRI-O has no handler {name}", subject=str(host.path(config.FOLDER)))
+        raise ShimError(f"CRI-O has no handler {name}", subject=str(host.path(config.DIRECTORY)))
     model, program = config.handler(name, handlers, default, host)
     if model.get("runtime_type", "oci") not in {"", "oci"}:
         raise ShimError(

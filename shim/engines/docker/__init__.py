@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def from_env(*, when: "When" = "needed", settings: str = "", **options: "Any") -> "Client":
-    """Give ``docker.from_env(**options)`` as ``shim_client`` gives it."""
+    """Return ``docker.from_env(**options)`` as ``shim_client`` gives it."""
     from docker import DockerClient
 
     return shim_client(DockerClient.from_env(**options), when=when, settings=settings)
@@ -24,7 +24,7 @@ def from_env(*, when: "When" = "needed", settings: str = "", **options: "Any") -
 def shim_client(
     client: "docker.DockerClient", *, when: "When" = "needed", settings: str = ""
 ) -> "Client":
-    """Give a twin of ``client`` whose containers are adjusted; ``client`` itself stays as it is.
+    """Return a twin of ``client`` whose containers are adjusted; ``client`` itself stays as it is.
 
     ``when`` is ``needed``, ``present`` or ``always``, as docs/reference.md has it. ``settings``
     names a file of settings other than the admin's. The two share connections and credentials:

@@ -32,11 +32,11 @@ def ask(real: str, options: Sequence[str], of: str = "") -> Daemon:
         info = None  # the client has better words for what is wrong
     if info is None:
         return describe([real, *options], of)
-    return gather(info, address, config.load()[0]["canary"], of=of)
+    return gather(info, address, config.load()[0]["test_syscall"], of=of)
 
 
 def socket_address(options: Sequence["commandline.Option"], environment: Mapping[str, str]) -> str:
-    """Give the socket that docker would use; empty: it is another way, or a context tells.
+    """Return the socket that docker would use; empty: it is another way, or a context tells.
 
     The order is that of docker/cli cli/command/cli.go, resolveContextName().
     """
@@ -53,7 +53,7 @@ def socket_address(options: Sequence["commandline.Option"], environment: Mapping
 
 
 def get_info(path: str) -> dict[str, Any]:
-    """Give the daemon's answer to GET /info. OSError, ValueError: there is none."""
+    """Return the daemon's answer to GET /info. OSError, ValueError: there is none."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_SECONDS)
         client.connect(path)
@@ -70,9 +70,9 @@ def get_info(path: str) -> dict[str, Any]:
 def _current_context(given: Mapping[str, str | None], environment: Mapping[str, str]) -> bool:
     """Tell whether the client's settings name a context of the user's own."""
     home = os.path.join(environment.get("HOME", ""), ".docker")
-    folder = given.get("config") or environment.get("DOCKER_CONFIG") or home
+    directory = given.get("config") or environment.get("DOCKER_CONFIG") or home
     try:
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
             return json.load(file).get("currentContext", "") not in ("", "default")
     except FileNotFoundError:
         return False

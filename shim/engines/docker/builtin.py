@@ -10,7 +10,7 @@ from shim.profile.document import DOCKER, Document
 
 @lru_cache(maxsize=8)
 def profile(version: str) -> tuple[Document | None, str]:
-    """Give the profile that a daemon of ``version`` has built in, or None and why it is unknown.
+    """Return the profile that a daemon of ``version`` has built in, or None and why it is unknown.
 
     All callers get the same tree, which is not theirs to change.
     """
@@ -21,5 +21,5 @@ def profile(version: str) -> tuple[Document | None, str]:
 
 
 def _text(name: str) -> str:
-    folder: Path = data.directory("profiles") / "docker"
-    return (folder / name).read_text(encoding="utf-8")
+    directory: Path = data.directory("profiles") / "docker"
+    return (directory / name).read_text(encoding="utf-8")

@@ -133,7 +133,7 @@ def _foreign(daemon: Daemon, runtime: str, when: When) -> Choice:
 
 
 def seccomp_option(security_opt: Sequence[str]) -> str | None:
-    """Give the value of the seccomp option that counts, the last one; None: there is none."""
+    """Return the value of the seccomp option that counts, the last one; None: there is none."""
     value = None
     for option in security_opt:
         # The colon is the daemon's deprecated spelling: daemon_unix.go parseSecurityOpt().
@@ -171,7 +171,7 @@ def _confines_privileged(version: str) -> bool:
 def _wanted(
     states: Mapping[str, str], when: When, *, its_own_look: bool
 ) -> tuple[tuple[str, ...], str]:
-    """Give the calls that are worth allowing, or why there are none.
+    """Return the calls that are worth allowing, or why there are none.
 
     A registered runtime looks at its own kernel: there, ``unknown`` is for it to find out.
     """
@@ -189,7 +189,7 @@ def _wanted(
 
 
 def _profile(daemon: Daemon, request: Request) -> tuple[Document | None, str]:
-    """Give the profile that the container would get, or why that is unknown."""
+    """Return the profile that the container would get, or why that is unknown."""
     asked = seccomp_option(request.security_opt)
     if asked and asked != "builtin":
         return read(asked.encode(), request.profile_name), ""

@@ -12,8 +12,8 @@ from shim import files
 from shim.errors import ShimError
 
 
-def folder() -> str:
-    """Give the folder for them; nothing is made yet."""
+def directory() -> str:
+    """Return the directory for them; nothing is made yet."""
     if os.geteuid() == 0:
         return "/run/seccomp-shim/docker"
     cache = os.environ.get("XDG_CACHE_HOME", "")
@@ -23,8 +23,10 @@ def folder() -> str:
 
 
 def name(text: str, kind: str) -> str:
-    """Give the path that ``text`` will be kept under; ``kind`` tells people what is in it."""
-    return os.path.join(folder(), f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json")
+    """Return the path that ``text`` will be kept under; ``kind`` tells people what is in it."""
+    return os.path.join(
+        directory(), f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    )
 
 
 def keep(path: str, text: str) -> None:

@@ -154,7 +154,7 @@ def read(words: "Sequence[str]", begin: int, options: Options = RUN) -> Asked | 
 
 
 def scan(words: "Sequence[str]", at: int, options: Options) -> "tuple[list[Option], int]":
-    """Give the options (long name, value) from ``words[at]`` on, and the index behind the last.
+    """Return the options (long name, value) from ``words[at]`` on, and the index behind the last.
 
     That is the first word that is no option, or ``--``. ShimError: docker's parser would refuse
     them; UnknownOptionError: it might not.
@@ -177,7 +177,7 @@ def scan(words: "Sequence[str]", at: int, options: Options) -> "tuple[list[Optio
 
 
 def truth(name: str, value: str | None) -> bool:
-    """Give what a switch was set to. ShimError: docker would refuse it."""
+    """Return what a switch was set to. ShimError: docker would refuse it."""
     if value is None or value in _TRUE:
         return True
     if value in _FALSE:
@@ -186,7 +186,7 @@ def truth(name: str, value: str | None) -> bool:
 
 
 def with_help(options: Options, text: str) -> Options:
-    """Give ``options`` and those that the client's own help ``text`` names beside them."""
+    """Return ``options`` and those that the client's own help ``text`` names beside them."""
     import re
 
     more = Options("", "", "")

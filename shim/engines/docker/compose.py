@@ -54,8 +54,8 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     except ShimError:  # what only a service that is not wanted lacks
         every = ()
         project = _config(base)
-    folder = _project_folder(found.options, named)
-    choices, additions = _choose(real, daemon, project, folder, when)
+    directory = _project_folder(found.options, named)
+    choices, additions = _choose(real, daemon, project, directory, when)
     command = f"docker compose {words[found.start]}"
     left = [f"{name} goes as it is: {c.reason}" for name, c in choices.items() if c.uncovered]
     built = _builds([real, *words[: found.verb]], words[found.start :], project)
@@ -83,7 +83,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
 
 
 def _builds(docker: Sequence[str], words: Sequence[str], project: dict[str, Any]) -> list[str]:
-    """Give the services whose images ``words`` (from up, run, ... on) will have built."""
+    """Return the services whose images ``words`` (from up, run, ... on) will have built."""
     services = {name: each for name, each in project["services"].items() if each.get("build")}
     options = list(words[1:])
     if words[0] == "run":  # what follows the service is the container's
@@ -114,50 +114,50 @@ def _has_image(docker: Sequence[str], image: str) -> bool:
 
 
 def files(
-    options: Sequence["commandline.Option"], environment: Mapping[str, str], folder: str
+    options: Sequence["commandline.Option"], environment: Mapping[str, str], directory: str
 ) -> list[str]:
-    """Give the files that compose reads by itself, run in ``folder``; none if ``-f`` names them.
+    """Return the files that compose itself reads in ``directory``; none if ``-f`` names them.
 
     ShimError: they are not to be told, or not to be read twice.
     """
     given = [value or "" for name, value in options if name == "file"]
-    where = os.path.join(folder, _option(options, "project-directory", "workdir"))
+    where = os.path.join(directory, _option(options, "project-directory", "workdir"))
     if not given:
         variables = {**_dotenv(options, environment, where), **environment}
         separator = variables.get("COMPOSE_PATH_SEPARATOR") or ":"
         listed = variables.get("COMPOSE_FILE")
         found = listed.split(separator) if listed is not None else _default_files(where)
-        found = [name if name == "-" else os.path.join(folder, name) for name in found]
+        found = [name if name == "-" else os.path.join(directory, name) for name in found]
     if "-" in (given or found):
         raise ShimError("a compose file from standard input can be read once only")
     return [] if given else found
 
 
-def _default_files(folder: str) -> list[str]:
-    """Give the first of ``FILES`` in ``folder`` or above it, and the override beside it."""
-    folder = os.path.abspath(folder)
-    while not (found := _first(folder, FILES)):
-        if folder == os.path.dirname(folder):
+def _default_files(directory: str) -> list[str]:
+    """Return the first of ``FILES`` in ``directory`` or above it, and the override beside it."""
+    directory = os.path.abspath(directory)
+    while not (found := _first(directory, FILES)):
+        if directory == os.path.dirname(directory):
             raise ShimError("compose finds no file here")
-        folder = os.path.dirname(folder)
-    return [*found, *_first(folder, OVERRIDES)]
+        directory = os.path.dirname(directory)
+    return [*found, *_first(directory, OVERRIDES)]
 
 
-def _first(folder: str, names: Sequence[str]) -> list[str]:
-    there = (os.path.join(folder, name) for name in names)
+def _first(directory: str, names: Sequence[str]) -> list[str]:
+    there = (os.path.join(directory, name) for name in names)
     return [path for path in there if os.path.exists(path)][:1]
 
 
 def _dotenv(
-    options: Sequence["commandline.Option"], environment: Mapping[str, str], folder: str
+    options: Sequence["commandline.Option"], environment: Mapping[str, str], directory: str
 ) -> dict[str, str]:
-    """Give what the project's .env says of ``_ASSIGNMENT``'s names. ShimError: too intricate."""
+    """Return what the project's .env says of ``_ASSIGNMENT``'s names. ShimError: too intricate."""
     listed = [value or "" for name, value in options if name == "env-file"]
     listed = listed or [
         name for name in environment.get("COMPOSE_ENV_FILES", "").split(",") if name
     ]
     if not listed and not _truth(environment.get("COMPOSE_DISABLE_ENV_FILE", "")):
-        listed = [os.path.join(folder, ".env")]
+        listed = [os.path.join(directory, ".env")]
     found: dict[str, str] = {}
     for name in listed:
         try:
@@ -178,21 +178,21 @@ def _truth(text: str) -> bool:
 
 
 def _option(options: Sequence["commandline.Option"], *names: str) -> str:
-    """Give the last value of an option that goes by ``names``; empty: it is not there."""
+    """Return the last value of an option that goes by ``names``; empty: it is not there."""
     return next((value or "" for name, value in reversed(options) if name in names), "")
 
 
 def _project_folder(options: Sequence["commandline.Option"], named: Sequence[str]) -> str:
-    """Give what compose takes relative paths as relative to."""
-    folder = _option(options, "project-directory", "workdir")
-    if folder:
-        return os.path.abspath(folder)
+    """Return what compose takes relative paths as relative to."""
+    directory = _option(options, "project-directory", "workdir")
+    if directory:
+        return os.path.abspath(directory)
     first = next((value or "" for name, value in options if name == "file"), "")
     return os.path.dirname(os.path.abspath(first or named[0]))
 
 
 def _config(command: Sequence[str], stdin: str = "") -> dict[str, Any]:
-    """Give the project as compose resolves it. ShimError: it does not."""
+    """Return the project as compose resolves it. ShimError: it does not."""
     try:
         done = subprocess.run(
             [*command, "config", "--format", "json"],
@@ -217,7 +217,7 @@ def _config(command: Sequence[str], stdin: str = "") -> dict[str, Any]:
 
 
 def _choose(
-    real: str, daemon: Daemon, project: dict[str, Any], folder: str, when: When
+    real: str, daemon: Daemon, project: dict[str, Any], directory: str, when: When
 ) -> tuple[dict[str, Choice], dict[str, Addition]]:
     """Decide for each service: what was chosen, and what to add to those that need something."""
     choices: dict[str, Choice] = {}
@@ -227,7 +227,7 @@ def _choose(
             continue
         options = [str(option).replace("$$", "$") for option in service.get("security_opt") or ()]
         privileged, runtime = bool(service.get("privileged")), str(service.get("runtime") or "")
-        request = requested(options, privileged, runtime, folder)
+        request = requested(options, privileged, runtime, directory)
         choices[name] = choose(daemon, request, when)
         if choices[name].action != "nothing":
             additions[name] = addition(real, daemon, request, choices[name])
@@ -235,7 +235,7 @@ def _choose(
 
 
 def _entry(add: Addition) -> dict[str, Any]:
-    """Give the entry of a service that adds ``add``; compose takes $$ for a dollar sign."""
+    """Return the entry of a service that adds ``add``; compose takes $$ for a dollar sign."""
     if add.name == "runtime":
         return {"runtime": add.value}
     return {"security_opt": [add.value.replace("$", "$$")]}

@@ -27,17 +27,17 @@ class Config(NamedTuple):
 
     @property
     def runtimes(self) -> dict[str, Any]:
-        """Give the registered runtimes."""
+        """Return the registered runtimes."""
         return self.tree.get("runtimes", {})  # type: ignore[no-any-return]  # checked in read()
 
     @property
     def default(self) -> str:
-        """Give the name of the default runtime, empty where none is set."""
+        """Return the name of the default runtime, empty where none is set."""
         return self.tree.get("default-runtime", "")  # type: ignore[no-any-return]  # as above
 
     @property
     def profile(self) -> str:
-        """Give the path of the default profile, empty where none is set."""
+        """Return the path of the default profile, empty where none is set."""
         return self.tree.get("seccomp-profile", "")  # type: ignore[no-any-return]  # as above
 
 
@@ -127,7 +127,7 @@ def merged(
 def without(
     data: bytes, original: bytes | None, where: str, is_our_profile: Callable[[str], bool]
 ) -> bytes | None:
-    """Give daemon.json without our entries; None: nothing is left, and we had made it.
+    """Return daemon.json without our entries; None: nothing is left, and we had made it.
 
     A default runtime or profile that was set before us, as ``original`` has it, is set again.
     """
@@ -176,7 +176,7 @@ def _original(data: bytes | None) -> Config:
 
 
 def _proven(config: Config, text: str, tree: dict[str, Any]) -> bytes:
-    """Give the bytes of ``text``, read back first: people's layouts have no end."""
+    """Return the bytes of ``text``, read back first: people's layouts have no end."""
     try:
         right = scanner.parse(text) == tree
     except scanner.NotJSON:

@@ -35,7 +35,7 @@ print(dumps([cache.facts()["syscalls"], runtimes.libseccomp_version(sys.argv[2])
 def describe(command: Sequence[str], of: str = "") -> Daemon:
     """Ask the daemon that a docker client talks to, given the client with its global options.
 
-    The admin's canary, where one is set, is one call more; ``of`` is that of ``gather``.
+    The admin's test syscall, where one is set, is one call more; ``of`` is that of ``gather``.
     ShimError: the daemon does not answer, or is no Docker daemon.
     """
     questions = (
@@ -60,23 +60,23 @@ def describe(command: Sequence[str], of: str = "") -> Daemon:
         for client in asked:
             client.kill()
             client.communicate()
-    return gather(_answer(*info), address[0].strip(), config.load()[0]["canary"], of=of)
+    return gather(_answer(*info), address[0].strip(), config.load()[0]["test_syscall"], of=of)
 
 
 def gather(
     info: Mapping[str, Any],
     address: str,
-    canary: int = 0,
+    test_syscall: int = 0,
     *,
     of: str = "",
     apart: bool = False,
 ) -> Daemon:
-    """Give what is known of the daemon that answered ``info`` (GET /info) at ``address``.
+    """Return what is known of the daemon that answered ``info`` (GET /info) at ``address``.
 
-    ``canary`` is a number to be let through as well, on whatever kernel. ``apart`` looks at this
-    host from a child process: a program with threads must not fork as our probe does. ``of`` is
-    the runtime whose libseccomp is wanted, where that is not the default one.
-    ShimError: it is no Docker daemon's answer.
+    ``test_syscall`` is a number to be let through as well, on whatever kernel. ``apart`` looks at
+    this host from a child process: a program with threads must not fork as our probe does. ``of``
+    is the runtime whose libseccomp is wanted, where that is not the default one. ShimError: it is
+    no Docker daemon's answer.
     """
     version, runtimes = info.get("ServerVersion"), info.get("Runtimes")
     if not isinstance(version, str) or not version or not isinstance(runtimes, dict):
@@ -87,8 +87,8 @@ def gather(
     states, libseccomp = _look(str(entry.get("path") or "") if files else "", apart=apart)
     if not kernel:
         states = dict.fromkeys(states, "unknown")
-    if canary:
-        states = {**states, f"canary-{canary}": "filtered"}
+    if test_syscall:
+        states = {**states, f"test-syscall-{test_syscall}": "filtered"}
     known, reason = builtin.profile(version)
     confinement = _confinement(info.get("SecurityOptions"))
     own = "" if confinement in {None, "default", "builtin", "unconfined"} else str(confinement)
@@ -137,7 +137,7 @@ def _first_line(text: str) -> str:
 
 
 def _confinement(options: object) -> str | None:
-    """Give what confines containers by default; None: the daemon runs without seccomp."""
+    """Return what confines containers by default; None: the daemon runs without seccomp."""
     for option in options if isinstance(options, list) else ():
         if str(option).startswith(_SECCOMP):
             return str(option).removeprefix(_SECCOMP)
@@ -145,7 +145,7 @@ def _confinement(options: object) -> str | None:
 
 
 def _told(entry: Mapping[str, Any]) -> str | None:
-    """Give the libseccomp that the daemon says its runtime has (Docker 25: info's status)."""
+    """Return the libseccomp that the daemon says its runtime has (Docker 25: info's status)."""
     try:
         return str(json.loads(entry["status"][_FEATURES])["annotations"][_LIBSECCOMP])
     except (KeyError, TypeError, ValueError):
@@ -168,13 +168,13 @@ def _here(info: Mapping[str, Any], address: str) -> tuple[bool, bool]:
 
 
 def _memory() -> int:
-    """Give the host's memory in bytes, from where the daemon reads it."""
+    """Return the host's memory in bytes, from where the daemon reads it."""
     with open("/proc/meminfo", encoding="ascii") as file:
         return int(file.readline().split()[1]) * 1024
 
 
 def _same_root(path: str) -> bool:
-    """Tell whether who listens on a socket has our root folder; taken for so if it is not shown."""
+    """Tell whether who listens on a socket has our root directory; assumed if it is not shown."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_SECONDS)
@@ -195,7 +195,7 @@ def _read(path: str) -> Document | None:
 
 
 def _look(path: str, *, apart: bool) -> tuple[dict[str, str], str | None]:
-    """Give the state of every kernel-injected call here, and the libseccomp of runtime ``path``."""
+    """Return each kernel-injected call's state here, and the libseccomp of runtime ``path``."""
     if apart:
         calls, version = _look_apart(path, *(_stamp(each) for each in (path, "/etc/ld.so.cache")))
     else:

@@ -31,7 +31,7 @@ class Flags(NamedTuple):
     words: tuple[str, ...]
 
     def values(self, *names: str) -> list[str]:
-        """Give the values of the flags ``names`` (as ``--host``), in their order."""
+        """Return the values of the flags ``names`` (as ``--host``), in their order."""
         found = []
         for index, word in enumerate(self.words):
             name, equals, value = word.partition("=")
@@ -49,7 +49,7 @@ class Daemon(NamedTuple):
 
     @property
     def config_file(self) -> Path:
-        """Give the path of the configuration file that it reads."""
+        """Return the path of the configuration file that it reads."""
         named = self.flags.values("--config-file")
         try:
             here = proc.link(self.pid, "cwd")
@@ -59,7 +59,7 @@ class Daemon(NamedTuple):
 
 
 def running(config_file: Path) -> list[Daemon]:
-    """Give the daemons that read this very ``config_file``, or would if it were there.
+    """Return the daemons that read this very ``config_file``, or would if it were there.
 
     A dockerd in a container is none of them: its file of that name is another one.
     """
@@ -67,7 +67,7 @@ def running(config_file: Path) -> list[Daemon]:
 
 
 def processes() -> Iterator[Daemon]:
-    """Give all dockerd processes of root and of who runs us: anybody can give a program that name.
+    """Yield all dockerd processes of root and of who runs us: anybody can give a program that name.
 
     What another user's says of itself (its file, its socket) is not for root to act on.
     """
@@ -100,12 +100,12 @@ def builds_by_us(daemon: Daemon) -> bool:
 
 
 def version(host: Host) -> tuple[int, ...]:
-    """Give the installed dockerd's version, empty if it is not there or does not tell."""
+    """Return the installed dockerd's version, empty if it is not there or does not tell."""
     return numbers(release(host))[:2]
 
 
 def release(host: Host) -> str:
-    """Give the installed dockerd's version as it says it, empty if it is not there."""
+    """Return the installed dockerd's version as it says it, empty if it is not there."""
     program = host.program("dockerd")
     said = _run([program, "--version"]).stdout if program else ""
     found = re.search(r"version (\S+?),", said)

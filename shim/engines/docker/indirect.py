@@ -77,7 +77,7 @@ def _of_buildkit(daemon: Daemon, when: When) -> str:
 
 
 def _lacking(daemon: Daemon, request: Request, when: When) -> str:
-    """Give the calls that a container would need and that only an option could give it."""
+    """Return the calls that a container would need and that only an option could give it."""
     choice = choose(replace(daemon, runtimes=frozenset()), request, when)
     return ", ".join(choice.calls) if choice.uncovered or choice.action != "nothing" else ""
 

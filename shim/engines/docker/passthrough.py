@@ -17,9 +17,9 @@ class SpentError(ShimError):
 
 
 def real_docker() -> str:
-    """Give the first docker on PATH that is not us."""
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        path = os.path.join(folder, "docker")
+    """Return the first docker on PATH that is not us."""
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(directory, "docker")
         if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_us(path):
             return path
     raise NoDockerError("there is no docker on PATH", hint="this only stands in front of one")

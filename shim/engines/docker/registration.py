@@ -168,7 +168,7 @@ def _program(host: Host) -> str:
 
 
 def _arguments(site: Site, host: Host, *, default: bool) -> tuple[list[str], list[str]]:
-    """Give the wrapper's arguments that make it call Docker's default runtime, and what to say."""
+    """Return the arguments by which the wrapper calls Docker's default runtime, and what to say."""
     args: list[str] = site.config.runtimes.get(RUNTIME, {}).get("runtimeArgs") or []
     by_hand = bool(args) and args[0] != "--real-runtime"
     if by_hand or site.default == RUNTIME:  # the latter: they name what was the default before us
@@ -219,9 +219,9 @@ def _by_profile(site: Site, host: Host, release: str) -> tuple[list[Edit], list[
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
-    """Give daemon.json, and the profiles that we may have written."""
-    folder = host.path(dockerway.PROFILES)
-    return [dockersite.find(options, host).path, *sorted(folder.glob("docker-*.json"))]
+    """Return daemon.json, and the profiles that we may have written."""
+    directory = host.path(dockerway.PROFILES)
+    return [dockersite.find(options, host).path, *sorted(directory.glob("docker-*.json"))]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
@@ -257,9 +257,9 @@ def _no_flag(site: Site, flag: str) -> None:
 
 
 def _validated(site: Site, host: Host, after: bytes) -> list[str]:
-    """Have dockerd check the result in a copy; its folder is ours alone: it may hold secrets."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "daemon.json"
+    """Have dockerd check the result in a copy; its directory is ours alone: it may hold secrets."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "daemon.json"
         if site.data and site.data.strip():
             copy.write_bytes(site.data)
             dockerd.validate(host, copy, str(site.path), "the file as it is")

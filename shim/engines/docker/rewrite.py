@@ -81,22 +81,24 @@ def prepare(planned: Plan) -> None:
         log.append(log.render("info", "requested", fields), log.path())
 
 
-def requested(options: Sequence[str], privileged: bool, runtime: str, folder: str = "") -> Request:
-    """Give what is asked of a container, with its security options as the daemon gets them.
+def requested(
+    options: Sequence[str], privileged: bool, runtime: str, directory: str = ""
+) -> Request:
+    """Return what is asked of a container, with its security options as the daemon gets them.
 
-    The client reads the file that they name; ``folder`` is what its path is relative to.
+    The client reads the file that they name; ``directory`` is what its path is relative to.
     ShimError, OSError: there is no reading it. SpentError: what was read cannot be put back.
     """
     asked = seccomp_option(options)
     if asked in _NO_FILE:
         return Request(list(options), privileged, runtime, "the daemon's own profile")
-    path = os.path.join(folder, asked or "")
+    path = os.path.join(directory, asked or "")
     text = readonce.read(path, MAX_BYTES).decode(errors="surrogateescape")
     return Request([*options, f"seccomp={text}"], privileged, runtime, path)
 
 
 def addition(real: str, daemon: Daemon, request: Request, choice: Choice) -> Addition:
-    """Give what carries out ``choice``. ShimError: this client cannot."""
+    """Return what carries out ``choice``. ShimError: this client cannot."""
     if choice.action == "runtime":
         return Addition("runtime", choice.value)
     if os.path.basename(os.path.realpath(real)) == "snap":

@@ -60,7 +60,7 @@ class API(APIClient):
             "container": name or "",
             "image": str(config.get("Image", "")),
         }
-        choice, level = self._choice(config, settings["canary"])
+        choice, level = self._choice(config, settings["test_syscall"])
         choice = _logged(choice, level, {**facts, "doubt": doubt} if doubt else facts)
         if choice.uncovered and settings["on_error"] == "deny":
             raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
@@ -82,7 +82,7 @@ class API(APIClient):
             _follow_up(event, {**facts, "container": answer["Id"], **choice.logged()})
         return answer
 
-    def _choice(self, asked: Mapping[str, Any], canary: int) -> tuple[Choice, str]:
+    def _choice(self, asked: Mapping[str, Any], test_syscall: int) -> tuple[Choice, str]:
         """Decide, and give the decision's level in the log."""
         try:
             host = asked.get("HostConfig") or {}
@@ -92,7 +92,7 @@ class API(APIClient):
                 runtime=host.get("Runtime") or "",
             )
             # Asked anew each time, some ten milliseconds: a reload can change a daemon's runtimes.
-            daemon = gather(self.info(), self._address(), canary, apart=True)
+            daemon = gather(self.info(), self._address(), test_syscall, apart=True)
             return choose(daemon, request, self.when), "info"
         except Exception as error:  # a fault of ours must not be what stops a container
             reason = f"cannot decide: {str(error) or error!r}"
@@ -121,13 +121,13 @@ class Client(DockerClient):
         return tuple(each for each in self.decisions if each.adjusted)
 
     def decision(self, container: Container | str) -> Decision | None:
-        """Give what was decided for a container (or its full id), if this client created it."""
+        """Return what was decided for a container (or its full id), if this client created it."""
         ident = container if isinstance(container, str) else container.id
         return next((each for each in self.decisions if each.container == ident), None)
 
 
 def client_of(client: DockerClient, when: "When", settings: str) -> Client:
-    """Give a twin of ``client`` that adjusts, of a class that is also that of ``client``."""
+    """Return a twin of ``client`` that adjusts, of a class that is also that of ``client``."""
     api = _twin(client.api, API)
     api.decisions, api.when, api.settings = deque(maxlen=_KEPT), checked(when), settings
     twin = _twin(client, Client)
@@ -136,7 +136,7 @@ def client_of(client: DockerClient, when: "When", settings: str) -> Client:
 
 
 def with_choice(asked: Mapping[str, Any], choice: Choice) -> Mapping[str, Any]:
-    """Give a container's configuration (POST /containers/create) with ``choice`` carried out."""
+    """Return a container's configuration (POST /containers/create) with ``choice`` carried out."""
     if choice.action == "nothing":
         return asked
     host = dict(asked.get("HostConfig") or {})
@@ -174,7 +174,7 @@ def _follow_up(event: str, fields: Mapping[str, Any]) -> None:
 
 
 def _twin(original: object, kind: type[_T]) -> _T:
-    """Give an object of ``kind`` and of the original's class that shares all that it holds."""
+    """Return an object of ``kind`` and of the original's class that shares all that it holds."""
     theirs: type = type(original)
     both = theirs if issubclass(theirs, kind) else kind
     if not issubclass(both, theirs):

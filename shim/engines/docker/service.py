@@ -14,15 +14,15 @@ _VENDOR_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 
 
 def flags(host: Host) -> list[Flags]:
-    """Give the flags that the service's files start dockerd with."""
+    """Return the flags that the service's files start dockerd with."""
     sources: list[Path] = []
-    folders = [host.path(folder) for folder in (*_UNITS, *_VENDOR_UNITS)]
-    units = [folder / "docker.service" for folder in folders]
+    directories = [host.path(directory) for directory in (*_UNITS, *_VENDOR_UNITS)]
+    units = [directory / "docker.service" for directory in directories]
     sources += [unit for unit in units if unit.is_file()][:1]
     drop_ins = {
         path.name: path
-        for folder in reversed(folders)
-        for path in folder.glob("docker.service.d/*.conf")
+        for directory in reversed(directories)
+        for path in directory.glob("docker.service.d/*.conf")
     }
     sources += [drop_ins[name] for name in sorted(drop_ins)]
     environment: dict[str, str] = {}

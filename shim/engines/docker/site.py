@@ -41,7 +41,7 @@ class Site(NamedTuple):
 
     @property
     def default(self) -> str:
-        """Give the name of the default runtime, empty where nobody has set one."""
+        """Return the name of the default runtime, empty where nobody has set one."""
         given = [value for flags in self.flags for value in flags.values("--default-runtime")]
         return self.config.default or "".join(given[:1])
 
@@ -71,7 +71,7 @@ def find(options: argparse.Namespace, host: Host) -> Site:
 
 
 def users(site: Site, host: Host) -> list[str]:
-    """Give the names of the containers that were created with our runtime."""
+    """Return the names of the containers that were created with our runtime."""
     names = []
     for path in sorted(_data_root(site, host).glob("containers/*/hostconfig.json")):
         try:

@@ -39,12 +39,12 @@ def facts(host: Host, release: str, args: list[str]) -> Facts:
 
 
 def real_of(args: list[str]) -> str:
-    """Give the real runtime that the wrapper's arguments name, empty if they name none."""
+    """Return the real runtime that the wrapper's arguments name, empty if they name none."""
     return args[args.index("--real-runtime") + 1] if "--real-runtime" in args[:-1] else ""
 
 
 def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
-    """Give the wrapper's arguments that have it call what Docker's runtime ``name`` is.
+    """Return the wrapper's arguments that have it call what Docker's runtime ``name`` is.
 
     Empty for Docker's own runc. ShimError: that runtime is none that is called by a command line.
     """
@@ -70,7 +70,7 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
 
 
 def advice(found: Facts) -> tuple[str, str]:
-    """Give the way that fits (``runtime``, ``profile``, ``none``) and the reason in one line."""
+    """Return the way that fits (``runtime``, ``profile``, ``none``) and the reason in one line."""
     calls = catalog.kernel_injected()
     told = ", ".join(f"{name} {state}" for name, state in found.states.items())
     needed = [name for name, state in found.states.items() if state == "filtered"]
@@ -128,16 +128,16 @@ def profile(found: Facts) -> tuple[bytes, list[str]]:
 
 
 def profile_path(host: Host, release: str) -> Path:
-    """Give where the augmented profile of that dockerd is kept."""
+    """Return where the augmented profile of that dockerd is kept."""
     return host.path(f"{PROFILES}/docker-{release}.json")
 
 
 def is_profile(path: str) -> bool:
     """Tell whether ``path`` is one that ``profile_path`` gives."""
-    folder, _, name = path.rpartition("/")
-    return folder.endswith(PROFILES) and name.startswith("docker-")
+    directory, _, name = path.rpartition("/")
+    return directory.endswith(PROFILES) and name.startswith("docker-")
 
 
 def release_of(host: Host, info: Mapping[str, Any] | None) -> str:
-    """Give the version of the running daemon, else of the installed one."""
+    """Return the version of the running daemon, else of the installed one."""
     return str((info or {}).get("ServerVersion") or dockerd.release(host))

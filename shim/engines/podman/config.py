@@ -26,18 +26,18 @@ class Conf(NamedTuple):
 
 
 def folder_of(host: Host) -> Path:
-    """Give the folder containers/ to write to: the system's for root, else the user's own."""
+    """Return the directory containers/ to write to: the system's for root, else the user's own."""
     if os.geteuid() == 0:
         return host.path(SYSTEM[1])
     own = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(own) if own.startswith("/") else host.home / ".config") / "containers"
 
 
-def read(folder: Path, host: Host) -> Conf:
+def read(directory: Path, host: Host) -> Conf:
     """Read what podman reads, in its order; our own file and the user's for root are left out."""
     engine: dict[str, Any] = {}
     last: dict[tuple[str, ...], Path] = {}
-    for path in _files(folder, host):
+    for path in _files(directory, host):
         data = content(path)
         found = engine_of(toml.parse(data, str(path)), path) if data is not None else {}
         runtimes = {**engine.get("runtimes", {}), **found.get("runtimes", {})}
@@ -48,18 +48,18 @@ def read(folder: Path, host: Host) -> Conf:
     return Conf(engine, last)
 
 
-def _files(folder: Path, host: Host) -> Iterator[Path]:
+def _files(directory: Path, host: Host) -> Iterator[Path]:
     system = [host.path(each) for each in SYSTEM]
-    for each in [*system, *({folder} - set(system))]:
+    for each in [*system, *({directory} - set(system))]:
         yield each / "containers.conf"
         for path in sorted((each / "containers.conf.d").glob("*.conf")):
-            if path != folder / DROP_IN:
+            if path != directory / DROP_IN:
                 yield path
 
 
-def overruling(engine: dict[str, Any], conf: Conf, folder: Path) -> Iterator[Path]:
-    """Give the files that are read after ours and say the same otherwise."""
-    ours = folder / DROP_IN
+def overruling(engine: dict[str, Any], conf: Conf, directory: Path) -> Iterator[Path]:
+    """Yield the files that are read after ours and say the same otherwise."""
+    ours = directory / DROP_IN
     for key, path in conf.last.items():
         behind = path.parent == ours.parent and path.name > ours.name
         if behind and toml.look_up(engine, key) is not None:
@@ -67,7 +67,7 @@ def overruling(engine: dict[str, Any], conf: Conf, folder: Path) -> Iterator[Pat
 
 
 def engine_of(document: dict[str, Any], where: Path) -> dict[str, Any]:
-    """Give the table ``engine`` of a containers.conf."""
+    """Return the table ``engine`` of a containers.conf."""
     table = dict(toml.a_table(document, ("engine",), where))
     if "runtimes" in table:
         found = toml.a_table(table, ("runtimes",), where)
@@ -78,14 +78,14 @@ def engine_of(document: dict[str, Any], where: Path) -> dict[str, Any]:
 
 
 def paths(name: str, conf: Conf, host: Host) -> list[str]:
-    """Give the paths at which podman looks for runtime ``name`` without us."""
+    """Return the paths at which podman looks for runtime ``name`` without us."""
     default = [f"{place}/{name}" for place in _PLACES.split()] + _LAST.get(name, [])
     ours = str(host.executable(f"seccomp-shim-{name}"))
     return [path for path in conf.engine.get("runtimes", {}).get(name, default) if path != ours]
 
 
 def real(name: str, conf: Conf, host: Host) -> str | None:
-    """Give the path of the runtime that podman starts by ``name`` without us."""
+    """Return the path of the runtime that podman starts by ``name`` without us."""
     if name.startswith("/"):
         return name
     found = (path for path in paths(name, conf, host) if host.path(path).is_file())

@@ -69,18 +69,20 @@ def status_options(parser: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace, host: Host) -> Plan:
     """Plan one drop-in file, and the hooks' files where they are wanted."""
-    folder = config.folder_of(host)
+    directory = config.folder_of(host)
     release = _release(host)
     if release and release < (3, 3):
         raise ShimError(
             f"podman {'.'.join(map(str, release))} reads no drop-in files",
             hint="Podman 3.3 and later do",
         )
-    conf = config.read(folder, host)
+    conf = config.read(directory, host)
     if options.way == "hooks" and options.runtime:
         raise ShimError("--runtime is for --way runtime: hooks hold for every runtime")
-    way = (_runtimes if options.way == "runtime" else _hooks)(options, conf, folder, host)
-    for path in config.overruling(config.engine_of(tomllib.loads(way.text), folder), conf, folder):
+    way = (_runtimes if options.way == "runtime" else _hooks)(options, conf, directory, host)
+    for path in config.overruling(
+        config.engine_of(tomllib.loads(way.text), directory), conf, directory
+    ):
         raise ShimError(
             f"is read after {DROP_IN} and overrules it",
             subject=str(path),
@@ -89,22 +91,22 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     if os.environ.get("CONTAINERS_CONF"):
         way.notes.append("CONTAINERS_CONF is set here: a podman that has it reads no other file")
     edits = [
-        *hooksd.edits(folder / HOOKS, host, way.hooks),
-        edit(folder / DROP_IN, (dropin.header("podman") + way.text).encode()),
+        *hooksd.edits(directory / HOOKS, host, way.hooks),
+        edit(directory / DROP_IN, (dropin.header("podman") + way.text).encode()),
         *way.edits,
     ]
     notes = dropin.absence(host, "podman") + way.notes
-    table = config.engine_of(tomllib.loads(way.text), folder).get("runtimes", {})
+    table = config.engine_of(tomllib.loads(way.text), directory).get("runtimes", {})
     covers = _coverage(table, "seccomp-shim-precreate" in way.hooks, conf, host)
     return Plan(edits, notes, ["nothing: it holds from the next podman command on"], covers)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
-    """Give the files of our own that may be there."""
+    """Return the files of our own that may be there."""
     del options
-    folder = config.folder_of(host)
-    scripts = executable.places(host, "podman", _scripts(folder, host))
-    return [folder / DROP_IN, *hooksd.places(folder / HOOKS), *scripts]
+    directory = config.folder_of(host)
+    scripts = executable.places(host, "podman", _scripts(directory, host))
+    return [directory / DROP_IN, *hooksd.places(directory / HOOKS), *scripts]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
@@ -147,11 +149,11 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
 def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     """Tell what our drop-in file says, and whether another one overrules it."""
     del options
-    folder = config.folder_of(host)
-    path = folder / DROP_IN
+    directory = config.folder_of(host)
+    path = directory / DROP_IN
     data = content(path)
     engine = config.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
-    entries = hooksd.entries(folder / HOOKS, host)
+    entries = hooksd.entries(directory / HOOKS, host)
     for name, paths in engine.get("runtimes", {}).items():
         entries += executable.entries(host, path, name, paths[0])
     way = "runtime" if "runtimes" in engine else "hooks" if entries else None
@@ -161,8 +163,8 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         for each in entries
         if not each["exists"]
     ]
-    conf = config.read(folder, host)
-    problems += [f"{each} overrules {path}" for each in config.overruling(engine, conf, folder)]
+    conf = config.read(directory, host)
+    problems += [f"{each} overrules {path}" for each in config.overruling(engine, conf, directory)]
     precreate = any(each["name"] == "seccomp-shim-precreate" for each in entries)
     return {
         "engine": "podman",
@@ -207,39 +209,39 @@ def _coverage(table: dict[str, Any], precreate: bool, conf: Conf, host: Host) ->
     )
 
 
-def _scripts(folder: Path, host: Host) -> Path:
+def _scripts(directory: Path, host: Host) -> Path:
     """Return where scripts of ours go: only root may write to our own directory."""
     if os.geteuid() == 0:
         return host.bin
-    return Path("/" + str((folder / "oci").relative_to(host.root)))
+    return Path("/" + str((directory / "oci").relative_to(host.root)))
 
 
-def _in_front(name: str, conf: Conf, folder: Path, host: Host) -> Way:
+def _in_front(name: str, conf: Conf, directory: Path, host: Host) -> Way:
     """Return the table with the wrapper first of one runtime's paths, which it calls."""
     real = config.real(name, conf, host)
     if real is None:
         raise ShimError(f"podman has no runtime {name} here to stand in front of")
     real = real.removeprefix(str(host.root).rstrip("/")) if host.path(real) != Path(real) else real
-    path, edits = executable.program(host, "podman", name, real, _scripts(folder, host))
-    table = {**_fronted(folder), name: [path, *config.paths(name, conf, host)]}
+    path, edits = executable.program(host, "podman", name, real, _scripts(directory, host))
+    table = {**_fronted(directory), name: [path, *config.paths(name, conf, host)]}
     text = toml.table(("engine", "runtimes"), table)
     notes = [f"{name} is the wrapper, and calls {real}, which it was so far"]
     return Way(text, {}, notes, edits)
 
 
-def _fronted(folder: Path) -> dict[str, Any]:
+def _fronted(directory: Path) -> dict[str, Any]:
     """Return the runtimes that we are the first path of already."""
-    data = content(folder / DROP_IN)
-    document = toml.parse(data, str(folder / DROP_IN)) if data is not None else {}
-    found = config.engine_of(document, folder / DROP_IN).get("runtimes", {})
+    data = content(directory / DROP_IN)
+    document = toml.parse(data, str(directory / DROP_IN)) if data is not None else {}
+    found = config.engine_of(document, directory / DROP_IN).get("runtimes", {})
     return {name: paths for name, paths in found.items() if paths and executable.is_ours(paths[0])}
 
 
-def _runtimes(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
+def _runtimes(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> Way:
     """Return the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
     if options.runtime:
-        return _in_front(options.runtime, conf, folder, host)
-    table: dict[str, Any] = _fronted(folder)
+        return _in_front(options.runtime, conf, directory, host)
+    table: dict[str, Any] = _fronted(directory)
     there = len(table)
     notes = ["through the wrapper exec and containers that are there already are covered, too"]
     for name in RUNTIMES:
@@ -271,11 +273,11 @@ def _runtimes(options: argparse.Namespace, conf: Conf, folder: Path, host: Host)
     return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes, [])
 
 
-def _hooks(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) -> Way:
-    """Return the list of hook folders with ours last, and the executables to have in it."""
+def _hooks(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> Way:
+    """Return the list of hook directories with ours last, and the executables to have in it."""
     del options
-    ours = "/" + str((folder / HOOKS).relative_to(host.root))
-    folders = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
+    ours = "/" + str((directory / HOOKS).relative_to(host.root))
+    directories = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
     notes = ["no hook runs for exec (--way runtime covers it)"]
     wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
     name = str(conf.engine.get("runtime", ""))
@@ -286,7 +288,7 @@ def _hooks(options: argparse.Namespace, conf: Conf, folder: Path, host: Host) ->
         notes.append(f"where {real} runs a container its configuration is changed before: free")
     else:
         notes.append("every container's filter is changed as it is loaded: some milliseconds")
-    return Way(toml.table(("engine",), {"hooks_dir": [*folders, ours]}), wanted, notes, [])
+    return Way(toml.table(("engine",), {"hooks_dir": [*directories, ours]}), wanted, notes, [])
 
 
 def _precreate_helps(runtime: str) -> bool:
@@ -298,7 +300,7 @@ def _precreate_helps(runtime: str) -> bool:
 
 
 def _release(host: Host) -> tuple[int, ...]:
-    """Give the first two numbers of podman's version; nothing where it cannot be asked."""
+    """Return the first two numbers of podman's version; nothing where it cannot be asked."""
     program = host.program("podman")
     if program is None:
         return ()

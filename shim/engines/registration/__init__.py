@@ -26,10 +26,10 @@ _FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Host(NamedTuple):
-    """Where to look and to write; tests have a root folder of their own.
+    """Where to look and to write; tests have a root directory of their own.
 
-    ``root`` stands before every path of the system, ``bin`` is the folder with our executables as
-    engines are to name them, ``home`` that of the user for engines without root, ``state`` where
+    ``root`` stands before every path of the system, ``bin`` is the directory with our executables
+    as engines are to name them, ``home`` that of the user for engines without root, ``state`` where
     changes are recorded, ``log`` the audit log and ``search`` a PATH to find engines' programs on.
     """
 
@@ -41,15 +41,15 @@ class Host(NamedTuple):
     search: str
 
     def path(self, absolute: str) -> Path:
-        """Give the place of a system's path below ``root``."""
+        """Return the place of a system's path below ``root``."""
         return self.root / absolute.lstrip("/")
 
     def program(self, name: str) -> str | None:
-        """Give the path of an engine's program; None: it is not installed."""
+        """Return the path of an engine's program; None: it is not installed."""
         return shutil.which(name, path=self.search)
 
     def executable(self, name: str) -> Path:
-        """Give the path of one of our executables, as engines are to name it."""
+        """Return the path of one of our executables, as engines are to name it."""
         return self.bin / name
 
 
@@ -101,7 +101,7 @@ class Engine(Protocol):
     ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
     "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
     could not be told, more keys as the engine likes: those of ``Coverage.told``,
-    ``unseen`` what only root sees. Any problem makes the exit code 1.
+    ``unseen`` what only root sees. Any problem makes the exit status 1.
     """
 
     def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
@@ -128,12 +128,12 @@ def add_default(group: argparse._ActionsContainer, what: str) -> None:
 
 
 def load(name: str) -> Engine:
-    """Give the module of engine ``name``."""
+    """Return the module of engine ``name``."""
     return cast("Engine", importlib.import_module(ENGINES[name]))
 
 
 def this_host() -> Host:
-    """Give the host as it is, for root or for the user who runs us."""
+    """Return the host as it is, for root or for the user who runs us."""
     from shim.log import path
 
     home = Path(os.path.expanduser("~"))
@@ -149,14 +149,15 @@ def test_is_on() -> list[str]:
     """Say that the settings have a test syscall let through; nothing where none is set."""
     from shim import config
 
-    number = config.load()[0]["canary"]
+    number = config.load()[0]["test_syscall"]
     told = (
-        f"the test syscall {number} is on ({config.PATH}, canary): containers are adjusted for it"
+        f"the test syscall {number} is on ({config.PATH}, test_syscall): "
+        "containers are adjusted for it"
     )
     return [f"{told} on whatever kernel, as well as for the real calls"] if number else []
 
 
 def _installed_bin() -> Path:
-    """Give bin of the prefix that install.sh made: an upgrade moves ``sys.prefix``, not this."""
+    """Return bin of the prefix that install.sh made: an upgrade moves ``sys.prefix``, not this."""
     versions = Path(sys.prefix).parent
     return versions.parent / "bin" if versions.name == "versions" else Path(_BIN)

@@ -1,4 +1,4 @@
-"""Changes of engines' files: planned, shown as a diff, made, recorded, taken back.
+"""Changes of engines' files: planned, shown as a diff, made, recorded, rolled back.
 
 The record, one file an engine, is written before the files are, so that a crash between the two
 loses no original. It says of each file what was there before us and the sums of all that we wrote:
@@ -46,18 +46,18 @@ class Kept(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What we changed for one engine: files by path, and the folders we made, outermost first.
+    """What we changed for one engine: files by path, and the directories we made, outermost first.
 
     ``default`` tells whether we were made the default runtime.
     """
 
     files: dict[str, Kept]
-    folders: tuple[str, ...]
+    directories: tuple[str, ...]
     default: bool = False
 
 
 def edit(path: Path, after: bytes | None, mode: int = 0o644) -> Edit:
-    """Give the edit that makes ``path`` what ``after`` says, from what it is now."""
+    """Return the edit that makes ``path`` what ``after`` says, from what it is now."""
     return Edit(path, content(path), after, mode)
 
 
@@ -74,7 +74,7 @@ def content(path: Path) -> bytes | None:
 
 
 def diff(edits: Iterable[Edit]) -> str:
-    """Give the edits as unified diffs that ``patch -p1 -d /`` takes; empty: nothing changes."""
+    """Return the edits as unified diffs that ``patch -p1 -d /`` takes; empty: nothing changes."""
     return "".join(
         unified(_shown(each.before), _shown(each.after), printable(str(each.path)))
         for each in edits
@@ -114,7 +114,7 @@ def apply(
         _save(engine, _pruned(new, edits), state)
 
 
-def taking_back(engine: str, places: Iterable[Path], without: Without, state: Path) -> list[Edit]:
+def rolling_back(engine: str, places: Iterable[Path], without: Without, state: Path) -> list[Edit]:
     """Plan to undo all that is recorded for ``engine``, and our entries in ``places`` besides."""
     record = recorded(engine, state)
     edits = []
@@ -130,15 +130,15 @@ def taking_back(engine: str, places: Iterable[Path], without: Without, state: Pa
     return _effective(edits)
 
 
-def take_back(engine: str, edits: Sequence[Edit], state: Path, log: str | None = None) -> None:
-    """Make the edits that ``taking_back`` planned, remove folders we made, forget the record."""
+def roll_back(engine: str, edits: Sequence[Edit], state: Path, log: str | None = None) -> None:
+    """Make the edits that ``rolling_back`` planned; remove our directories, forget the record."""
     record = recorded(engine, state)
     if not edits and record == Record({}, ()):
         return
     with _locked(state):
         _check(edits)
         _write_all("uninstall", engine, edits, log)
-        _remove_empty(record.folders)
+        _remove_empty(record.directories)
         _save(engine, Record({}, ()), state)
 
 
@@ -154,7 +154,7 @@ def recorded(engine: str, state: Path) -> Record:
             )
             for name, each in document["files"].items()
         }
-        return Record(kept, tuple(document["folders"]), bool(document.get("default")))
+        return Record(kept, tuple(document["directories"]), bool(document.get("default")))
     except FileNotFoundError:
         return Record({}, ())
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -181,7 +181,7 @@ def _check(edits: Iterable[Edit]) -> None:
 def _grown(old: Record, edits: Iterable[Edit], without: Without) -> Record:
     """Add to a record what ``edits`` are about to do."""
     kept = dict(old.files)
-    folders = list(old.folders)
+    directories = list(old.directories)
     for each in edits:
         name = str(each.path)
         known = kept.get(name)
@@ -196,8 +196,10 @@ def _grown(old: Record, edits: Iterable[Edit], without: Without) -> Record:
             written = tuple(dict.fromkeys([*written, _sum(each.after)]))
         kept[name] = Kept(known.original, written)
         if each.before is None:
-            folders += [folder for folder in _missing(each.path) if folder not in folders]
-    return Record(kept, tuple(folders))
+            directories += [
+                directory for directory in _missing(each.path) if directory not in directories
+            ]
+    return Record(kept, tuple(directories))
 
 
 def _pruned(record: Record, edits: Iterable[Edit]) -> Record:
@@ -208,13 +210,13 @@ def _pruned(record: Record, edits: Iterable[Edit]) -> Record:
 
 def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) -> None:
     done: list[Edit] = []
-    folders: list[str] = []
+    directories: list[str] = []
     try:
         for each in edits:
-            for folder in _missing(each.path) if each.after is not None else ():
-                with _ours(folder) as place:
+            for directory in _missing(each.path) if each.after is not None else ():
+                with _ours(directory) as place:
                     os.mkdir(place.name, 0o755, dir_fd=place.directory)
-                folders.append(folder)
+                directories.append(directory)
             _write(each, event, engine, log)
             done.append(each)
     except BaseException as error:
@@ -225,7 +227,7 @@ def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) 
                 _write(back, f"{event}-undone", engine, log)
             except (ShimError, OSError):
                 lost.append(str(each.path))
-        _remove_empty(folders)
+        _remove_empty(directories)
         if lost:
             raise ShimError(
                 f"{error}; and these could not be put back: {', '.join(lost)}"
@@ -271,19 +273,19 @@ def _ours(path: Path | str) -> Iterator[Reached]:
 
 
 def _missing(path: Path) -> list[str]:
-    """Give the folders that must be made for ``path``, outermost first."""
-    folder = os.path.dirname(os.path.realpath(path))
+    """Return the directories that must be made for ``path``, outermost first."""
+    directory = os.path.dirname(os.path.realpath(path))
     missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
+    while not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
     return missing[::-1]
 
 
-def _remove_empty(folders: Iterable[str]) -> None:
-    for folder in reversed(list(folders)):
+def _remove_empty(directories: Iterable[str]) -> None:
+    for directory in reversed(list(directories)):
         # What others have put there keeps it.
-        with contextlib.suppress(OSError, ShimError), _ours(folder) as place:
+        with contextlib.suppress(OSError, ShimError), _ours(directory) as place:
             os.rmdir(place.name, dir_fd=place.directory)
 
 
@@ -308,7 +310,7 @@ def _locked(state: Path) -> Iterator[None]:
 def _save(engine: str, record: Record, state: Path) -> None:
     path = _record_path(engine, state)
     now = content(path)
-    if not record.files and not record.folders:
+    if not record.files and not record.directories:
         path.unlink(missing_ok=True)
         return
     document = {
@@ -322,7 +324,7 @@ def _save(engine: str, record: Record, state: Path) -> None:
             }
             for name, each in record.files.items()
         },
-        "folders": record.folders,
+        "directories": record.directories,
         "default": record.default,
     }
     data = json.dumps(document, indent=1).encode() + b"\n"

@@ -13,14 +13,14 @@ from shim.errors import ShimError
 
 
 def header(engine: str) -> str:
-    """Give the first line of a file of ours."""
+    """Return the first line of a file of ours."""
     return (
         f"# Written by seccomp-shim install {engine}; seccomp-shim uninstall {engine} removes it.\n"
     )
 
 
 def program(host: Host, name: str) -> str:
-    """Give the path of our executable ``name``; ShimError: it is not there."""
+    """Return the path of our executable ``name``; ShimError: it is not there."""
     path = host.executable(name)
     if not os.access(host.path(str(path)), os.X_OK):
         raise ShimError("is not there", subject=str(path), hint="run install.sh first")

@@ -14,16 +14,16 @@ from shim.errors import ShimError
 LINKS = ("seccomp-shim-runc", "seccomp-shim-crun")
 
 
-def render_all(folder: Path, python: str = "") -> Path:
-    """Write every executable and link that engines call into ``folder``; give it back."""
+def render_all(directory: Path, python: str = "") -> Path:
+    """Write every executable and link that engines call into ``directory``; give it back."""
     for template in sorted(data.directory("hooks").glob("seccomp-shim-*")):
-        render(folder / template.name, python, template.name)
+        render(directory / template.name, python, template.name)
     for link in LINKS:
-        draft = folder / f".{link}.new"
+        draft = directory / f".{link}.new"
         draft.unlink(missing_ok=True)
         draft.symlink_to("seccomp-shim-runtime")
-        draft.replace(folder / link)
-    return folder
+        draft.replace(directory / link)
+    return directory
 
 
 def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> Path:
@@ -52,7 +52,7 @@ def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> P
 
 
 def _dependencies() -> str:
-    """Give the folder of the libraries that we need, which is ours too unless we run in place."""
+    """Return the directory of the libraries that we need: ours too unless we run in place."""
     found = find_spec("pyseccomp")
     return str(Path(found.origin).parent) if found and found.origin else ""
 

@@ -1,4 +1,4 @@
-"""Entries of hooks.d folders, as Podman and CRI-O read them (oci-hooks(5), version 1.0.0)."""
+"""Entries of hooks.d directories, as Podman and CRI-O read them (oci-hooks(5), version 1.0.0)."""
 
 import json
 import os
@@ -17,21 +17,21 @@ STAGES = {
 }
 
 
-def edits(folder: Path, host: Host, wanted: Mapping[str, Sequence[str]]) -> list[Edit]:
+def edits(directory: Path, host: Host, wanted: Mapping[str, Sequence[str]]) -> list[Edit]:
     """Plan a file for each of our executables ``wanted``, with these arguments, and no others."""
     return [
         edit(path, entry(host, path.stem, wanted[path.stem]) if path.stem in wanted else None)
-        for path in places(folder)
+        for path in places(directory)
     ]
 
 
-def places(folder: Path) -> list[Path]:
-    """Give the files that may be ours."""
-    return [folder / f"{name}.json" for name in STAGES]
+def places(directory: Path) -> list[Path]:
+    """Return the files that may be ours."""
+    return [directory / f"{name}.json" for name in STAGES]
 
 
 def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
-    """Give the entry that calls our executable ``name`` for every container."""
+    """Return the entry that calls our executable ``name`` for every container."""
     document = {
         "version": "1.0.0",
         "hook": hook(dropin.program(host, name), list(args)),
@@ -41,10 +41,10 @@ def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def entries(folder: Path, host: Host) -> list[dict[str, Any]]:
-    """Give the entries that are there, for ``status``."""
+def entries(directory: Path, host: Host) -> list[dict[str, Any]]:
+    """Return the entries that are there, for ``status``."""
     found = []
-    for path in places(folder):
+    for path in places(directory):
         data = content(path)
         if data is not None:
             program = _program(data)

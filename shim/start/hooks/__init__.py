@@ -20,8 +20,8 @@ def parse(argv: "list[str]", known: "tuple[str, ...]", usage: str) -> "dict[str,
 
 
 def _fits(option: str, value: str) -> bool:
-    if option == "--canary":
-        from shim.abi import CANARIES
+    if option == "--test-syscall":
+        from shim.abi import TEST_SYSCALLS
 
-        return value.isdigit() and int(value) in CANARIES
+        return value.isdigit() and int(value) in TEST_SYSCALLS
     return value.startswith("/") if option in ("--config", "--rendezvous") else value != ""

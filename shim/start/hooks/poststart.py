@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = (
-    "usage: seccomp-shim-verify [--config FILE] [--canary NR] [--mechanism NAME] [--sha256 HEX]"
+    "usage: seccomp-shim-verify [--config FILE] [--test-syscall NR] [--mechanism NAME] "
+    "[--sha256 HEX]"
     " [--seconds N] < state.json"
 )
-_OPTIONS = ("--config", "--canary", "--mechanism", "--sha256", "--seconds")
+_OPTIONS = ("--config", "--test-syscall", "--mechanism", "--sha256", "--seconds")
 _SECONDS = 30
 _GRACE = 10
 _ENDED = ("Z", "X")
@@ -37,7 +38,7 @@ class CannotTell(Exception):  # noqa: N818 - a result, not an error
 
 
 def main(argv: "list[str]") -> int:
-    """Look at one container and log what was found; nobody is left to take an exit code."""
+    """Look at one container and log what was found; nobody is left to take an exit status."""
     from shim import config
 
     try:
@@ -52,8 +53,8 @@ def main(argv: "list[str]") -> int:
         check.pin()
         if wrong:
             raise wrong
-        canary = int(options.get("--canary", "0")) or settings["canary"]
-        calls, check.facts["state"], _ = needed_calls(canary)
+        test_syscall = int(options.get("--test-syscall", "0")) or settings["test_syscall"]
+        calls, check.facts["state"], _ = needed_calls(test_syscall)
         if calls:
             check.look(calls)
     except CannotTell as reason:
@@ -245,11 +246,11 @@ def _hurry(yes: bool) -> None:
     try:  # noqa: SIM105 - contextlib is an import too many for something so small
         os.setpriority(os.PRIO_PROCESS, 0, 0 if yes else 19)
     except OSError:
-        pass  # who is not root cannot take back what it gave
+        pass  # who is not root cannot undo what it gave
 
 
 def _own_filters() -> int:
-    """Give how many filters we run under ourselves; the runtime that called us has the same."""
+    """Return how many filters we run under ourselves; the runtime that called us has the same."""
     return _number(processes.pin(os.getpid()), "Seccomp_filters")
 
 

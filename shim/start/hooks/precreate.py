@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from shim.host.runtimes import Runtime
 
-USAGE = "usage: seccomp-shim-precreate [--config FILE] [--canary NR] [--runtime NAME|PATH]"
+USAGE = "usage: seccomp-shim-precreate [--config FILE] [--test-syscall NR] [--runtime NAME|PATH]"
 _RUNTIMES = ("crun", "runc")
 _ID, _HEX = 64, "0123456789abcdef"
 
 
 def main(argv: "list[str]", data: bytes) -> bytes:
-    """Give what is to be used in place of the config.json ``data``: itself, where in doubt."""
+    """Return what is to be used in place of the config.json ``data``: itself, where in doubt."""
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     try:
-        given, mistake = parse(argv, ("--config", "--canary", "--runtime"), USAGE), ""
+        given, mistake = parse(argv, ("--config", "--test-syscall", "--runtime"), USAGE), ""
     except ShimError as error:
         given, mistake = {}, str(error)
     settings, doubt = config.load(given.get("--config", config.PATH))
@@ -38,7 +38,7 @@ def main(argv: "list[str]", data: bytes) -> bytes:
             if reason:
                 start.log("config", level="error", reason=reason)
         calls, start.facts["state"], _ = needed_calls(
-            int(given.get("--canary", settings["canary"]))
+            int(given.get("--test-syscall", settings["test_syscall"]))
         )
         if not calls or mistake:
             return data  # the hook says so
@@ -84,7 +84,7 @@ def _container(config: "dict[str, Any]") -> str:
 
 
 def _runtimes(wanted: str, settings: "dict[str, Any]") -> "list[Runtime]":
-    """Give the runtimes that may come to read the config: Podman does not say which it will be."""
+    """Return the runtimes that may read the config: Podman does not say which it will be."""
     from shim.host.runtimes import about, find
 
     names = [wanted] if wanted else [*settings["runtimes"].values(), *_RUNTIMES]

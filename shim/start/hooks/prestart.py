@@ -12,9 +12,9 @@ from shim.errors import ShimError
 from shim.start.hooks import parse
 from shim.start.inject.session import Start, complain, needed_calls
 
-USAGE = "usage: seccomp-shim-hook [--config FILE] [--canary NR] < state.json"
+USAGE = "usage: seccomp-shim-hook [--config FILE] [--test-syscall NR] < state.json"
 # What the front says besides: limits that it could not raise; where it has looked for a tracer.
-_OPTIONS = ("--config", "--canary", "--limits", "--rendezvous")
+_OPTIONS = ("--config", "--test-syscall", "--limits", "--rendezvous")
 
 
 def main(argv: "list[str]", runtime: int = 0) -> int:
@@ -28,7 +28,7 @@ def main(argv: "list[str]", runtime: int = 0) -> int:
     except ShimError as error:
         return complain(str(error), 2)
     settings, doubt = config.load(options.get("--config", config.PATH))
-    canary = int(options.get("--canary", "0")) or settings["canary"]
+    test_syscall = int(options.get("--test-syscall", "0")) or settings["test_syscall"]
     start = Start(settings)
     try:
         if limits := options.get("--limits"):
@@ -36,14 +36,14 @@ def main(argv: "list[str]", runtime: int = 0) -> int:
         start.read_state()  # before all that may fail: crun has to get it written (hooks/guard)
         if doubt:
             start.log("config", level="error", reason=doubt)
-        return _decide(start, canary, runtime or os.getppid())
+        return _decide(start, test_syscall, runtime or os.getppid())
     except Exception as error:  # a fault of ours must not be what stops a container
         return start.fail(error)
 
 
-def _decide(start: Start, canary: int, runtime: int) -> int:
+def _decide(start: Start, test_syscall: int, runtime: int) -> int:
     """Find out whether this container needs an adjustment and, if so, have it made."""
-    needed, start.facts["state"], reason = needed_calls(canary)
+    needed, start.facts["state"], reason = needed_calls(test_syscall)
     if not needed:
         return _leave(start, reason)
     from shim.start.inject.tracer import Tracer

@@ -10,7 +10,7 @@ from shim.start.digest import sha256
 LETTING = frozenset((abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG))
 # Numbers that no profile can name show what the filter does with calls it does not know. They have
 # neighbours that it may know on both sides: a range around the one would not hold the other.
-_WITNESSES = (abi.CANARIES[0], abi.CANARIES[-1])
+_WITNESSES = (abi.TEST_SYSCALLS[0], abi.TEST_SYSCALLS[-1])
 # What no filter returns: in the place of the old program it shows that this one is reached.
 _REACHED = 1
 
@@ -99,8 +99,8 @@ def verdict_before(insns: "bpf.Insns", nr: int) -> "tuple[str, str]":
 
 
 def _neighbour(nr: int) -> int:
-    """Give another witness than ``nr`` where that is one itself."""
-    return nr + 1 if nr + 1 in abi.CANARIES else nr - 1
+    """Return another witness than ``nr`` where that is one itself."""
+    return nr + 1 if nr + 1 in abi.TEST_SYSCALLS else nr - 1
 
 
 def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:

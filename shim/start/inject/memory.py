@@ -26,7 +26,7 @@ class Memory:
         self.fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
 
     def read(self, address: int, size: int) -> bytes:
-        """Give exactly ``size`` bytes; ShimError if they are not all there."""
+        """Return exactly ``size`` bytes; ShimError if they are not all there."""
         try:
             data = os.pread(self.fd, size, address)
         except OSError as error:
@@ -51,7 +51,7 @@ class Memory:
         return self.read(int.from_bytes(head[8:], "little"), length * 8)
 
     def dead_stack(self, size: int, stack_pointer: int) -> int:
-        """Give the address of ``size`` unused writable bytes at the bottom of [stack]."""
+        """Return the address of ``size`` unused writable bytes at the bottom of [stack]."""
         with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.endswith("[stack]\n"):

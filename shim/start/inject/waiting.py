@@ -5,11 +5,12 @@ the tracer at once, which makes its imports meanwhile, and the hook, which is sh
 (hooks/seccomp-shim-hook), has no second interpreter to start while the container waits.
 
 They meet by the runtime's process id: the tracer watches that process, and the hook is its child.
-A file of that name, in a folder that nobody else may look into, says which process the tracer is,
-its random name, and at which of its descriptors it is to be called. The hook believes the process
-only if it is of the user that the file names and bears that name. The file is there for as long as
-somebody may come: until the hook has called, or the runtime or the wrapper has ended. A tracer that
-is not there, or does not answer as it should, is no harm: the hook then does all by itself.
+A file of that name, in a directory that nobody else may look into, says which process the tracer
+is, its random name, and at which of its descriptors it is to be called. The hook believes the
+process only if it is of the user that the file names and bears that name. The file is there for as
+long as somebody may come: until the hook has called, or the runtime or the wrapper has ended. A
+tracer that is not there, or does not answer as it should, is no harm: the hook then does all by
+itself.
 """
 
 from shim import lightos as os
@@ -28,19 +29,19 @@ class Waiting:
 
     __slots__ = ("tracer",)
 
-    def __init__(self, start: Start, calls: "dict[str, int]", runtime: int, folder: int) -> None:
+    def __init__(self, start: Start, calls: "dict[str, int]", runtime: int, directory: int) -> None:
         """Fork it off; our parent ``runtime`` is going to be the real runtime.
 
-        ``folder`` is open, and where the hook looks for it. OSError: it cannot be made.
+        ``directory`` is open, and where the hook looks for it. OSError: it cannot be made.
         """
         watched = os.pidfd_open(runtime)
         if os.getppid() != runtime:
             raise ProcessLookupError("the runtime has ended")
 
         def work(go: int, ready: int, name: str) -> int:
-            return _wait(start, calls, runtime, folder, (watched, go, ready), name)
+            return _wait(start, calls, runtime, directory, (watched, go, ready), name)
 
-        self.tracer = Tracer(work, watched, folder)
+        self.tracer = Tracer(work, watched, directory)
         os.close(watched)
 
     def engage(self) -> bool:
@@ -57,7 +58,7 @@ def _wait(
     start: Start,
     calls: "dict[str, int]",
     runtime: int,
-    folder: int,
+    directory: int,
     ends: "tuple[int, int, int]",
     name: str,
 ) -> int:
@@ -66,8 +67,8 @@ def _wait(
     call, write_call = os.pipe()
     read_answer, answer = os.pipe()  # the other ends are for the hook to open
     there = f"{os.getpid()} {name} {os.geteuid()} {write_call} {read_answer}\n"
-    _sweep(folder)
-    _put(folder, str(runtime), there)
+    _sweep(directory)
+    _put(directory, str(runtime), there)
     try:
         os.write(ready, b"r")
         os.close(ready)
@@ -77,23 +78,23 @@ def _wait(
 
         called = _is_called(call, watched, go)
     finally:
-        os.unlink(str(runtime), dir_fd=folder)
+        os.unlink(str(runtime), dir_fd=directory)
     return _serve(start, calls, runtime, int(os.read(call, 32)), answer) if called else 1
 
 
-def _put(folder: int, name: str, text: str) -> None:
+def _put(directory: int, name: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(name, flags, 0o600, dir_fd=folder)
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
     os.write(fd, text.encode())
     os.close(fd)
 
 
-def _sweep(folder: int) -> None:
+def _sweep(directory: int) -> None:
     """Remove what tracers have left that were killed: of runtimes that have ended."""
-    for name in os.listdir(folder):
+    for name in os.listdir(directory):
         if not os.path.exists(f"/proc/{name}"):
             try:  # noqa: SIM105 - contextlib is an import that every start would pay for
-                os.unlink(name, dir_fd=folder)
+                os.unlink(name, dir_fd=directory)
             except FileNotFoundError:
                 pass  # another start was quicker
 

@@ -54,7 +54,7 @@ class CommandLine:
             self.rest = behind
 
     def container(self) -> str:
-        """Give the container's id, empty if there is none: what follows the verb's options."""
+        """Return the container's id, empty if there is none: what follows the verb's options."""
         at = 0
         while at < len(self.rest):
             word = self.rest[at]
@@ -121,7 +121,7 @@ class CommandLine:
 
 
 def _split(word: str, valued: "tuple[str, ...]") -> "tuple[str, str | None]":
-    """Give an option's long name and the value that it brings along, None if it brings none."""
+    """Return an option's long name and the value that it brings along, None if it brings none."""
     name, equals, value = word.lstrip("-").partition("=")
     brought = value if equals else None
     if not word.startswith("--") and name not in valued + _FLAGS:

@@ -25,7 +25,7 @@ _ACTIONS = {
 }
 
 
-def folder(root: str, container: str, real: str) -> "tuple[str, bool]":
+def directory(root: str, container: str, real: str) -> "tuple[str, bool]":
     """Find where runtime ``real`` keeps ``container``, and tell whether that is crun's way.
 
     ``root`` is what the command line says, empty for the runtime's default. ShimError: nowhere.
@@ -84,7 +84,7 @@ def replace_crun_filter(path: str, program: bytes) -> None:
 
 
 def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":
-    """Give runc's idea of a profile in the words of the OCI spec, as far as verdicts go."""
+    """Return runc's idea of a profile in the words of the OCI spec, as far as verdicts go."""
     return {
         "defaultAction": _ACTIONS[seccomp["default_action"]],
         "defaultErrnoRet": seccomp.get("default_errno_ret"),
@@ -101,17 +101,17 @@ def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _runc_root() -> str:
-    """Give the root of runc's states (runc, main.go and rootless_linux.go)."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    if folder and (os.geteuid() or (_in_user_namespace() and os.environ.get("USER") != "root")):
-        return f"{folder}/runc"
+    """Return the root of runc's states (runc, main.go and rootless_linux.go)."""
+    directory = os.environ.get("XDG_RUNTIME_DIR")
+    if directory and (os.geteuid() or (_in_user_namespace() and os.environ.get("USER") != "root")):
+        return f"{directory}/runc"
     return "/run/runc"
 
 
 def _crun_root() -> str:
-    """Give the root of crun's states (crun, src/libcrun/status.c)."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{folder}/crun" if folder else "/run/crun"
+    """Return the root of crun's states (crun, src/libcrun/status.c)."""
+    directory = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{directory}/crun" if directory else "/run/crun"
 
 
 def _in_user_namespace() -> bool:

@@ -74,7 +74,7 @@ class Exec(Start):
 
         real = str(self.facts["runtime"])
         try:
-            path, cruns = container_state.folder(root, container, real)
+            path, cruns = container_state.directory(root, container, real)
         except ShimError:
             if (self.deny and not sure) or _knows_container(real, root, container):
                 raise

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def become(real: str, argv: "list[str]") -> "NoReturn":
     """Execute ``real`` with ``argv`` in this very process; OSError if it cannot be executed.
 
-    What the interpreter changed at its start is taken back: it ignores SIGPIPE and SIGXFSZ, and in
+    What the interpreter changed at its start is undone: it ignores SIGPIPE and SIGXFSZ, and in
     the C locale it adds LC_CTYPE to the environment (PEP 538), also when it is told to ignore that.
     """
     import _signal
@@ -21,7 +21,7 @@ def become(real: str, argv: "list[str]") -> "NoReturn":
 
 
 def _given() -> "dict[bytes, bytes]":
-    """Give the environment that this process was started with; of a name's values the first."""
+    """Return the environment that this process was started with; of a name's values the first."""
     try:
         with open("/proc/self/environ", "rb") as file:
             entries = file.read().split(b"\0")

@@ -31,26 +31,26 @@ def main(argv: "list[str]", becoming: bool) -> int:
 
     With ``becoming`` this process is going to be the real runtime: what an exec needs. EXEC asks
     for that, where the shell part could not tell that it is one.
-    ``argv`` is the folder of our executables, the real runtime, the settings' path, the canary
-    asked for (0: none), the process that is going to be the runtime, and its own command line. With
-    ``settings`` and the settings' path alone they are printed for the shell part.
+    ``argv`` is the directory of our executables, the real runtime, the settings' path, the test
+    syscall asked for (0: none), the process that is going to be the runtime, and its own command
+    line. With ``settings`` and the settings' path alone they are printed for the shell part.
     """
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     if argv[0] == "settings":
         sys.stdout.write(config.lines(config.load(argv[1])[0]))
         sys.stdout.flush()
         return 0
-    folder, real, path, canary, caller, *words = argv
+    directory, real, path, test_syscall, caller, *words = argv
     line = CommandLine(words)
     settings, doubt = config.load(path)
     start = Wrapped(settings, line, real)
     try:
-        number = int(canary) if canary.isdigit() else -1
-        if number and number not in abi.CANARIES:
-            raise ShimError(f"cannot use --canary {canary}")
+        number = int(test_syscall) if test_syscall.isdigit() else -1
+        if number and number not in abi.TEST_SYSCALLS:
+            raise ShimError(f"cannot use --test-syscall {test_syscall}")
         if doubt:
             start.log("config", level="error", reason=doubt)
-        number = number or settings["canary"]
+        number = number or settings["test_syscall"]
         calls, start.facts["state"], reason = needed_calls(number)
         if not calls:
             _note_idle()
@@ -59,7 +59,7 @@ def main(argv: "list[str]", becoming: bool) -> int:
                 return EXEC
             _exec(real, words, line, settings, calls)
         elif line.verb in ("create", "run"):
-            start.arrange(calls, reason, folder, _options(path, number), int(caller))
+            start.arrange(calls, reason, directory, _options(path, number), int(caller))
         elif line.verb == "restore":
             start.log("left-alone", reason="what is restored has the filter of its checkpoint")
     except Exception as error:  # a fault of ours must not be what stops a container
@@ -108,7 +108,7 @@ class Wrapped(Start):
         return REFUSED
 
     def tracing(self) -> Start:
-        """Give what the tracer is to log: as a hook would, the start known from its state."""
+        """Return what the tracer is to log: as a hook would, the start known from its state."""
         start = Start(self.settings)
         start.facts |= {"state": self.facts["state"], "runtime": self.real}
         return start
@@ -117,15 +117,15 @@ class Wrapped(Start):
         self,
         calls: "dict[str, int]",
         reason: str,
-        folder: str,
+        directory: str,
         options: "list[str]",
         caller: int,
     ) -> None:
         """Change the config.json so that the container's filter lets ``calls`` through.
 
-        ``reason`` is why there are none, ``folder`` that of our executables, ``options`` what they
-        are to be called with, ``caller`` who will be the runtime. ShimError, OSError: nothing was
-        changed.
+        ``reason`` is why there are none, ``directory`` that of our executables, ``options`` what
+        they are to be called with, ``caller`` who will be the runtime. ShimError, OSError: nothing
+        was changed.
         """
         if not calls:
             self.log("left-alone", reason=reason)
@@ -156,14 +156,14 @@ class Wrapped(Start):
                 raise ShimError(
                     f"no hook runs under the container's limit {limit}, which crun sets"
                 )
-            tracer, entered = self._await_hook(made, runtime, folder, options, caller)
+            tracer, entered = self._await_hook(made, runtime, directory, options, caller)
         if limit:
             made.facts["limits"] = f"{limit}: no look after the start"
         else:
             more = [*options, "--mechanism", made.mechanism]
             if "sha256_after" in made.facts:
                 more += ["--sha256", str(made.facts["sha256_after"])]
-            entered = enter(entered, "poststart", hook(f"{folder}/seccomp-shim-verify", more))
+            entered = enter(entered, "poststart", hook(f"{directory}/seccomp-shim-verify", more))
         new = entered.proved()
 
         def log() -> None:
@@ -186,7 +186,7 @@ class Wrapped(Start):
         self,
         made: "Change",
         runtime: "Runtime",
-        folder: str,
+        directory: str,
         options: "list[str]",
         caller: int,
     ) -> "tuple[Waiting | None, Spec]":
@@ -198,7 +198,7 @@ class Wrapped(Start):
         from shim.start.hookentry import enter, has, hook
         from shim.start.inject.waiting import Waiting
 
-        place, where = runtime_directory.folder("start")
+        place, where = runtime_directory.directory("start")
         tracer = None
         if place >= 0:
             try:
@@ -207,7 +207,7 @@ class Wrapped(Start):
                 tracer = None  # before Linux 5.3 there is no pidfd_open: the hook does it all
             if where != f"{runtime_directory.ROOTS}/start":
                 options = [*options, "--rendezvous", where]
-        entry = hook(f"{folder}/seccomp-shim-hook", options)
+        entry = hook(f"{directory}/seccomp-shim-hook", options)
         # The tracer answers in time or dies; should it ever do neither, nobody waits for good.
         entry["timeout"] = _HOOK_SECONDS
         if has(made.spec, entry):  # the engine's, or of an earlier start
@@ -234,10 +234,10 @@ def _exec(
     run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)
 
 
-def _options(path: str, canary: int) -> "list[str]":
-    """Give what our hooks are to be called with so that they see what we see."""
+def _options(path: str, test_syscall: int) -> "list[str]":
+    """Return what our hooks are to be called with so that they see what we see."""
     options = ["--config", path] if path != config.PATH else []
-    return [*options, "--canary", str(canary)] if canary else options
+    return [*options, "--test-syscall", str(test_syscall)] if test_syscall else options
 
 
 def _note_idle() -> None:

@@ -127,7 +127,7 @@ def _named(spec: Spec, names: "list[str]") -> Change:
 
 
 def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
-    """Give crun the finished program; where that does not go, leave it to the hook."""
+    """Return crun the finished program; where that does not go, leave it to the hook."""
     from shim.start.digest import sha256
     from shim.start.wrapper.rawbpf import program, unfit
 

@@ -51,20 +51,20 @@ def unfit(config: "dict[str, object]", runtime: "Runtime") -> str:
 def program(
     seccomp: "dict[str, object]", calls: "dict[str, int]", runtime: "Runtime"
 ) -> "tuple[bytes, bool]":
-    """Give the filter of profile ``seccomp`` that lets ``calls`` through; whether it was kept.
+    """Return the filter of profile ``seccomp`` that lets ``calls`` through; whether it was kept.
 
     ShimError: it cannot be made. LeftAlone: the filter lets all of them through as it is.
     """
     key = sha256(dumps([seccomp, calls, runtime.identity, runtime.libseccomp]).encode())
-    folder, _ = runtime_directory.folder("bpf")
-    kept = _read(folder, key) if folder >= 0 else b""
+    directory, _ = runtime_directory.directory("bpf")
+    kept = _read(directory, key) if directory >= 0 else b""
     if kept:
-        os.close(folder)
+        os.close(directory)
         return kept, True
     made = _compile(seccomp, calls, runtime.libseccomp or "")
-    if folder >= 0:
-        _write(folder, key, made)
-        os.close(folder)
+    if directory >= 0:
+        _write(directory, key, made)
+        os.close(directory)
     return made, False
 
 
@@ -116,10 +116,10 @@ def _only(calls: "dict[str, int]", change: "VerdictChange") -> bool:
     )
 
 
-def _read(folder: int, key: str) -> bytes:
-    """Give the program kept as ``key``, empty if there is none that is whole and ours."""
+def _read(directory: int, key: str) -> bytes:
+    """Return the program kept as ``key``, empty if there is none that is whole and ours."""
     try:
-        fd = files.open_regular(key, os.O_NOFOLLOW, dir_fd=folder)
+        fd = files.open_regular(key, os.O_NOFOLLOW, dir_fd=directory)
     except OSError:
         return b""
     try:
@@ -132,13 +132,13 @@ def _read(folder: int, key: str) -> bytes:
     return program if program and data[:_HEAD] == sha256(program).encode() else b""
 
 
-def _write(folder: int, key: str, program: bytes) -> None:
+def _write(directory: int, key: str, program: bytes) -> None:
     """Keep a program; where that does not go, the next start compiles it again."""
     data = sha256(program).encode() + program
     try:
-        names = os.listdir(folder)
+        names = os.listdir(directory)
         for name in names if len(names) > _KEEP else ():
-            os.unlink(name, dir_fd=folder)
-        files.write_atomic(key, data, 0o600, dir_fd=folder)
+            os.unlink(name, dir_fd=directory)
+        files.write_atomic(key, data, 0o600, dir_fd=directory)
     except OSError:
         pass

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Give every case: ``name``, or ``name/variant`` for each of its variants."""
+    """Return every case: ``name``, or ``name/variant`` for each of its variants."""
     found = []
     for name, tree in _modules().items():
         variants = _constant(tree, "VARIANTS")
@@ -30,7 +30,7 @@ def wanted(case: str, *, affected: bool, own_land: bool) -> bool:
 
 
 def described() -> dict[str, str]:
-    """Give the first docstring line of each case, by name without variant."""
+    """Return the first docstring line of each case, by name without variant."""
     return {
         name: (ast.get_docstring(tree) or "").split("\n")[0] for name, tree in _modules().items()
     }
@@ -46,7 +46,7 @@ def _modules() -> dict[str, ast.Module]:
 
 
 def _constant(tree: ast.Module, name: str) -> tuple[str, ...]:
-    """Give a constant of a case's file without importing it; empty: it has none."""
+    """Return a constant of a case's file without importing it; empty: it has none."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return tuple(ast.literal_eval(node.value))

@@ -43,7 +43,7 @@ class _Perf:
         acknowledge.unlink()
 
     def hits(self) -> int:
-        """Give the count that perf prints when the process has ended."""
+        """Return the count that perf prints when the process has ended."""
         self.process.wait(SECONDS)
         lines = [li for li in self.out.read_text().splitlines() if EVENT in li]
         return int(lines[0].split(",")[0])

@@ -1,7 +1,7 @@
 """Podman, as root and as a user: start, ``exec`` and ``exec -it`` in it, restart, each probed.
 
 The control is without us; ``runtime`` is the wrapper in the runtime's place, ``hooks`` are entries
-of a hooks folder, which the processes that runc execs do not see.
+of a hooks directory, which the processes that runc execs do not see.
 """
 
 from vm.inside.cell import Cell, Outcome

@@ -59,7 +59,7 @@ class Cell:
         return self.state == "filtered"
 
     def command(self, args: list[str], user: str = "") -> list[str]:
-        """Give the command line that runs ``args`` in the stack."""
+        """Return the command line that runs ``args`` in the stack."""
         enter = ["nsenter", "--mount", "--target", str(self.keeper)]
         return [*enter, *(["chroot", f"--userspec={user}", "/"] if user else []), *args]
 
@@ -75,14 +75,14 @@ class Cell:
         )
 
     def shim(self, *args: str, site: bool = False) -> list[str]:
-        """Give the command line of ``seccomp-shim`` with ``args``, from the tree under test.
+        """Return the command line of ``seccomp-shim`` with ``args``, from the tree under test.
 
         With ``site`` it has the stack's own libraries (Debian's python3-yaml and others).
         """
         return self.python("from shim.cli import main; sys.exit(main())", *args, site=site)
 
     def python(self, code: str, *args: str, site: bool = False) -> list[str]:
-        """Give the command line that runs ``code`` with the tree under test."""
+        """Return the command line that runs ``code`` with the tree under test."""
         code = f"import sys; sys.path[:0] = {[TREE, *self.libraries][: 1 + site]!r}; {code}"
         return [PYTHON, "-I" if site else "-IS", "-c", code, *args]
 
@@ -118,7 +118,7 @@ class Cell:
             _installed[self.root] = engine
 
     def new_log(self) -> list[dict[str, Any]]:
-        """Give the audit lines written since the last look, and start the log anew."""
+        """Return the audit lines written since the last look, and start the log anew."""
         log = self.root / LOG[1:]
         if not log.exists():
             return []

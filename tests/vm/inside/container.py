@@ -20,12 +20,12 @@ from vm.inside.uprobe import Uretprobe, function_offset
 RUNTIMES = ("runc", "crun")
 BUNDLES = "/run/bundles"
 ROUNDS = 25  # calls of the probed function
-RIGHT = 42  # the victim's exit code when every answer was right
+RIGHT = 42  # the victim's exit status when every answer was right
 
 
 @dataclass(frozen=True)
 class End:
-    """How a container ended: exit code or signal, what it printed, and the hits counted in it."""
+    """How a container ended: exit status or signal, what it printed, and the hits counted in it."""
 
     code: int
     output: str
@@ -34,7 +34,7 @@ class End:
 
     @property
     def signal(self) -> int:
-        """Give the signal that ended the process, 0 if none did."""
+        """Return the signal that ended the process, 0 if none did."""
         number = self.code - 128
         return number if number in set(map(int, signal.Signals)) else 0
 
@@ -45,7 +45,7 @@ class End:
 
     @property
     def told(self) -> str:
-        """Give the end in a word or two."""
+        """Return the end in a word or two."""
         if self.signal:
             return signal.Signals(self.signal).name
         if self.lived:
@@ -54,7 +54,7 @@ class End:
 
 
 def default_profile() -> dict[str, Any]:
-    """Give Docker's built-in profile as its daemon hands it to a runtime."""
+    """Return Docker's built-in profile as its daemon hands it to a runtime."""
     from shim.profile import docker
 
     document = json.loads(Path(TREE_OUTSIDE, "profiles/docker/default.json").read_text())
@@ -70,7 +70,7 @@ def default_profile() -> dict[str, Any]:
 
 
 def with_rule(profile: dict[str, Any], action: str, errno: int = 0) -> dict[str, Any]:
-    """Give ``profile`` with a rule for uretprobe."""
+    """Return ``profile`` with a rule for uretprobe."""
     changed = copy.deepcopy(profile)
     rule: dict[str, Any] = {"names": ["uretprobe"], "action": action}
     changed["syscalls"].append(rule | ({"errnoRet": errno} if errno else {}))
@@ -194,7 +194,7 @@ class _Running:
             time.sleep(0.02)
 
     def pid(self) -> int:
-        """Give the pid of the container's process."""
+        """Return the pid of the container's process."""
         path = self.folder / "pid"
         deadline = time.monotonic() + SECONDS
         while not (path.exists() and path.read_text()):

@@ -2,7 +2,7 @@
 
 Runs in the stack with its python3-grpcio: ``start SOCKET HANDLER NAME ARGUMENT...``, then ``again
 SOCKET NAME`` (what the kubelet does for a restart: one more container in the same pod) and ``exec
-SOCKET NAME ARGUMENT...``. Exit code and output are the process's own.
+SOCKET NAME ARGUMENT...``. Exit status and output are the process's own.
 """
 
 import json

@@ -22,7 +22,7 @@ _serial = itertools.count(1)
 
 
 class Engine:
-    """An engine of the stack; its files are in ``folder``, on tmpfs: 9p has no uprobes."""
+    """An engine of the stack; its files are in ``directory``, on tmpfs: 9p has no uprobes."""
 
     def __init__(self, cell: Cell, name: str) -> None:
         self.cell = cell
@@ -42,22 +42,22 @@ class Engine:
         return call(self.cell, [*self.client, *args], data)
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command that runs ``args`` as container ``name`` and waits for its end."""
+        """Return the command that runs ``args`` as container ``name`` and waits for its end."""
         return [*self.client, "run", "--name", name, *options, IMAGE, *args]
 
     def restarting(self, name: str) -> list[str]:
-        """Give the command that restarts it and waits for its end."""
+        """Return the command that restarts it and waits for its end."""
         return self.waiting(name, [*self.client, "restart", name])
 
     def waiting(self, name: str, command: Sequence[str]) -> list[str]:
-        """Give a command that runs ``command``, then waits for the end of container ``name``."""
+        """Return a command that runs ``command``, then waits for the end of container ``name``."""
         client = shlex.join(self.client)
         script = f"{shlex.join(command)} >&2 && code=$({client} wait {name})"
         script += f" && {client} logs {name} | tail -n 1; exit ${{code:-1}}"
         return ["sh", "-c", script]
 
     def executing(self, name: str, args: Sequence[str], terminal: bool) -> list[str]:
-        """Give the command that runs ``args`` in it, at a terminal or without one."""
+        """Return the command that runs ``args`` in it, at a terminal or without one."""
         return [*self.client, "exec", *(["-it"] if terminal else []), name, *args]
 
     def remove(self, name: str) -> None:
@@ -79,7 +79,7 @@ class Daemon:
             time.sleep(0.2)
 
     def said(self) -> str:
-        """Give the end of its log."""
+        """Return the end of its log."""
         return self.log.read_text(errors="replace")[-3000:]
 
     def stop(self) -> None:
@@ -123,7 +123,7 @@ class Docker(Engine):
         return Daemon(self.cell, command, self.folder / "log", [*self.client, "version"])
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command; no network is there."""
+        """Return the command; no network is there."""
         return super().starting(name, ["--network", "none", *options], args)
 
 
@@ -139,7 +139,7 @@ class DockerCompose(Docker):
     """By docker compose."""
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command; ``options`` are more keys of the service."""
+        """Return the command; ``options`` are more keys of the service."""
         service: dict[str, Any] = {
             "image": IMAGE,
             "container_name": name,
@@ -157,7 +157,7 @@ class DockerSdk(Docker):
     """By the SDK for Python."""
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command; there are no ``options``."""
+        """Return the command; there are no ``options``."""
         del options
         arguments = {"name": name, "detach": True, "network_mode": "none"}
         code = (
@@ -218,15 +218,15 @@ class Containerd(Engine):
         self.daemon.stop()
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command; there is no image, but a root file system."""
+        """Return the command; there is no image, but a root file system."""
         return [*self.client, "run", *self.options, *options, f"{self.inside}/rootfs", name, *args]
 
     def restarting(self, name: str) -> list[str]:
-        """Give the command that starts the container's next task."""
+        """Return the command that starts the container's next task."""
         return [*self.client, "tasks", "start", name]
 
     def executing(self, name: str, args: Sequence[str], terminal: bool) -> list[str]:
-        """Give the command."""
+        """Return the command."""
         command = [*self.client, "tasks", "exec", "--exec-id", f"exec{next(_serial)}"]
         command += [*(["--tty"] if terminal else []), name, *args]
         # At a terminal it tells of the exec that ended before it could be resized.
@@ -265,16 +265,16 @@ class Pods(Containerd):
         return self._python(code, verb, self.socket, *words)
 
     def starting(self, name: str, options: Sequence[str], args: Sequence[str]) -> list[str]:
-        """Give the command; there are no ``options``."""
+        """Return the command; there are no ``options``."""
         del options
         return self._client("start", self.handler, name, *args)
 
     def restarting(self, name: str) -> list[str]:
-        """Give the command that starts the pod's next container."""
+        """Return the command that starts the pod's next container."""
         return self._client("again", name)
 
     def executing(self, name: str, args: Sequence[str], terminal: bool) -> list[str]:
-        """Give the command; the service has terminals only as streams."""
+        """Return the command; the service has terminals only as streams."""
         assert not terminal
         return self._client("exec", name, *args)
 
@@ -335,7 +335,7 @@ def call(cell: Cell, command: list[str], data: bytes | None = None) -> str:
 
 
 def image(cell: Cell) -> bytes:
-    """Give an image's file system as a tar archive: the victim, and places to mount on."""
+    """Return an image's file system as a tar archive: the victim, and places to mount on."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         tar.add(cell.root / "run/lab/bin/victim", "victim")

@@ -1,7 +1,8 @@
 """The guest's second PID 1: the rest of the mounts, then the cells, then power off.
 
 Started by kernel/init as ``/usr/bin/python3 -IS``, on a throw-away layer over the host's root. The
-folder /run/lab is shared with the host: plan.json comes in, results.jsonl and what is kept go out.
+directory /run/lab is shared with the host: plan.json comes in, results.jsonl and what is kept go
+out.
 """
 
 import ctypes

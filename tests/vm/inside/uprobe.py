@@ -37,7 +37,7 @@ class Uretprobe:
             raise OSError(number, f"perf_event_open: {os.strerror(number)}", str(path))
 
     def hits(self) -> int:
-        """Give the number of returns that the kernel's handler has seen."""
+        """Return the number of returns that the kernel's handler has seen."""
         (count,) = struct.unpack("=Q", os.read(self._fd, 8))
         return int(count)
 
@@ -47,7 +47,7 @@ class Uretprobe:
 
 
 def function_offset(path: Path, name: str) -> int:
-    """Give the file offset of function ``name`` of a 64-bit ELF program with a symbol table."""
+    """Return the file offset of function ``name`` of a 64-bit ELF program with a symbol table."""
     elf = path.read_bytes()
     segments, sections = struct.unpack_from("<QQ", elf, 0x20)
     segment_size, segment_count, section_size, section_count = struct.unpack_from(

@@ -43,7 +43,7 @@ def visit(
 
 
 def together(outcomes: dict[str, Outcome]) -> Outcome:
-    """Give one outcome for several; where they differ, it tells of each."""
+    """Return one outcome for several; where they differ, it tells of each."""
     told = {outcome.told for outcome in outcomes.values()}
     words = [f"{way}: {outcome.told}" for way, outcome in outcomes.items()]
     wrong = [f"{way}: {wrong}" for way, o in outcomes.items() for wrong in o.wrong]
@@ -55,7 +55,7 @@ def _victim(name: str) -> list[str]:
 
 
 class _Program:
-    """A client that runs until a container's process has ended, with that process's exit code."""
+    """A client that runs until a container's process has ended, with that process's exit status."""
 
     def __init__(self, cell: Cell, command: list[str], *, terminal: bool = False) -> None:
         self.cell = cell
@@ -119,7 +119,7 @@ class _Program:
 
 
 def _from(terminal: int) -> bytes:
-    """Give what is there; nothing once nobody has the other side open, which Linux calls EIO."""
+    """Return what is there; nothing once nobody has the other side open, which Linux calls EIO."""
     try:
         return os.read(terminal, 65536)
     except OSError:

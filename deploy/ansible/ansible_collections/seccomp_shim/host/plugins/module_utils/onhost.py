@@ -27,9 +27,17 @@ ARGUMENTS = {
 
 
 def ask(module, question):
-    """Give the answer to a question (see shim/agent/main.py), or end the module with one line."""
-    folder = unpacked(module)
-    command = [python(module), "-I", "-S", "-c", _ASK, folder, os.path.join(folder, "libraries")]
+    """Return the answer to a question (see shim/agent/main.py), or end the module with one line."""
+    directory = unpacked(module)
+    command = [
+        python(module),
+        "-I",
+        "-S",
+        "-c",
+        _ASK,
+        directory,
+        os.path.join(directory, "libraries"),
+    ]
     code, out, err = module.run_command(command, data=json.dumps(question), cwd="/")
     try:
         answer = json.loads(out)
@@ -42,7 +50,7 @@ def ask(module, question):
 
 
 def python(module):
-    """Give the path of a Python that is new enough, or end the module."""
+    """Return the path of a Python that is new enough, or end the module."""
     if sys.version_info >= NEEDED and sys.executable:
         return sys.executable
     for major, minor in _KNOWN:
@@ -57,25 +65,25 @@ def python(module):
 
 
 def unpacked(module):
-    """Give the folder of the payload; where it is not there yet, ask for it or unpack it."""
+    """Return the directory of the payload; where it is not there yet, ask for it or unpack it."""
     wanted = module.params["payload"]
     if not wanted:
         module.fail_json(msg="this module runs by its action plugin only: use its full name")
     try:
         store = _store()
-        folder = os.path.join(store, wanted)
-        if os.path.isdir(folder):
-            return folder
+        directory = os.path.join(store, wanted)
+        if os.path.isdir(directory):
+            return directory
         if not module.params["payload_file"]:
             module.exit_json(changed=False, payload_wanted=True)
-        _unpack(module, folder)
+        _unpack(module, directory)
     except (OSError, zipfile.BadZipFile) as error:
         module.fail_json(msg="the payload cannot be kept on this host: %s" % error)
-    return folder
+    return directory
 
 
 def _store():
-    """Give the folder where payloads are kept; OSError: it is one that others may write to.
+    """Return the directory where payloads are kept; OSError: it is one that others may write to.
 
     Root's is in memory: it works where the disk is full, and a crash leaves no half file in it.
     """
@@ -91,38 +99,38 @@ def _store():
             pass
         info = os.lstat(each)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or info.st_mode & 0o022:
-            raise OSError("%s can be written to by others, or is no folder" % each)
+            raise OSError("%s can be written to by others, or is no directory" % each)
     return store
 
 
-def _unpack(module, folder):
-    """Unpack the payload that was sent to ``folder``, whole or not at all; forget old ones."""
+def _unpack(module, directory):
+    """Unpack the payload that was sent to ``directory``, whole or not at all; forget old ones."""
     source = module.params["payload_file"]
     with open(source, "rb") as file:
         data = file.read()
-    if hashlib.sha256(data).hexdigest() != os.path.basename(folder):
+    if hashlib.sha256(data).hexdigest() != os.path.basename(directory):
         raise OSError("%s is not what was sent" % source)
-    store = os.path.dirname(folder)
+    store = os.path.dirname(directory)
     os.umask(0o022)
     draft = tempfile.mkdtemp(prefix=".new-", dir=store)
     try:
         with zipfile.ZipFile(source) as archive:
             archive.extractall(os.path.join(draft, "all"))
-        os.rename(os.path.join(draft, "all"), folder)
+        os.rename(os.path.join(draft, "all"), directory)
     except OSError:
         # Another one, for the same host by another name, was faster.
-        if not os.path.isdir(folder):
+        if not os.path.isdir(directory):
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     for name in os.listdir(store):
         other = os.path.join(store, name)
-        if other != folder and os.lstat(other).st_mtime < time.time() - _DAY:
+        if other != directory and os.lstat(other).st_mtime < time.time() - _DAY:
             shutil.rmtree(other, ignore_errors=True)
 
 
 def shown(module, answer):
-    """Give the diff as Ansible wants it, if it was asked for."""
+    """Return the diff as Ansible wants it, if it was asked for."""
     return {"diff": {"prepared": answer["diff"]}} if module._diff and answer["diff"] else {}
 
 

@@ -22,7 +22,7 @@ options:
     elements: path
     default: []
   homes:
-    description: Whether to look into the home folders of users, too.
+    description: Whether to look into the home directories of users, too.
     type: bool
     default: false
   fresh:

@@ -88,32 +88,32 @@ def main():
         },
         supports_check_mode=True,
     )
-    folder = onhost.unpacked(module)
+    directory = onhost.unpacked(module)
     if os.geteuid() != 0:
         module.fail_json(msg="installing takes root: add become: true")
-    if not os.path.exists(os.path.join(folder, "install.sh")):
+    if not os.path.exists(os.path.join(directory, "install.sh")):
         module.fail_json(msg="the controller's seccomp-shim came without install.sh")
     present = module.params["state"] == "present"
-    answer = (_present if present else _absent)(module, folder, _engines(module))
+    answer = (_present if present else _absent)(module, directory, _engines(module))
     answer.update(onhost.shown(module, answer))
     module.exit_json(**answer)
 
 
 def _engines(module):
-    """Give the words for each engine."""
+    """Return the words for each engine."""
     words = [shlex.split(each) for each in module.params["engines"]]
     if not all(words):
         module.fail_json(msg="engines: an empty name")
     return {each[0]: each[1:] for each in words}
 
 
-def _present(module, folder, engines):
+def _present(module, directory, engines):
     before = os.path.realpath(os.path.join(_PREFIX, "current"))
     if module.check_mode:
-        said = _script(module, folder, "--dry-run")
+        said = _script(module, directory, "--dry-run")
         new = "up to date" not in said
     else:
-        _script(module, folder, "--no-demo")
+        _script(module, directory, "--no-demo")
         new = os.path.realpath(os.path.join(_PREFIX, "current")) != before
     if module.check_mode and not os.path.exists(_PREFIX + "/current"):
         # What an engine would be told names files that are not there yet.
@@ -126,14 +126,14 @@ def _present(module, folder, engines):
     return answer
 
 
-def _absent(module, folder, engines):
+def _absent(module, directory, engines):
     known = onhost.ask(module, {"do": "installed"})
     there = os.path.exists(_PREFIX + "/manifest")
     answer = _told(module, engines or {name: [] for name in known["engines"]})
     if engines or not there:
         return answer
     if not module.check_mode:
-        _script(module, folder, "--uninstall", *(["--purge"] if module.params["purge"] else []))
+        _script(module, directory, "--uninstall", *(["--purge"] if module.params["purge"] else []))
     answer["changed"] = True
     return answer
 
@@ -144,9 +144,9 @@ def _told(module, engines):
     return onhost.ask(module, {"do": "registered", **question})
 
 
-def _script(module, folder, *words):
+def _script(module, directory, *words):
     """Run install.sh; what it says last is what is told where it fails."""
-    command = ["sh", os.path.join(folder, "install.sh"), *words]
+    command = ["sh", os.path.join(directory, "install.sh"), *words]
     code, out, err = module.run_command(command, cwd="/")
     if code != 0:
         lines = (err.strip() or out.strip()).splitlines() or ["install.sh ended with %d" % code]

@@ -44,12 +44,12 @@ options:
     default: false
   homes:
     description: >-
-      With O(all), also the profiles in the home folders of users. Each is changed with its owner's
+      With O(all), also the profiles in users' home directories. Each is changed with its owner's
       rights alone.
     type: bool
     default: false
   run:
-    description: With O(state=rolled_back), take back the run with this id alone.
+    description: With O(state=rolled_back), roll back the run with this id alone.
     type: str
     default: ""
   when:

@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible import constants
 
-# Of the project's own top folder; the wheel has the files as data of the package.
+# Of the project's own top directory; the wheel has the files as data of the package.
 _FOLDERS = ("deploy/ansible/ansible_collections", "hooks", "profiles")
 _FILES = ("LICENSE", "README.md", "install.sh", "pyproject.toml")
 # Pure Python as far as it is needed: YAML profiles and settings, and the log of what is installed.
@@ -48,10 +48,10 @@ class Action(ActionBase):
     def _sent(self, archive):
         """Send the payload, and have the user that the module runs as read it; give its place."""
         try:
-            folder = self._make_tmp_path()
-            place = self._connection._shell.join_path(folder, "payload.zip")
+            directory = self._make_tmp_path()
+            place = self._connection._shell.join_path(directory, "payload.zip")
             self._transfer_file(str(archive), place)
-            self._fixup_perms2((folder, place))
+            self._fixup_perms2((directory, place))
         except AnsibleConnectionFailure:
             raise
         except AnsibleError as error:
@@ -65,15 +65,15 @@ class Action(ActionBase):
 
 
 def payload():
-    """Give the path of the zip, made once in each run of Ansible; its stem is its SHA-256."""
-    folder = Path(constants.DEFAULT_LOCAL_TMP) / "seccomp-shim"
-    folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w", encoding="utf-8") as lock:
+    """Return the path of the zip, made once in each run of Ansible; its stem is its SHA-256."""
+    directory = Path(constants.DEFAULT_LOCAL_TMP) / "seccomp-shim"
+    directory.mkdir(exist_ok=True)
+    with open(directory / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for made in folder.glob("*.zip"):
+        for made in directory.glob("*.zip"):
             return made
         data = _zipped(dict(_contents()))
-        archive = folder / f"{hashlib.sha256(data).hexdigest()}.zip"
+        archive = directory / f"{hashlib.sha256(data).hexdigest()}.zip"
         draft = archive.with_suffix(".new")
         draft.write_bytes(data)
         draft.rename(archive)
@@ -81,7 +81,7 @@ def payload():
 
 
 def _contents():
-    """Give all files of the payload: name in it, path here."""
+    """Yield all files of the payload: name in it, path here."""
     package = _package(
         "shim", "install seccomp-shim where ansible runs: pip install DIR, its checkout"
     )
@@ -107,9 +107,9 @@ def _package(name, hint):
     return Path(found.origin).parent
 
 
-def _sources(folder, name, *without):
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
+def _sources(directory, name, *without):
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
         if path.suffix in (".py", ".j2") and inside.parts[0] not in without:
             yield f"{name}/{inside}", path
 
