@@ -368,9 +368,9 @@ def test_code_that_cannot_be_imported(tmp_path: Path, on_error: str, code: int, 
     hookfile.render(wrapper, name="seccomp-shim-runtime")
     apart(wrapper, recorder.cache)
     packages = str(Path(shim.__file__).resolve().parent.parent)
-    broken = tmp_path / "packages/shim/start"
+    broken = tmp_path / "packages/shim/start/wrapper"
     broken.mkdir(parents=True)
-    (broken / "runtime.py").write_text("half of an upgra")
+    (broken / "main.py").write_text("half of an upgra")
     wrapper.write_text(wrapper.read_text().replace(packages, f"{tmp_path}/packages"))
     recorder.configure(f"on_error: {on_error}\n")
     done = recorder.call(verb, "c1")

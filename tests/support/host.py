@@ -10,7 +10,7 @@ from pathlib import Path
 from support import need
 
 _OWN_PIDS = ("--pid", "--fork", "--kill-child", "--mount-proc")
-FOLDERS = ("/etc", "/opt", "/run", "/usr/local", "/var/lib", "/var/log")
+FOLDERS = ("/etc", "/home", "/opt", "/run", "/usr/local", "/var/lib", "/var/log")
 # Where else `patch --all` finds profiles, whatever it was called for.
 PROFILES = tuple(each for each in ("/srv", "/usr/share/containers") if os.path.isdir(each))
 _OURS = (
