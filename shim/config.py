@@ -10,6 +10,8 @@ log of their user's own.
 The runtime wrapper's shell part starts no interpreter to learn them: for it the same settings are
 kept as plain lines, in a third file, behind those of the YAML file that count. A shell sees neither
 a file's size nor its ctime without starting a process; but it can compare two texts.
+
+Neither is ever written over a file whose content is not that of a compiled twin of ours.
 """
 
 from shim import abi, files
@@ -19,6 +21,7 @@ from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 PATH = "/etc/seccomp-shim/config.yaml"
@@ -72,6 +75,11 @@ def _load(path: str) -> "tuple[dict[str, Any], str]":
         return {**DEFAULTS, **compiled.get("settings", {})}, f"{error}; the {used} are used"
 
 
+def check(path: str = PATH) -> "dict[str, Any]":
+    """Read and check the YAML file, and write nothing; ShimError, OSError: what is wrong."""
+    return {**DEFAULTS, **parse(_read(path, _LIMIT)[1], path)}
+
+
 def compile_file(path: str = PATH) -> "dict[str, Any]":
     """Read and check the YAML file and keep it compiled beside itself; ShimError: what is wrong.
 
@@ -79,16 +87,55 @@ def compile_file(path: str = PATH) -> "dict[str, Any]":
     """
     source, text = _read(path, _LIMIT)
     settings = parse(text, path)
-    document = dumps({"source": source, "settings": settings})
-    try:
-        # Whatever the umask: rootless users have the same settings.
-        files.write_atomic(_compiled_path(path), document.encode(), 0o644)
-        made = lines({**DEFAULTS, **settings})
-        text = b"%bsettings\n%b" % (_source(text, settings), made.encode())
-        files.write_atomic(_lines_path(path), text, 0o644)
-    except OSError:
+    try:  # noqa: SIM105 - contextlib is an import that every container would pay for
+        _keep(path, source, text, settings)
+    except (OSError, ShimError):
         pass  # a read-only /etc: every start then compiles for itself, slower but right
     return {**DEFAULTS, **settings}
+
+
+def keep(path: str = PATH) -> None:
+    """Compile the YAML file as ``compile_file`` does; ShimError, OSError: it cannot be kept."""
+    source, text = _read(path, _LIMIT)
+    _keep(path, source, text, parse(text, path))
+
+
+def _keep(path: str, source: list[int], text: bytes, settings: "dict[str, Any]") -> None:
+    compiled, plain = _compiled_path(path), _lines_path(path)
+    for twin, made_by_us in ((compiled, _is_compiled), (plain, _is_lines)):
+        _refuse_foreign(twin, made_by_us)
+    document = dumps({"source": source, "settings": settings})
+    # Whatever the umask: rootless users have the same settings.
+    files.write_atomic(compiled, document.encode(), 0o644)
+    made = lines({**DEFAULTS, **settings})
+    files.write_atomic(plain, b"%bsettings\n%b" % (_source(text, settings), made.encode()), 0o644)
+
+
+def _refuse_foreign(twin: str, made_by_us: "Callable[[bytes], bool]") -> None:
+    """Raise ShimError where a file stands that is not our compiled twin: it is never replaced."""
+    try:
+        known = made_by_us(files.read_regular(twin, _LIMIT, os.O_NOFOLLOW))
+    except FileNotFoundError:
+        return
+    except OSError:
+        known = False
+    if not known:
+        raise ShimError("is no file of ours and is not replaced", subject=twin)
+
+
+def _is_compiled(text: bytes) -> bool:
+    try:
+        document = loads(text)
+        return document.keys() == {"source", "settings"} and len(document["source"]) == 5
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _is_lines(text: bytes) -> bool:
+    head, _, tail = (b"\n" + text).partition(b"\nsettings\n")
+    return tail.startswith(b"on_error ") and all(
+        line.startswith(b"yaml") for line in head.split(b"\n")[1:]
+    )
 
 
 def lines(settings: "dict[str, Any]") -> str:

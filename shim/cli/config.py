@@ -1,8 +1,12 @@
 """``seccomp-shim config``: check the settings and compile them for the start path."""
 
 import argparse
+import os
+import stat
+import sys
 
 from shim import config
+from shim.errors import ShimError
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -10,22 +14,90 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "config",
         help="check the settings file and show what is in force",
-        description="Check the settings file, compile it for the container start path, and show "
-        "the settings in force. The first container after an edit does the same by itself; this "
-        "verb tells you beforehand what is wrong.",
+        description="Check the settings file, and that the log it names can be written, and show "
+        f"the settings in force. {config.PATH} is compiled for the container start path as well, "
+        "as the first container after an edit does by itself; this verb tells you beforehand what "
+        "is wrong.",
     )
-    parser.add_argument("--file", default=config.PATH, help="the settings (default: %(default)s)")
+    parser.add_argument(
+        "--file", metavar="FILE", help=f"check this file and write nothing (default: {config.PATH})"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile FILE, too: for one that hooks or a wrapper name with their own --config",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, compile, show."""
+    path = args.file or config.PATH
     try:
-        settings = config.compile_file(args.file)
+        settings = config.check(path)
     except FileNotFoundError:
-        print(f"{args.file} is not there; the defaults are in force")
+        if args.file or args.compile:
+            raise ShimError("no such settings file", subject=path) from None
+        print(f"{path} is not there; the defaults are in force")
         settings = config.DEFAULTS
+    else:
+        _compile(path, asked=args.compile)
     runtimes = ", ".join(f"{name}: {path}" for name, path in settings["runtimes"].items())
     for key, value in {**settings, "runtimes": runtimes or "from PATH"}.items():
         print(f"{key}: {value or 'none'}")
+    if wrong := log_trouble(settings):
+        sys.stdout.flush()
+        raise ShimError(wrong)
     return 0
+
+
+def _compile(path: str, *, asked: bool) -> None:
+    """Compile the file that is in force, or that was ``asked`` for."""
+    if asked:
+        config.keep(path)
+    elif path == config.PATH and os.geteuid() == 0:
+        try:
+            config.keep(path)
+        except (OSError, ShimError) as error:
+            print(f"not compiled, which each start has to do then: {error}", file=sys.stderr)
+
+
+def log_trouble(settings: "dict[str, object]") -> str:
+    """Say why the log of these settings cannot be written, and what comes of it; empty: it can.
+
+    What only root can know is not said to others.
+    """
+    path = str(settings["log"])
+    reason = _unwritable(path)
+    if not reason:
+        return ""
+    deny = settings["on_error"] == "deny"
+    then = "every container start is refused (on_error: deny)" if deny else "nothing is adjusted"
+    return f"the log {path} cannot be written: {reason}; what is not logged is not done: {then}"
+
+
+def _unwritable(path: str) -> str:
+    directory = os.path.dirname(path)
+    try:
+        info = os.stat(directory)
+    except FileNotFoundError:
+        return f"the directory {directory} is not there"
+    except OSError as error:
+        return f"{directory}: {error.strerror}" if os.geteuid() == 0 else ""
+    if not stat.S_ISDIR(info.st_mode):
+        return f"{directory} is no directory"
+    if info.st_uid not in {0, os.geteuid()} or info.st_mode & stat.S_IWOTH:
+        return f"others than root may write the directory {directory}"
+    if os.geteuid() != 0:
+        return ""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        writable = os.access(directory, os.W_OK)
+    except OSError as error:
+        return str(error.strerror)
+    else:
+        if not stat.S_ISREG(there.st_mode):
+            return "it is no regular file"
+        writable = os.access(path, os.W_OK)
+    return "" if writable else "its file system is read-only"

@@ -151,7 +151,7 @@ def test_a_foreign_file_is_not_believed(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"settings": []}', b"\xff"])
 def test_a_damaged_compiled_file_is_compiled_again(path: Path, damage: bytes) -> None:
-    """Damage to the compiled file costs one compilation and nothing else."""
+    """Damage to the compiled file costs compilations and nothing else."""
     write(path, GOOD)
     config.load(str(path))
     path.with_suffix(".json").write_bytes(damage)

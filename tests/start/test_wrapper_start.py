@@ -287,6 +287,10 @@ def test_trouble_leaves_the_start_as_it_was_or_refuses_it(
         assert done.returncode != 0
         assert done.stdout == ""
         assert "start refused (on_error: deny)" in done.stderr
+        if trouble is no_folder_to_log_in:  # one plain sentence, with the path once
+            [line] = (each for each in done.stderr.splitlines() if "start refused" in each)
+            assert line.count("cannot be written: No such file or directory") == 1
+            assert "Errno" not in line
     elif trouble is not unknown_action:
         assert done.stdout == f"ready\n{TEST_SYSCALL} {EPERM}\n{OTHER_TEST_SYSCALL} {EPERM}\n"
 

@@ -56,7 +56,9 @@ class Start:
         try:
             self.log("refused" if self.deny else "failed", level="error", reason=reason)
         except OSError as unlogged:
-            reason = f"{reason}; and the log cannot be written: {unlogged}"
+            told = f"the log {self.path} cannot be written: {unlogged.strerror or unlogged}"
+            same = isinstance(error, OSError) and error.filename == self.path
+            reason = told if same else f"{reason}; and {told}"
         return reason
 
     def read_state(self) -> None:
