@@ -19,9 +19,9 @@ from typing import Any
 from shim import log
 from shim.agent.expected import Expected, hold, undoing
 from shim.catalog import kernel_injected
-from shim.discovery.find import File, Survey, survey
+from shim.discovery.find import ProfileFile, Survey, survey
 from shim.discovery.root import Root
-from shim.discovery.state import Options
+from shim.discovery.state import PatchOptions
 from shim.errors import ShimError
 from shim.host import cache
 from shim.host.effect import effects_here, idle, next_steps, together
@@ -65,7 +65,7 @@ def patched(
     """
     known = {} if when == "always" else cache.states()
     calls = list(kernel_injected().values())
-    options = Options(calls, known, when, override_deny, effects=effects_here(calls))
+    options = PatchOptions(calls, known, when, override_deny, effects=effects_here(calls))
     answer = _answer([])
     paths = _real(answer, paths)
     extra = _real(answer, extra_paths)
@@ -188,7 +188,7 @@ def _hold(answer: dict[str, Any], plan: Plan, expected: Expected) -> None:
             answer["problems"].append(f"{each.file}: {reason}")
 
 
-def _among(file: File, paths: Sequence[str]) -> bool:
+def _among(file: ProfileFile, paths: Sequence[str]) -> bool:
     return any(_is_in(file.real, path) for path in paths)
 
 
@@ -229,7 +229,7 @@ def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool)
         if entry.after == was:
             was = entry.before
     if was != now:
-        plan.contents[was] = opened.kept(was)
+        plan.contents[was] = opened.read_backup(was)
         plan.changes.append(Change(file, now, was))
 
 
@@ -246,9 +246,9 @@ def _watched(answer: dict[str, Any], plan: Plan, verify: bool) -> Iterator[None]
     if not verify:
         yield
         return
-    from shim.health.watch import Watch  # tasks that do not ask must not pay for it
+    from shim.health.watch import Checkup  # tasks that do not ask must not pay for it
 
-    watch = Watch(plan)
+    watch = Checkup(plan)
     yield
     watch.tell(answer)
 

@@ -9,7 +9,7 @@ from shim import __version__
 from shim.catalog import kernel_injected, load
 from shim.discovery.find import document, survey
 from shim.discovery.root import Root
-from shim.discovery.state import Options
+from shim.discovery.state import PatchOptions
 from shim.engines import registration
 from shim.errors import ShimError
 from shim.host import cache
@@ -81,7 +81,7 @@ def _engine(name: str) -> dict[str, Any]:
 
 def _profiles(extra_paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:
     calls = list(kernel_injected().values())
-    options = Options(calls, {}, "always", effects=effects_here(calls))
+    options = PatchOptions(calls, {}, "always", effects=effects_here(calls))
     extra = [os.path.abspath(path) for path in extra_paths]
     found = survey(Root(), None, options, extra=extra, homes=homes)
     notes += [f"{path}: {why}" for path, why in found.notes]

@@ -8,13 +8,13 @@ import sys
 
 from shim.engines.docker import commandline, passthrough
 from shim.errors import ShimError, printable
-from shim.start.wrapper.exec_runtime import become
+from shim.start.wrapper.exec_runtime import exec_runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from shim.engines.docker.rewrite import Plan
+    from shim.engines.docker.rewrite import CommandPlan
     from shim.profile.edit import When
 
 HELP = """\
@@ -112,12 +112,14 @@ def _run(real: str, words: list[str], ours: _Ours) -> int:
     if ours.dry_run:
         return _show([real, *words], plan.diff if found is not None else "")
     try:
-        become(real, [real, *words])
+        exec_runtime(real, [real, *words])
     except OSError as error:
         return _failed(ShimError(f"cannot be started: {error.strerror}", subject=real), 126)
 
 
-def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) -> "Plan":
+def _plan(
+    real: str, words: list[str], found: commandline.StartingCommand, ours: _Ours
+) -> "CommandPlan":
     """Plan what was found, and have what it names in place. No fault stands in docker's way."""
     from shim.engines.docker import compose, indirect, rewrite
 
@@ -132,7 +134,7 @@ def _plan(real: str, words: list[str], found: commandline.Found, ours: _Ours) ->
         raise
     except Exception as error:
         line = f"docker {found.command} goes as it is: {_told(error)}"
-        return rewrite.Plan(words, line, uncovered=True)
+        return rewrite.CommandPlan(words, line, uncovered=True)
 
 
 def _show(command: list[str], diff: str) -> int:

@@ -11,7 +11,7 @@ from shim.errors import ShimError, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shim.discovery.find import Found, Survey
+    from shim.discovery.find import FoundProfile, Survey
     from shim.discovery.root import Root
 
 DESCRIPTION = """\
@@ -94,12 +94,12 @@ def run(args: argparse.Namespace) -> int:
     from shim.catalog import kernel_injected
     from shim.cli.output import table
     from shim.discovery.find import document, survey
-    from shim.discovery.state import Options
+    from shim.discovery.state import PatchOptions
     from shim.host.effect import effects_here
 
     calls = list(kernel_injected().values())
     effects = effects_here(calls) if args.root == "/" else {}
-    options = Options(calls, {}, "always", effects=effects)
+    options = PatchOptions(calls, {}, "always", effects=effects)
     extra = args.extra_path
     found = survey(root(args.root), args.paths or None, options, extra=extra, homes=args.homes)
     if args.json:
@@ -135,7 +135,7 @@ def root(directory: str) -> "Root":
     return Root(directory)
 
 
-def row(found: "Found") -> tuple[str, ...]:
+def row(found: "FoundProfile") -> tuple[str, ...]:
     """Return the cells of the table."""
     from shim.host.libseccomp import about_unknown
 

@@ -10,8 +10,8 @@ from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
-    from shim.discovery.find import File, Survey
-    from shim.discovery.state import Options
+    from shim.discovery.find import ProfileFile, Survey
+    from shim.discovery.state import PatchOptions
     from shim.transaction.plan import Plan
 
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     from shim.cli.runtime import line
     from shim.cli.transaction import carry_out, settled
     from shim.discovery.find import survey
-    from shim.discovery.state import Options
+    from shim.discovery.state import PatchOptions
     from shim.host.effect import effects_here
     from shim.transaction import store as state
     from shim.transaction.plan import patching
@@ -30,7 +30,9 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
     effects = effects_here(calls, args.runtime) if args.root == "/" else {}
-    options = Options(calls, states, args.when, args.override_deny, line(args.runtime), effects)
+    options = PatchOptions(
+        calls, states, args.when, args.override_deny, line(args.runtime), effects
+    )
     extra = args.extra_path
     found = survey(
         root(args.root),
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return max(bad, carry_out(plan, opened, "patch"))
 
 
-def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Options") -> None:
+def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "PatchOptions") -> None:
     """Show what would become of every file; with --diff the changes themselves."""
     from shim.cli.find import row
     from shim.cli.output import table
@@ -119,11 +121,11 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Opt
         print(f"seccomp-shim patch: {step}", file=sys.stderr)
 
 
-def _added(file: "File") -> list[str]:
+def _added(file: "ProfileFile") -> list[str]:
     return [one.syscall for each in file.verdict.profiles for one in each.findings if one.changed]
 
 
-def _why_made(file: "File", options: "Options") -> str:
+def _why_made(file: "ProfileFile", options: "PatchOptions") -> str:
     from shim.host.effect import idle
 
     return "; ".join(

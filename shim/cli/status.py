@@ -163,7 +163,7 @@ def _users() -> list[dict[str, Any]]:
     """Return what root sees of users' own registrations and logs."""
     from shim.engines.podman import users
 
-    return [each._asdict() for each in users.look(_SECONDS)]
+    return [each._asdict() for each in users.registered(_SECONDS)]
 
 
 def _show(document: dict[str, Any]) -> None:

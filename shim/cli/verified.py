@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shim.profile.model import Loader
 
 
-class Outcome(NamedTuple):
+class Comparison(NamedTuple):
     """Two profiles compared under each of ``loaders``: by program, what differs and the opinion.
 
     ``unseen``: nothing does, but would if libseccomp knew all names. ``unknown`` are names that no
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
             yield each, tuple(programs)
 
 
-def show(outcome: Outcome) -> None:
+def show(outcome: Comparison) -> None:
     """Print every change, and what is proven."""
     from shim.bpf.program import action_name
     from shim.host.libseccomp import about_unknown
@@ -74,7 +74,7 @@ def show(outcome: Outcome) -> None:
     print(_conclusion(outcome))
 
 
-def _conclusion(outcome: Outcome) -> str:
+def _conclusion(outcome: Comparison) -> str:
     from shim.abi import SECCOMP_RET_ALLOW
 
     verdict = outcome.verdict
@@ -98,7 +98,7 @@ def _conclusion(outcome: Outcome) -> str:
     return f"Proven: newly allowed are {allowed}, and nothing else differs{idle}."
 
 
-def _what(outcome: Outcome) -> str:
+def _what(outcome: Comparison) -> str:
     [first, *_] = outcome.loaders
     if not outcome.args.runtime:
         return f"a runtime with libseccomp {first.libseccomp}"
@@ -106,7 +106,7 @@ def _what(outcome: Outcome) -> str:
     return f"{first.program} {first.version}{library}"
 
 
-def report(outcome: Outcome) -> dict[str, object]:
+def report(outcome: Comparison) -> dict[str, object]:
     """Return the JSON document of a comparison."""
     from shim.bpf.program import action_name
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from shim.cli.container import add_container_options, container
-from shim.cli.verified import Outcome, report, show
+from shim.cli.verified import Comparison, report, show
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         if any(loader.libseccomp for loader in loaders) and all(e.equal for e in found.values()):
             written = [loader._replace(libseccomp="") for loader in loaders]
             unseen = not all(e.equal for e in _found(before, after, args, written).values())
-        outcome = Outcome(args, loaders, found, assessed, unseen, _unknown(before, after))
+        outcome = Comparison(args, loaders, found, assessed, unseen, _unknown(before, after))
         good = good and outcome.verdict in ("none", "catalogue")
         if args.json:
             title = {"profile": name} if len(pairs) > 1 else {}

@@ -60,7 +60,7 @@ class Place:
         return f"only {where} names it, which {who} can change"
 
 
-class Look:
+class Collector:
     """The gathering; paths are those inside of the root.
 
     Home directories of others are looked into only if ``homes`` says so.
@@ -108,7 +108,9 @@ class Look:
             place.uses.append((who, "(built in)"))
             place.found = True
 
-    def lying(self, path: str, *, own: bool = False, named: bool = False, kept: str = "") -> None:
+    def candidate(
+        self, path: str, *, own: bool = False, named: bool = False, kept: str = ""
+    ) -> None:
         """Note a file that may be a profile."""
         place = self._place(path)
         if place:
@@ -164,9 +166,9 @@ class Look:
             else:
                 yield each
 
-    def is_folder(self, path: str) -> bool:
+    def is_directory(self, path: str) -> bool:
         """Tell whether this is a directory."""
-        return self.root.is_folder(path)
+        return self.root.is_directory(path)
 
     def _all_homes(self) -> list[str]:
         """Return the directories in /home, and those that users have elsewhere."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from shim.discovery.collector import Look
+from shim.discovery.collector import Collector
 from shim.discovery.root import Root
 from shim.discovery.sources import compose, engines, kubernetes, units
-from shim.discovery.state import Judged, Options, Verdict, judge
+from shim.discovery.state import Judged, PatchOptions, Verdict, assess
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect, together
 from shim.host.packages import INSTEAD, owners, why_kept
@@ -20,7 +20,7 @@ from shim.transaction.store import NOTHING, checksum
 _MANY = 64
 
 
-class Found(NamedTuple):
+class FoundProfile(NamedTuple):
     """One profile. ``profile`` names it in a file of several; ``uses`` are who and where.
 
     ``kept`` says why the file is not to be changed by us, empty if it may be. ``unknown`` are names
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
-class File(NamedTuple):
+class ProfileFile(NamedTuple):
     """A file with profiles: its true path, its content's checksum, and what patch makes of it.
 
     One that is not there yet (``NOTHING``) overrides another, which belongs to a package.
@@ -58,8 +58,8 @@ class Survey(NamedTuple):
     read.
     """
 
-    found: list[Found]
-    files: list[File]
+    found: list[FoundProfile]
+    files: list[ProfileFile]
     notes: list[tuple[str, str]]
     bad: frozenset[str] = frozenset()
 
@@ -67,7 +67,7 @@ class Survey(NamedTuple):
 def survey(
     root: Root,
     paths: Sequence[str] | None,
-    options: Options,
+    options: PatchOptions,
     *,
     extra: Sequence[str] = (),
     homes: bool = False,
@@ -79,19 +79,21 @@ def survey(
     looked into as well. With ``packaged`` files that belong to a package may be changed like
     others.
     """
-    look = _looked(root, paths, extra, homes)
-    contents, unread = _contents(look)
+    collector = _looked(root, paths, extra, homes)
+    contents, unread = _contents(collector)
     verdicts = _judged(contents, options)
     shown = {real: root.shown(real) for real in contents.names}
     needing = [shown[real] for real, name in contents.names.items() if verdicts[name].after]
     owned = {} if packaged else owners(needing, root.top)
-    found: list[Found] = []
-    files: list[File] = []
-    for real, place in sorted(look.places.items()):
+    found: list[FoundProfile] = []
+    files: list[ProfileFile] = []
+    for real, place in sorted(collector.places.items()):
         where = place.shown
         uses = tuple(dict.fromkeys(place.uses))
         if real in unread:
-            found.append(Found(where, "", "", "invalid", unread[real], uses, (), "unreadable"))
+            found.append(
+                FoundProfile(where, "", "", "invalid", unread[real], uses, (), "unreadable")
+            )
             continue
         name = contents.names.get(real)
         if name is None:
@@ -101,7 +103,7 @@ def survey(
             if not (uses or place.named or place.own or _like_profile(contents.data[name])):
                 continue
             reason = _without(verdict.error, contents.first[name])
-            found.append(Found(where, "", "", "invalid", reason, uses, (), "invalid"))
+            found.append(FoundProfile(where, "", "", "invalid", reason, uses, (), "invalid"))
             continue
         kept = place.kept or place.stays(contents.controls[real])
         kept = kept or _without(verdict.error, contents.first[name])
@@ -110,18 +112,20 @@ def survey(
             new = _free(root, instead) if instead else ""
             made = bool(new) and paths is None
             if made:
-                files.append(File(new, instead, NOTHING, verdict, ""))
+                files.append(ProfileFile(new, instead, NOTHING, verdict, ""))
             kept = why_kept(shown[real], owner, instead if new else "", made=made)
-        files.append(File(real, where, name, verdict, kept))
+        files.append(ProfileFile(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
-    for path, line, what in look.filters:
+    for path, line, what in collector.filters:
         use = (("systemd", f"{path}:{line}"),)
-        found.append(Found(path, "", "systemd", "not judged", what, use, (), "systemd's own"))
-    bad = look.bad.union(each.file for each in found if each.state == "invalid")
-    return Survey(found, files, look.notes, frozenset(bad))
+        found.append(
+            FoundProfile(path, "", "systemd", "not judged", what, use, (), "systemd's own")
+        )
+    bad = collector.bad.union(each.file for each in found if each.state == "invalid")
+    return Survey(found, files, collector.notes, frozenset(bad))
 
 
-def _overriding(path: str, verdict: Verdict, options: Options) -> str:
+def _overriding(path: str, verdict: Verdict, options: PatchOptions) -> str:
     """Return the file that engines read instead; empty: there is none, or nothing would come of it.
 
     A copy keeps the package's later versions from the engines: not for a change without effect.
@@ -139,17 +143,19 @@ def _free(root: Root, path: str) -> str:
         return ""
 
 
-def _looked(root: Root, paths: Sequence[str] | None, extra: Sequence[str], homes: bool) -> Look:
+def _looked(
+    root: Root, paths: Sequence[str] | None, extra: Sequence[str], homes: bool
+) -> Collector:
     """Gather the places; of those at ``paths`` also who uses them, as engines' settings say."""
-    everything = Look(root, homes=homes)
+    everything = Collector(root, homes=homes)
     for source in (engines, kubernetes, compose, units):
-        source.look(everything)
+        source.collect(everything)
     if paths is None:
         everything.note_homes()
         for path in extra:
             _named(everything, path)
         return everything
-    named = Look(root, homes=homes)
+    named = Collector(root, homes=homes)
     named.note_homes(paths)
     for path in (*paths, *extra):
         _named(named, path)
@@ -171,7 +177,7 @@ class _Contents(NamedTuple):
     controls: dict[str, Control]
 
 
-def document(found: Found, effects: Mapping[str, Effect]) -> dict[str, object]:
+def document(found: FoundProfile, effects: Mapping[str, Effect]) -> dict[str, object]:
     """Return a profile as ``find --json`` prints it, with ``effects`` of names as on its host."""
     return {
         "file": found.file,
@@ -193,39 +199,39 @@ def document(found: Found, effects: Mapping[str, Effect]) -> dict[str, object]:
     }
 
 
-def _named(look: Look, path: str) -> None:
+def _named(collector: Collector, path: str) -> None:
     """Look at what the user named: a file is a profile or tells of some, a directory holds such."""
-    if look.is_folder(path):
-        for each in look.files(path):
+    if collector.is_directory(path):
+        for each in collector.files(path):
             if each.endswith((".yaml", ".yml")):
-                kubernetes.manifest(look, each)
-                compose.composition(look, each)
-            look.lying(each)
+                kubernetes.manifest(collector, each)
+                compose.composition(collector, each)
+            collector.candidate(each)
         return
-    before = len(look.places)
-    kubernetes.manifest(look, path)
-    compose.composition(look, path)
-    if len(look.places) == before:
-        look.lying(path, named=True)
+    before = len(collector.places)
+    kubernetes.manifest(collector, path)
+    compose.composition(collector, path)
+    if len(collector.places) == before:
+        collector.candidate(path, named=True)
 
 
-def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
+def _contents(collector: Collector) -> tuple[_Contents, dict[str, str]]:
     contents = _Contents({}, {}, {}, {})
     unread: dict[str, str] = {}
-    for real, place in look.places.items():
+    for real, place in collector.places.items():
         try:
-            data, control = look.data(real)
+            data, control = collector.data(real)
         except OSError as error:
             if place.uses or place.named:
                 unread[real] = error.strerror or str(error)
             elif not isinstance(error, FileNotFoundError):
-                look.note(place.shown, error.strerror or str(error))
+                collector.note(place.shown, error.strerror or str(error))
             continue
         except ShimError as error:
             if place.uses or place.named or place.own:
                 unread[real] = error.message
             else:
-                look.note(place.shown, error.message)
+                collector.note(place.shown, error.message)
             continue
         if b"\0" in data[:1024] and not (place.uses or place.named):
             continue
@@ -239,25 +245,27 @@ def _contents(look: Look) -> tuple[_Contents, dict[str, str]]:
     return contents, unread
 
 
-def _judged(contents: _Contents, options: Options) -> dict[str, Verdict]:
+def _judged(contents: _Contents, options: PatchOptions) -> dict[str, Verdict]:
     """Judge each content once."""
     work = [(data, contents.first[name], options) for name, data in contents.data.items()]
     if len(work) < _MANY:
-        verdicts: Iterable[Verdict] = [judge(*each) for each in work]
+        verdicts: Iterable[Verdict] = [assess(*each) for each in work]
     else:
         with ProcessPoolExecutor() as pool:
             verdicts = list(pool.map(_judge, work, chunksize=16))
     return dict(zip(contents.data, verdicts, strict=True))
 
 
-def _judge(work: tuple[bytes, str, Options]) -> Verdict:
-    return judge(*work)
+def _judge(work: tuple[bytes, str, PatchOptions]) -> Verdict:
+    return assess(*work)
 
 
-def _found(where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str) -> Found:
+def _found(
+    where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str
+) -> FoundProfile:
     reason = f"{judged.reason}; {kept}" if kept else judged.reason
     profile, form, state, _, findings, unknown = judged
-    return Found(where, profile, form, state, reason, uses, findings, kept, unknown)
+    return FoundProfile(where, profile, form, state, reason, uses, findings, kept, unknown)
 
 
 def _like_profile(data: bytes) -> bool:

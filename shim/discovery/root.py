@@ -97,7 +97,7 @@ class Root:
             self._count(self._entries, found.control, len(listed), OTHERS_ENTRIES, what)
             return listed
 
-    def is_folder(self, path: str) -> bool:
+    def is_directory(self, path: str) -> bool:
         """Tell whether this is a directory, or a link to one that may be followed."""
         try:
             directory(path, self.top).close()
@@ -142,7 +142,7 @@ class Root:
                     )
                     return
                 path = os.path.join(here, name)
-                if not (self.is_folder(path) if kind == stat.S_IFLNK else kind == stat.S_IFDIR):
+                if not (self.is_directory(path) if kind == stat.S_IFLNK else kind == stat.S_IFDIR):
                     yield path
                 elif depth < MAX_DEPTH and (level == depth or name.startswith(".")):
                     continue

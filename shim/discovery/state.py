@@ -30,7 +30,7 @@ STATES = {
 }
 
 
-class Options(NamedTuple):
+class PatchOptions(NamedTuple):
     """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials.
 
     ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it; ``effects`` what
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
     after: bytes | None
 
 
-def judge(data: bytes, where: str, options: Options) -> Verdict:
+def assess(data: bytes, where: str, options: PatchOptions) -> Verdict:
     """Judge the content of a file, and plan what ``patch`` would do with it.
 
     An error begins with ``where``. Whatever is in the file, it is this file's error: a defect of
@@ -86,7 +86,7 @@ def judge(data: bytes, where: str, options: Options) -> Verdict:
     return Verdict(judged, "", patched.text.encode() if patched.changed else None)
 
 
-def _judged(changed: Changed, options: Options) -> Judged:
+def _judged(changed: Changed, options: PatchOptions) -> Judged:
     part, findings = changed.part, changed.findings
     verdicts = {finding.syscall: finding.verdict for finding in findings}
     by_name = [name for name, verdict in verdicts.items() if verdict == "allows"]

@@ -36,7 +36,7 @@ _WHAT = {
 }
 
 
-class Way(NamedTuple):
+class AnsibleOptions(NamedTuple):
     """How hosts are reached: inventories, forks, sudo or not, how long a host may take.
 
     ``options`` are words for ansible-playbook, ``passwords`` the answers to those options by which
@@ -61,7 +61,7 @@ class Answer(NamedTuple):
     result: dict[str, Any]
 
 
-class Watch(NamedTuple):
+class TaskListener(NamedTuple):
     """Whom to tell while hosts are at work: of each that begins, of each answer.
 
     ``cancelled`` is asked about once a second whether to end it all.
@@ -72,7 +72,7 @@ class Watch(NamedTuple):
     cancelled: Callable[[], bool]
 
 
-def hosts(way: Way) -> list[str]:
+def hosts(way: AnsibleOptions) -> list[str]:
     """Return the names of the inventory's hosts, in its order. ShimError: it cannot be read."""
     words = [*(f"--inventory={each}" for each in way.inventory), "--list-hosts"]
     words += [f"--limit={way.limit}"] if way.limit else []
@@ -96,11 +96,11 @@ def hosts(way: Way) -> list[str]:
 
 
 def ask(
-    way: Way,
+    way: AnsibleOptions,
     names: Sequence[str],
     module: str,
     arguments: Mapping[str, Any],
-    watch: Watch,
+    watch: TaskListener,
     *,
     check: bool = False,
     each: Mapping[str, Any] | None = None,
@@ -158,7 +158,7 @@ def _give(directory: str, each: Mapping[str, Any]) -> str:
     return str(place)
 
 
-def _event(event: dict[str, Any], watch: Watch) -> bool:
+def _event(event: dict[str, Any], watch: TaskListener) -> bool:
     """Look at one event of Ansible's; gives False: it need not be kept."""
     about = event.get("event_data") or {}
     host = about.get("host")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
-from shim.fleet.store import WANTING, Run, Store
+from shim.fleet.store import WANTING, FleetRun, Store
 from shim.profile.edit import worthwhile
 
 # What of a profile patching is about; override_deny adds the last.
@@ -16,14 +16,14 @@ _UNCONCERNED = {
 }
 
 
-class Facts(NamedTuple):
+class Answers(NamedTuple):
     """Each host's last answer, and the last line of all: perhaps it could not be reached since."""
 
     answers: dict[str, dict[str, Any]]
     tries: dict[str, dict[str, Any]]
 
 
-def facts(runs: Iterable[Run]) -> Facts:
+def facts(runs: Iterable[FleetRun]) -> Answers:
     """Return what hosts have told in runs, the oldest first; other kinds are passed over."""
     answers: dict[str, dict[str, Any]] = {}
     tries: dict[str, dict[str, Any]] = {}
@@ -33,7 +33,7 @@ def facts(runs: Iterable[Run]) -> Facts:
             tries[host] = line
             if line["result"] == "asked":
                 answers[host] = line
-    return Facts(answers, tries)
+    return Answers(answers, tries)
 
 
 def states(told: Mapping[str, Any]) -> dict[str, str]:
@@ -68,7 +68,7 @@ def kind(told: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[object, ...]
     return (sorted(states(told).items()), runtimes, engines, files)
 
 
-def refuse_stale(made: Run, hosts: Sequence[str], answers: Mapping[str, Any]) -> None:
+def refuse_stale(made: FleetRun, hosts: Sequence[str], answers: Mapping[str, Any]) -> None:
     """Refuse a plan whose hosts have told newer facts than it was made from."""
     stale = [
         each
@@ -84,7 +84,7 @@ def refuse_stale(made: Run, hosts: Sequence[str], answers: Mapping[str, Any]) ->
         )
 
 
-def rolled_back(store: Store, applied: Run) -> set[str]:
+def rolled_back(store: Store, applied: FleetRun) -> set[str]:
     """Return the hosts on which a run's changes have been rolled back."""
     return {
         host

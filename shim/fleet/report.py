@@ -7,7 +7,7 @@ from typing import Any
 from shim import __version__
 from shim.catalog import kernel_injected
 from shim.fleet import known
-from shim.fleet.store import WANTING, Run, Store
+from shim.fleet.store import WANTING, FleetRun, Store
 from shim.fleet.verdict import VERDICTS, verdict
 from shim.log import timestamp
 
@@ -59,7 +59,7 @@ def _now(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _host(name: str, facts: known.Facts, changing: Sequence[Run]) -> dict[str, Any]:
+def _host(name: str, facts: known.Answers, changing: Sequence[FleetRun]) -> dict[str, Any]:
     answer, last = facts.answers.get(name), facts.tries.get(name)
     about: dict[str, Any] = {"host": name, "kernel": "", "calls": {}, "asked": ""}
     about |= {"libseccomp": [], "engines": [], "profiles": {}, "problems": [], "notes": []}
@@ -109,7 +109,7 @@ def _told(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict
     }
 
 
-def _change(run: Run, line: Mapping[str, Any]) -> dict[str, Any]:
+def _change(run: FleetRun, line: Mapping[str, Any]) -> dict[str, Any]:
     files = [
         {key: str(each.get(key, "")) for key in ("file", "result", "reason", "effect")}
         for each in line.get("files", ())
@@ -125,7 +125,7 @@ def _change(run: Run, line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: FleetRun) -> dict[str, Any]:
     results = Counter(str(line["result"]) for line in run.lines.values())
     about = {"run": run.id, "kind": run.kind, "by": run.by, "time": run.time}
     return {**about, "ended": run.ended, "why": run.why, "hosts": dict(results)}

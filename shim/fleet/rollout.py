@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet import known
-from shim.fleet.ansible import Answer, Watch, Way, ask
+from shim.fleet.ansible import AnsibleOptions, Answer, TaskListener, ask
 from shim.fleet.batches import batches, stop
-from shim.fleet.store import Book, Run, Store, wants
+from shim.fleet.store import FleetRun, RunJournal, Store, wants
 from shim.transaction.store import whose
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
@@ -21,7 +21,7 @@ _EXTRA = "{{ (seccomp_shim_extra_paths | default([])) + given.extra_paths }}"
 _KEPT = ("files", "problems", "notes", "no_effect", "diff", "health", "run")
 
 
-class Tell(NamedTuple):
+class RolloutListener(NamedTuple):
     """Whom to tell how a run goes: its start, a batch, a host that begins, a host's line."""
 
     run: Callable[[str, int], None]
@@ -41,7 +41,7 @@ class Rules(NamedTuple):
     verify: bool = True
 
 
-class Outcome(NamedTuple):
+class RolloutOutcome(NamedTuple):
     """What came of a run: its id, every host's line, why it was stopped, the run that undid it.
 
     ``batch`` are the hosts after which it was stopped.
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     lines: dict[str, dict[str, Any]]
     stopped: str = ""
     batch: Sequence[str] = ()
-    rolled_back: "Outcome | None" = None
+    rolled_back: "RolloutOutcome | None" = None
 
 
 class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
@@ -59,8 +59,12 @@ class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
 
 
 def ask_facts(
-    store: Store, way: Way, names: Sequence[str], options: Mapping[str, Any], tell: Tell
-) -> Outcome:
+    store: Store,
+    way: AnsibleOptions,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    tell: RolloutListener,
+) -> RolloutOutcome:
     """Ask hosts for their facts.
 
     Profiles are looked for where the inventory says, too, and as ``options`` say: at
@@ -69,7 +73,9 @@ def ask_facts(
     return facts_again(store, way, store.begin("facts", [names], **options), tell)
 
 
-def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+def facts_again(
+    _: Store, way: AnsibleOptions, book: RunJournal, tell: RolloutListener
+) -> RolloutOutcome:
     """Ask those hosts of a run that have not answered."""
     given = {"extra_paths": book.run.head["extra_paths"]}
     asked = {"extra_paths": _EXTRA, "homes": book.run.head["homes"]}
@@ -78,8 +84,12 @@ def facts_again(_: Store, way: Way, book: Book, tell: Tell) -> Outcome:
 
 
 def plan(
-    store: Store, way: Way, names: Sequence[str], options: Mapping[str, Any], tell: Tell
-) -> Outcome:
+    store: Store,
+    way: AnsibleOptions,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    tell: RolloutListener,
+) -> RolloutOutcome:
     """Have hosts tell what they would change, where the facts do not tell that it is nothing.
 
     ``options`` are ``when``, ``paths``, ``homes``, ``override_deny`` and ``force``. ShimError: no
@@ -98,12 +108,16 @@ def plan(
     return _plan(way, book, facts, tell)
 
 
-def plan_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+def plan_again(
+    store: Store, way: AnsibleOptions, book: RunJournal, tell: RolloutListener
+) -> RolloutOutcome:
     """Ask those hosts that have not told their plan."""
     return _plan(way, book, known.facts(store.runs("facts")), tell)
 
 
-def _plan(way: Way, book: Book, facts: known.Facts, tell: Tell) -> Outcome:
+def _plan(
+    way: AnsibleOptions, book: RunJournal, facts: known.Answers, tell: RolloutListener
+) -> RolloutOutcome:
     head = book.run.head
     # Without paths it is all that the facts have told of: also what lies where they had to look.
     given = {each: _where(facts, each, head) for each in book.run.hosts}
@@ -117,8 +131,13 @@ def _plan(way: Way, book: Book, facts: known.Facts, tell: Tell) -> Outcome:
 
 
 def apply(
-    store: Store, way: Way, names: Sequence[str], made: Run, rules: Rules, tell: Tell
-) -> Outcome:
+    store: Store,
+    way: AnsibleOptions,
+    names: Sequence[str],
+    made: FleetRun,
+    rules: Rules,
+    tell: RolloutListener,
+) -> RolloutOutcome:
     """Carry a plan out, on those of its hosts that are in ``names``.
 
     ShimError: the plan is older than facts that its hosts have told since, or has nothing to do.
@@ -131,7 +150,7 @@ def apply(
     return _apply(store, way, book, made, tell)
 
 
-def divided(store: Store, made: Run, hosts: Sequence[str], rules: Rules) -> list[list[str]]:
+def divided(store: Store, made: FleetRun, hosts: Sequence[str], rules: Rules) -> list[list[str]]:
     """Return the batches of a roll-out. ShimError: the plan is older than its hosts' facts."""
     answers = known.facts(store.runs("facts")).answers
     known.refuse_stale(made, hosts, answers)
@@ -139,12 +158,16 @@ def divided(store: Store, made: Run, hosts: Sequence[str], rules: Rules) -> list
     return batches(hosts, kinds, canary=rules.canary, sizes=rules.serial)
 
 
-def apply_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+def apply_again(
+    store: Store, way: AnsibleOptions, book: RunJournal, tell: RolloutListener
+) -> RolloutOutcome:
     """Go on with those hosts that have not been changed."""
     return _apply(store, way, book, store.found(book.run.head["of"], "plan"), tell)
 
 
-def _apply(store: Store, way: Way, book: Book, made: Run, tell: Tell) -> Outcome:
+def _apply(
+    store: Store, way: AnsibleOptions, book: RunJournal, made: FleetRun, tell: RolloutListener
+) -> RolloutOutcome:
     rules = Rules(**book.run.head["rules"])
     given = {each: _expected(made, each) for each in book.run.hosts}
     arguments = {**_patched(made.head), "expected": "{{ given.expected }}", "verify": rules.verify}
@@ -161,8 +184,13 @@ def _apply(store: Store, way: Way, book: Book, made: Run, tell: Tell) -> Outcome
 
 
 def roll_back(
-    store: Store, way: Way, names: Sequence[str], applied: Run, rules: Rules, tell: Tell
-) -> Outcome:
+    store: Store,
+    way: AnsibleOptions,
+    names: Sequence[str],
+    applied: FleetRun,
+    rules: Rules,
+    tell: RolloutListener,
+) -> RolloutOutcome:
     """Return the files that an apply has changed on hosts their old content.
 
     Hosts that never answered are asked, too: what became of their files is not known here.
@@ -181,7 +209,7 @@ def roll_back(
     return roll_back_again(store, way, book, tell)
 
 
-def last_change(store: Store, names: Sequence[str]) -> Run:
+def last_change(store: Store, names: Sequence[str]) -> FleetRun:
     """Return our last apply of which something is left on hosts. ShimError: there is none."""
     runs = [each for each in store.runs("apply") if _left(store, each, names)]
     own = [each for each in runs if each.by == whose()]
@@ -200,7 +228,7 @@ def last_change(store: Store, names: Sequence[str]) -> Run:
     )
 
 
-def _left(store: Store, applied: Run, names: Sequence[str]) -> list[str]:
+def _left(store: Store, applied: FleetRun, names: Sequence[str]) -> list[str]:
     """Return the hosts on which there may be changes of a run that have not been rolled back."""
     back = known.rolled_back(store, applied)
     return [
@@ -211,7 +239,9 @@ def _left(store: Store, applied: Run, names: Sequence[str]) -> list[str]:
     ]
 
 
-def roll_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
+def roll_back_again(
+    store: Store, way: AnsibleOptions, book: RunJournal, tell: RolloutListener
+) -> RolloutOutcome:
     """Go on with those hosts that have not been rolled back."""
     rules = Rules(**book.run.head["rules"])
     made = store.found(store.found(book.run.head["of"], "apply").head["of"], "plan")
@@ -227,7 +257,9 @@ def roll_back_again(store: Store, way: Way, book: Book, tell: Tell) -> Outcome:
     return _drive(way, book, task, tell, read)
 
 
-AGAIN: Mapping[str, Callable[[Store, Way, Book, Tell], Outcome]] = {
+AGAIN: Mapping[
+    str, Callable[[Store, AnsibleOptions, RunJournal, RolloutListener], RolloutOutcome]
+] = {
     "facts": facts_again,
     "plan": plan_again,
     "apply": apply_again,
@@ -235,7 +267,7 @@ AGAIN: Mapping[str, Callable[[Store, Way, Book, Tell], Outcome]] = {
 }
 
 
-def planned(made: Run, names: Sequence[str]) -> list[str]:
+def planned(made: FleetRun, names: Sequence[str]) -> list[str]:
     """Return the hosts among ``names`` that a plan would change."""
     lines = made.lines
     return [each for each in names if lines.get(each, {}).get("result") == "would change"]
@@ -251,12 +283,12 @@ class _Task(NamedTuple):
 
 
 def _drive(
-    way: Way,
-    book: Book,
+    way: AnsibleOptions,
+    book: RunJournal,
     task: _Task,
-    tell: Tell,
+    tell: RolloutListener,
     read: Callable[[Answer], dict[str, Any]],
-) -> Outcome:
+) -> RolloutOutcome:
     """Return a task to the hosts of a run that want it, batch by batch, until it must stop."""
     run = book.run
     rules = Rules(**run.head.get("rules", {}))
@@ -276,7 +308,7 @@ def _drive(
             why = stop([book.lines[each] for each in wanting], max_fail)
             if why:
                 book.end("stopped", why)
-                return Outcome(book.id, book.lines, why, wanting)
+                return RolloutOutcome(book.id, book.lines, why, wanting)
     except Interrupted:
         book.end("interrupted")
         raise
@@ -284,14 +316,14 @@ def _drive(
         book.end("stopped", str(error))
         raise
     book.end("done")
-    return Outcome(book.id, book.lines)
+    return RolloutOutcome(book.id, book.lines)
 
 
 def _ask(
-    way: Way,
-    book: Book,
+    way: AnsibleOptions,
+    book: RunJournal,
     task: _Task,
-    tell: Tell,
+    tell: RolloutListener,
     read: Callable[[Answer], dict[str, Any]],
     names: Sequence[str],
 ) -> None:
@@ -306,7 +338,7 @@ def _ask(
         silent.pop(answer.host, None)
         tell.line(book.settle(read(answer)))
 
-    watch = Watch(begun, answered, tell.cancelled)
+    watch = TaskListener(begun, answered, tell.cancelled)
     ask(way, names, task.module, task.arguments, watch, check=task.check, each=task.each)
     if silent and tell.cancelled():
         raise Interrupted(book.id)
@@ -340,7 +372,7 @@ def _line(answer: Answer) -> dict[str, Any]:
     return {"host": answer.host, "result": answer.what, "reason": answer.reason}
 
 
-def _where(facts: known.Facts, host: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _where(facts: known.Answers, host: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Tell where a host is to look: as the plan says, else as it had to for its facts."""
     told = facts.answers[host]["facts"]
     return {
@@ -352,7 +384,7 @@ def _where(facts: known.Facts, host: str, options: Mapping[str, Any]) -> dict[st
 
 def _planned(
     host: str,
-    facts: known.Facts,
+    facts: known.Answers,
     options: Mapping[str, Any],
     line: Mapping[str, Any],
     reason: str,
@@ -375,7 +407,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _expected(made: Run, host: str) -> dict[str, Any]:
+def _expected(made: FleetRun, host: str) -> dict[str, Any]:
     """Return what a host is to change, as its plan has it, and where it is to look."""
     line = made.lines[host]
     files = line.get("files", [])

@@ -22,7 +22,7 @@ from shim.transaction.lock import held
 WANTING = ("failed", "unreachable")
 
 
-class Run(NamedTuple):
+class FleetRun(NamedTuple):
     """A run as its journal tells it: its first line, each host's last, and how it ended.
 
     ``begun`` are the hosts that have been at work, whether or not they ever answered.
@@ -54,10 +54,10 @@ class Run(NamedTuple):
         return [each for batch in self.batches for each in batch]
 
 
-class Book:
+class RunJournal:
     """The journal of the run that is at work; ``lines`` are the hosts' results so far."""
 
-    def __init__(self, ident: str, path: str, fd: int, run: Run) -> None:
+    def __init__(self, ident: str, path: str, fd: int, run: FleetRun) -> None:
         self.id = ident
         self.run = run
         self.lines = dict(run.lines)
@@ -93,22 +93,22 @@ class Store:
         self.path = path
         self._runs = os.path.join(path, "runs")
 
-    def begin(self, kind: str, batches: Sequence[Sequence[str]], **head: Any) -> Book:
+    def begin(self, kind: str, batches: Sequence[Sequence[str]], **head: Any) -> RunJournal:
         """Begin a run."""
         about = {"kind": kind, "by": store.whose(), **head, "batches": batches}
         ident, path, fd = journal.start(self._runs, about)
-        return Book(ident, path, fd, _read(path, _head(path)))
+        return RunJournal(ident, path, fd, _read(path, _head(path)))
 
-    def resume(self, run: Run) -> Book:
+    def resume(self, run: FleetRun) -> RunJournal:
         """Go on with a run that did not come to its end."""
         path = self._path(run.id)
-        return Book(run.id, path, journal.reopen(path), run)
+        return RunJournal(run.id, path, journal.reopen(path), run)
 
-    def runs(self, *kinds: str) -> list[Run]:
+    def runs(self, *kinds: str) -> list[FleetRun]:
         """Return all runs of these kinds, the oldest first."""
         return [_read(*each) for each in self._heads(kinds)]
 
-    def found(self, asked: str, *kinds: str) -> Run:
+    def found(self, asked: str, *kinds: str) -> FleetRun:
         """Return the run that a user names, or the last one of his own. ShimError: there is none.
 
         Another's is gone on with only where it is named: it may be about other hosts.
@@ -178,7 +178,7 @@ def _ident(path: str) -> str:
     return os.path.basename(path).removesuffix(".jsonl")
 
 
-def _read(path: str, head: dict[str, Any]) -> Run:
+def _read(path: str, head: dict[str, Any]) -> FleetRun:
     lines: dict[str, dict[str, Any]] = {}
     begun: set[str] = set()
     ended = why = ""
@@ -192,4 +192,4 @@ def _read(path: str, head: dict[str, Any]) -> Run:
         elif "end" in document:
             ended, why = document["end"], document.get("why", "")
     kind, time = head.get("kind", ""), head.get("time", "")
-    return Run(_ident(path), kind, time, {"batches": [], **head}, lines, begun, ended, why)
+    return FleetRun(_ident(path), kind, time, {"batches": [], **head}, lines, begun, ended, why)

@@ -12,7 +12,7 @@ _MACHINE = "x86_64"  # whose filters and numbers we can read
 _MADE = ("patched", "rolled back")
 
 
-class Watch:
+class Checkup:
     """Looks at once; ``tell`` looks again if something has changed."""
 
     def __init__(self, plan: Plan) -> None:

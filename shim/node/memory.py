@@ -14,7 +14,7 @@ from shim.node.root import NodeRoot
 _PATH = f"{cache.DIRECTORY}/engines.json"
 
 
-class Memory:
+class EngineMemory:
     """The processes of ``engine`` on the node that read ``config``, and what each knows."""
 
     def __init__(self, root: NodeRoot, engine: str, config: str) -> None:

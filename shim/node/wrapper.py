@@ -12,7 +12,7 @@ from shim.agent import facts
 from shim.engines import registration
 from shim.errors import ShimError
 from shim.host import processes
-from shim.node.memory import Memory
+from shim.node.memory import EngineMemory
 from shim.node.root import NodeRoot
 
 # Where containerd's shims keep what each container was started by, one file a container.
@@ -38,7 +38,7 @@ class Wrapper:
         registration.load(words[0]).install_options(parser)
         self._options = parser.parse_args(self._words[1:])
         self._file = str(getattr(self._options, "config", _ENGINES[words[0]]))
-        self._memory = Memory(root, words[0], self._file)
+        self._memory = EngineMemory(root, words[0], self._file)
         self._next = 0.0
 
     @property

@@ -128,7 +128,7 @@ def roll_back(plan: Plan, state: State, done: Change, now: str, *, override: str
         plan.refused.append((done.path, f"changed since ({override} overwrites it)"))
         return
     try:
-        plan.contents.setdefault(done.before, state.kept(done.before))
+        plan.contents.setdefault(done.before, state.read_backup(done.before))
     except ShimError as error:
         plan.refused.append((done.path, str(error)))
         return

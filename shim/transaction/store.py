@@ -99,7 +99,7 @@ class State:
             finally:
                 os.close(fd)
 
-    def kept(self, name: str) -> bytes:
+    def read_backup(self, name: str) -> bytes:
         """Read a backup. ShimError: it is gone or damaged."""
         path = self.backup(name)
         data = _content(path)

@@ -270,5 +270,5 @@ def test_what_passes_through_waits_for_few_imports(place: Path) -> None:
         *("shim", "shim.cli", "shim.cli.docker", "shim.errors"),
         *("shim.engines", "shim.engines.docker", "shim.engines.docker.commandline"),
         *("shim.engines.docker.passthrough", "shim.start"),
-        *("shim.start.wrapper", "shim.start.wrapper.exec_runtime"),
+        *("shim.lightos", "shim.start.wrapper", "shim.start.wrapper.exec_runtime"),
     }

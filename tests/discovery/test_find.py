@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.discovery.find import Found, survey
+from shim.discovery.find import FoundProfile, survey
 from shim.discovery.root import Root
 from support.fleet import DENYING, KUBELET, OTHER, Host, options
 from support.profiles import ALLOW, ERRNO, LAYOUTS, ruled
@@ -18,7 +18,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def one(host: Host, *paths: str) -> Found:
+def one(host: Host, *paths: str) -> FoundProfile:
     """Return the one profile that is found."""
     [found] = host.survey(*paths).found
     return found

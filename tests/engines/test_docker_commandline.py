@@ -211,11 +211,11 @@ def program(request: pytest.FixtureRequest) -> str:
     return DOCKER
 
 
-def options_of(program: str, *words: str) -> commandline.Options:
+def options_of(program: str, *words: str) -> commandline.OptionNames:
     """Return the options in a client's own help."""
     command = [program, *words, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return commandline.with_help(commandline.Options("", "", ""), done.stdout)
+    return commandline.with_help(commandline.OptionNames("", "", ""), done.stdout)
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])

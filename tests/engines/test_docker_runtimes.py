@@ -136,6 +136,8 @@ def test_a_dockerd_that_has_ended_meanwhile_stops_nobody() -> None:
     """One that nobody has waited for yet has no directory any more that it runs in."""
     with subprocess.Popen(["/bin/true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        ended = dockerd.Daemon(process.pid, "", dockerd.Flags("", ("--config-file", "mine.json")))
+        ended = dockerd.RunningDockerd(
+            process.pid, "", dockerd.Flags("", ("--config-file", "mine.json"))
+        )
         assert ended.config_file == Path("/mine.json")
         assert not dockerd.builds_by_us(ended)

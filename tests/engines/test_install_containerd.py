@@ -194,7 +194,7 @@ def test_any_text_is_what_it_was_after_both(text: str, default: bool, named: boo
     except tomllib.TOMLDecodeError:
         return  # both name the same table
     path = Path("config.toml")
-    file = config_file.File(path, text.encode(), text, document, 2)
+    file = config_file.ConfigFile(path, text.encode(), text, document, 2)
     try:
         edit = config_file.main_edit(file, config_file.Wanted({"seccomp-shim": OURS}, default))
     except ShimError:

@@ -87,7 +87,7 @@ def home() -> Iterator[Path]:
 
 def look(home: Path) -> list[users.User]:
     """Look as root does."""
-    return users.look(DAY, str(home.parent / "passwd"))
+    return users.registered(DAY, str(home.parent / "passwd"))
 
 
 def line(**fields: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shim.cli.fleet.runs import told
+from shim.cli.fleet.runs import described
 from shim.fleet import report, store
 
 FILE = "/etc/docker/seccomp.json"
@@ -58,5 +58,5 @@ def test_a_patched_profile_without_effect_is_not_counted_as_allowing(
 def test_the_line_of_a_host_says_no_effect() -> None:
     """Who plans or applies sees beside the host that nothing comes of it there."""
     line = {"host": "web", "result": "would change", "reason": "", "files": [patched("none")]}
-    assert told(line) == ("would change", f"1 file, {REASON}")
-    assert told({**line, "files": [patched("all")]}) == ("would change", "1 file")
+    assert described(line) == ("would change", f"1 file, {REASON}")
+    assert described({**line, "files": [patched("all")]}) == ("would change", "1 file")

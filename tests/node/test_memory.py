@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.node.memory import Memory
+from shim.node.memory import EngineMemory
 from shim.node.root import NodeRoot
 
 CONFIG = "/etc/containerd/config.toml"
@@ -18,7 +18,7 @@ class Proc:
         (top / "run/seccomp-shim").mkdir(parents=True)
         self.folder = top / "proc"
         self.folder.mkdir()
-        self.memory = Memory(NodeRoot(str(top), ""), "containerd", CONFIG)
+        self.memory = EngineMemory(NodeRoot(str(top), ""), "containerd", CONFIG)
 
     def starts(self, pid: int, at: int, *words: str, name: str = "containerd") -> None:
         """Have a process there that was started at a time."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from shim.catalog import kernel_injected
 from shim.discovery.find import Survey, survey
 from shim.discovery.root import Root
-from shim.discovery.state import Options
+from shim.discovery.state import PatchOptions
 from shim.transaction import store
 from shim.transaction.plan import Outcome, Plan, add, empty, patching, rolling_back, run
 from support.profiles import DOCKER, LAYOUTS, OCI
@@ -17,9 +17,9 @@ DENYING = LAYOUTS["tabs"](DOCKER).encode()
 OTHER = LAYOUTS["two spaces"](OCI).encode()
 
 
-def options() -> Options:
+def options() -> PatchOptions:
     """Return what patch is told: the kernel's own calls, whatever the kernel."""
-    return Options(list(kernel_injected().values()), {}, "always")
+    return PatchOptions(list(kernel_injected().values()), {}, "always")
 
 
 class Host:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.engines import registration
-from shim.engines.registration import Host, Plan, changes
+from shim.engines.registration import Host, RegistrationPlan, changes
 
 BIN = Path("/opt/seccomp-shim/bin")
 
@@ -41,7 +41,7 @@ def options(
     return parser.parse_args(words)
 
 
-def install(engine: str, host: Host, *words: str) -> Plan:
+def install(engine: str, host: Host, *words: str) -> RegistrationPlan:
     """Do what ``seccomp-shim install ENGINE WORDS`` does."""
     module = registration.load(engine)
     plan = module.plan(options(engine, words), host)

@@ -126,7 +126,7 @@ def sound(host: Host, old: Contents, new: Contents, kept: object, plans: Plans) 
             latest |= {each.file: each for each in run.entries.values() if each.state != "old"}
             for entry in run.entries.values():
                 if entry.state == "new":
-                    opened.kept(entry.before)
+                    opened.read_backup(entry.before)
         for name in names:
             last = latest.get(str(host.root / name))
             assert last is None or store.checksum(seen[name]) == last.after

@@ -11,9 +11,9 @@ from shim.errors import ShimError
 def run(args: argparse.Namespace) -> int:
     """Tell of every host of the inventory; nobody is asked anything."""
     from shim.fleet import report, store
-    from shim.fleet.ansible import Way, hosts
+    from shim.fleet.ansible import AnsibleOptions, hosts
 
-    way = Way(tuple(args.inventory), args.limit, options=args.ansible)
+    way = AnsibleOptions(tuple(args.inventory), args.limit, options=args.ansible)
     known = store.Store(args.state or store.directory())
     document = report.document(known, hosts(way), ", ".join(args.inventory))
     if args.html:

@@ -15,8 +15,8 @@ from shim.cli.output import agreed, counted, write_diff
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.fleet.ansible import Way
-    from shim.fleet.rollout import Outcome, Rules, Tell
+    from shim.fleet.ansible import AnsibleOptions
+    from shim.fleet.rollout import RolloutListener, RolloutOutcome, Rules
     from shim.fleet.store import Store
 
 
@@ -44,8 +44,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start(
-    args: argparse.Namespace, opened: "Store", way: "Way", names: list[str], tell: "Tell"
-) -> "Outcome | None":
+    args: argparse.Namespace,
+    opened: "Store",
+    way: "AnsibleOptions",
+    names: list[str],
+    tell: "RolloutListener",
+) -> "RolloutOutcome | None":
     """Begin what was asked for; None: the user does not want it after all."""
     from shim.fleet import rollout
 
@@ -81,7 +85,9 @@ def _start(
     return rollout.roll_back(opened, way, names, applied, rules, tell)
 
 
-def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell") -> "Outcome":
+def _resume(
+    args: argparse.Namespace, opened: "Store", way: "AnsibleOptions", tell: "RolloutListener"
+) -> "RolloutOutcome":
     from shim.fleet.rollout import AGAIN
     from shim.fleet.store import wants
 
@@ -91,8 +97,8 @@ def _resume(args: argparse.Namespace, opened: "Store", way: "Way", tell: "Tell")
     return AGAIN[args.subverb](opened, way, opened.resume(found), tell)
 
 
-def _way(args: argparse.Namespace) -> "Way":
-    from shim.fleet.ansible import Way
+def _way(args: argparse.Namespace) -> "AnsibleOptions":
+    from shim.fleet.ansible import AnsibleOptions
 
     if {"--check", "-C"} & set(args.ansible):
         raise ShimError("fleet plan is what changes nothing", subject="--check")
@@ -102,7 +108,9 @@ def _way(args: argparse.Namespace) -> "Way":
         if getattr(args, option[2:].replace("-", "_"))
     }
     inventory, become = tuple(args.inventory), not args.no_become
-    return Way(inventory, args.limit, args.forks, become, args.timeout, args.ansible, asked)
+    return AnsibleOptions(
+        inventory, args.limit, args.forks, become, args.timeout, args.ansible, asked
+    )
 
 
 def _rules(args: argparse.Namespace) -> "Rules":
@@ -145,11 +153,11 @@ class Progress:
         self._total = self._ended = 0
         self._at_work: list[str] = []
 
-    def tell(self, cancelled: Any) -> "Tell":
+    def tell(self, cancelled: Any) -> "RolloutListener":
         """Return whom a run has to tell."""
-        from shim.fleet.rollout import Tell
+        from shim.fleet.rollout import RolloutListener
 
-        return Tell(self._begin, self._batch, self._begun, self._line, cancelled)
+        return RolloutListener(self._begin, self._batch, self._begun, self._line, cancelled)
 
     def clear(self) -> None:
         """Take the last line away."""
@@ -178,7 +186,7 @@ class Progress:
         if self._json:
             print(json.dumps(line), flush=True)
         else:
-            result, text = told(line)
+            result, text = described(line)
             print(printable(f"{host:20}  {result:13}  {text}").rstrip(), flush=True)
         self._show()
 
@@ -190,7 +198,7 @@ class Progress:
             sys.stderr.flush()
 
 
-def told(line: Mapping[str, Any]) -> tuple[str, str]:
+def described(line: Mapping[str, Any]) -> tuple[str, str]:
     """Put a host's line into words: what it is called, and what there is to say."""
     from shim.fleet.report import judged
 
@@ -210,7 +218,7 @@ def told(line: Mapping[str, Any]) -> tuple[str, str]:
     return result, text
 
 
-def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
+def _end(args: argparse.Namespace, outcome: "RolloutOutcome") -> int:
     """Say what came of it."""
     from shim.fleet.store import WANTING
 
@@ -238,7 +246,7 @@ def _end(args: argparse.Namespace, outcome: "Outcome") -> int:
     return 1 if outcome.stopped or any(each in (*WANTING, "regressed") for each in results) else 0
 
 
-def _diffs(outcome: "Outcome") -> None:
+def _diffs(outcome: "RolloutOutcome") -> None:
     """Show the changes; those that are alike on several hosts once."""
     alike: dict[str, list[str]] = {}
     for host, line in outcome.lines.items():

@@ -4,7 +4,7 @@ import os
 import re
 from fnmatch import fnmatch
 
-from shim.discovery.collector import Lines, Look
+from shim.discovery.collector import Collector, Lines
 from shim.profile.yamltext.nodes import NotYAML, parse
 
 _FOLDERS = ("/etc", "/opt", "/srv")
@@ -12,24 +12,24 @@ _NAMES = ("compose*.y*ml", "docker-compose*.y*ml")
 _DEPTH = 4
 
 
-def look(look: Look) -> None:
+def collect(collector: Collector) -> None:
     """Look for compose files where services are usually kept."""
-    for directory in (*_FOLDERS, *look.homes):
-        for path in look.files(directory, _DEPTH):
+    for directory in (*_FOLDERS, *collector.homes):
+        for path in collector.files(directory, _DEPTH):
             name = os.path.basename(path)
             if any(fnmatch(name, each) for each in _NAMES):
-                composition(look, path)
+                composition(collector, path)
 
 
-def composition(look: Look, path: str) -> None:
+def composition(collector: Collector, path: str) -> None:
     """Note the profiles that a compose file names; other files are passed over."""
-    text = look.text(path)
+    text = collector.text(path)
     if text is None or "security_opt" not in text or "seccomp" not in text:
         return
     try:
         roots = parse(text)
     except NotYAML as error:
-        look.note(path, f"is not YAML: {error}", bad=True)
+        collector.note(path, f"is not YAML: {error}", bad=True)
         return
     lines = Lines(text)
     for root in roots:
@@ -40,4 +40,4 @@ def composition(look: Look, path: str) -> None:
                 found = re.fullmatch(r"seccomp[:=](.+)", str((option.alias or option).value))
                 if found and found[1] != "unconfined" and not found[1].startswith("{"):
                     file = os.path.normpath(os.path.join(os.path.dirname(path), found[1]))
-                    look.used(file, f"service {key.value}", path, lines.at(option.start))
+                    collector.used(file, f"service {key.value}", path, lines.at(option.start))

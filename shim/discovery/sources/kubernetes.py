@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from shim.discovery.collector import Lines, Look
+from shim.discovery.collector import Collector, Lines
 from shim.profile.yamltext.nodes import Node, NotYAML, parse
 
 _ROOTS = (
@@ -21,35 +21,35 @@ _OPERATOR = "security-profiles-operator writes it: change its SeccompProfile"
 _ANNOTATION = "seccomp.security.alpha.kubernetes.io"
 
 
-def look(look: Look) -> None:
+def collect(collector: Collector) -> None:
     """Look into the kubelet's directories, and at the manifests of a node."""
     for root in _ROOTS:
-        for path in look.files(root):
+        for path in collector.files(root):
             below = os.path.relpath(path, root)
             kept = _OPERATOR if below.startswith("operator/") else ""
-            look.lying(path, own=path.endswith(".json"), kept=kept)
+            collector.candidate(path, own=path.endswith(".json"), kept=kept)
     for directory in _MANIFESTS:
-        for path in look.files(directory):
+        for path in collector.files(directory):
             if path.endswith((".yaml", ".yml", ".json")):
-                manifest(look, path)
-                look.lying(path)
+                manifest(collector, path)
+                collector.candidate(path)
 
 
-def manifest(look: Look, path: str) -> None:
+def manifest(collector: Collector, path: str) -> None:
     """Note the profiles that a manifest asks the kubelet for; other files are passed over."""
-    text = look.text(path)
+    text = collector.text(path)
     if text is None or not re.search(rf"localhostProfile|{_ANNOTATION}", text):
         return
     try:
         roots = parse(text)
     except NotYAML as error:
-        look.note(path, f"is not YAML: {error}", bad=True)
+        collector.note(path, f"is not YAML: {error}", bad=True)
         return
     lines = Lines(text)
     for root in roots:
         who = _title(root)
         for name, node in _asked(root):
-            look.used(f"{_ROOTS[0]}/{name}", who, path, lines.at(node.start))
+            collector.used(f"{_ROOTS[0]}/{name}", who, path, lines.at(node.start))
 
 
 def _asked(node: Node) -> Iterator[tuple[str, Node]]:

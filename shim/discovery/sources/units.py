@@ -2,7 +2,7 @@
 
 import re
 
-from shim.discovery.collector import Lines, Look
+from shim.discovery.collector import Collector, Lines
 
 _FOLDERS = (
     "/etc/systemd/system",
@@ -20,31 +20,31 @@ _PROFILE = re.compile(
 _FILTER = re.compile(r"^[ \t]*SystemCallFilter[ \t]*=[ \t]*(\S.*)$", re.MULTILINE)
 
 
-def look(look: Look) -> None:
+def collect(collector: Collector) -> None:
     """Look at units and at Podman's quadlets."""
     seen = set()
     for directory in _FOLDERS:
-        for path in look.files(directory, depth=1):
-            real = look.root.real(path)
+        for path in collector.files(directory, depth=1):
+            real = collector.root.real(path)
             if path.endswith(_UNITS) and real not in seen:
                 seen.add(real)
-                _unit(look, path)
-    quadlets = [*_QUADLETS, *(f"{home}/.config/containers/systemd" for home in look.homes)]
+                _unit(collector, path)
+    quadlets = [*_QUADLETS, *(f"{home}/.config/containers/systemd" for home in collector.homes)]
     for directory in quadlets:
-        for path in look.files(directory, depth=3):
+        for path in collector.files(directory, depth=3):
             if path.endswith((".container", ".kube")):
-                _unit(look, path)
+                _unit(collector, path)
 
 
-def _unit(look: Look, path: str) -> None:
-    text = look.text(path)
+def _unit(collector: Collector, path: str) -> None:
+    text = collector.text(path)
     if text is None:
         return
     lines = Lines(text)
     for found in _PROFILE.finditer(text):
-        look.used(found[1], "unit", path, lines.at(found.start(1)))
+        collector.used(found[1], "unit", path, lines.at(found.start(1)))
     filters = list(_FILTER.finditer(text))
     if filters:
         first = filters[0]
         what = "denies what it lists" if first[1].startswith("~") else "allows only what it lists"
-        look.filters.append((path, lines.at(first.start(1)), what))
+        collector.filters.append((path, lines.at(first.start(1)), what))

@@ -13,7 +13,7 @@ from typing import Any
 from shim.engines import cri as cri_service
 from shim.engines import toml
 from shim.engines.containerd import config_file
-from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, File
+from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, ConfigFile
 from shim.engines.registration import Host, changes, executable
 from shim.errors import ShimError
 
@@ -29,7 +29,7 @@ def release(host: Host) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else ()
 
 
-def dump(file: File, text: bytes, ours: Mapping[Path, bytes], host: Host) -> Any:
+def dump(file: ConfigFile, text: bytes, ours: Mapping[Path, bytes], host: Host) -> Any:
     """Return what containerd makes of a main file with this ``text`` and these drop-ins of ours.
 
     None: it cannot be asked, or does not take the files as they are without us either. ShimError:
@@ -41,7 +41,7 @@ def dump(file: File, text: bytes, ours: Mapping[Path, bytes], host: Host) -> Any
     return found if isinstance(found, dict) else None
 
 
-def former(file: File, host: Host) -> dict[str, Any]:
+def former(file: ConfigFile, host: Host) -> dict[str, Any]:
     """Return the table of the CRI service's runtimes as it is without us."""
     text, ours = _without(file, host)
     found = _dump(file, text, ours, host)
@@ -54,7 +54,7 @@ def cri(document: Mapping[str, Any]) -> dict[str, Any]:
     return next((each for each in found if isinstance(each, dict)), {})
 
 
-def in_force(file: File, host: Host) -> dict[str, Any] | None:
+def in_force(file: ConfigFile, host: Host) -> dict[str, Any] | None:
     """Return that table as a containerd that starts now would have it; None: it cannot be asked."""
     there = {p: d for p in config_file.drop_ins(file.path) if (d := changes.content(p))}
     found = _dump(file, file.text.encode(), there, host)
@@ -125,7 +125,7 @@ def unread(
     return ["the running containerd has not read its files since: restart it when it suits"]
 
 
-def _without(file: File, host: Host) -> tuple[bytes, Mapping[Path, bytes]]:
+def _without(file: ConfigFile, host: Host) -> tuple[bytes, Mapping[Path, bytes]]:
     """Return the main file and drop-ins without what is ours."""
     record = changes.recorded("containerd", host.state).files
     left = {}
@@ -138,7 +138,7 @@ def _without(file: File, host: Host) -> tuple[bytes, Mapping[Path, bytes]]:
     return main, {path: data for path, data in left.items() if data is not None}
 
 
-def _dump(file: File, text: bytes, ours: Mapping[Path, bytes], host: Host) -> Any:
+def _dump(file: ConfigFile, text: bytes, ours: Mapping[Path, bytes], host: Host) -> Any:
     """Return the document, or why there is none; None: no containerd is here.
 
     The copy's directory is ours alone: a configuration may hold credentials.

@@ -26,7 +26,7 @@ _KEPT = {"runtime_type": RUNC}
 _MARK = "# kept by seccomp-shim: containerd 1.x forgets it once it is told of another handler\n"
 
 
-class File(NamedTuple):
+class ConfigFile(NamedTuple):
     """The main file: its text, what it says, and where it keeps the runtimes."""
 
     path: Path
@@ -41,7 +41,7 @@ class File(NamedTuple):
         return ("plugins", CRI[self.version], "containerd")
 
 
-def read(path: Path, version_if_new: int) -> File:
+def read(path: Path, version_if_new: int) -> ConfigFile:
     """Read the main file; ShimError: it cannot be extended."""
     data = content(path)
     document = toml.parse(data or b"", str(path))
@@ -57,7 +57,7 @@ def read(path: Path, version_if_new: int) -> File:
             subject=str(path),
             hint="containerd config migrate (1.7 and later) prints it in a newer one",
         )
-    return File(path, data, text, document, version)
+    return ConfigFile(path, data, text, document, version)
 
 
 class Wanted(NamedTuple):
@@ -67,7 +67,7 @@ class Wanted(NamedTuple):
     default: bool
 
 
-def main_edit(file: File, wanted: Wanted) -> Edit:
+def main_edit(file: ConfigFile, wanted: Wanted) -> Edit:
     """Put the handlers into the main file; ShimError: it is written so that they cannot be."""
     text = file.text
     document = copy.deepcopy(file.document)
@@ -111,7 +111,7 @@ def _made(document: dict[str, Any], path: Sequence[str], where: Path) -> dict[st
     return document
 
 
-def drop_in_text(file: File, wanted: Wanted, now: str) -> str:
+def drop_in_text(file: ConfigFile, wanted: Wanted, now: str) -> str:
     """Return the text of a file of our own, which is ``now``, for a main file like ``file``."""
     text = now or f"{dropin.header('containerd')}version = {file.version}\n"
     if wanted.default:
@@ -132,7 +132,7 @@ def _without_kept_runc(text: str, path: tuple[str, ...]) -> str:
     return text
 
 
-def imports(file: File, ours: Sequence[Path] = ()) -> list[Path]:
+def imports(file: ConfigFile, ours: Sequence[Path] = ()) -> list[Path]:
     """Return the files that the main file imports, in containerd's order; ``ours`` if it would.
 
     Patterns in the order in which they are given, the files of each by name (containerd 2.1,
@@ -146,7 +146,7 @@ def imports(file: File, ours: Sequence[Path] = ()) -> list[Path]:
     return found
 
 
-def refuse_replaced(file: File) -> None:
+def refuse_replaced(file: ConfigFile) -> None:
     """Refuse to write what an imported file makes containerd 1.x ignore."""
     for path in imports(file):
         if any(plugin.encode() in (content(path) or b"") for plugin in CRI.values()):

@@ -13,8 +13,8 @@ from typing import Any
 
 from shim.engines import toml
 from shim.engines.containerd import config_dump, config_file
-from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, RUNC, File, Wanted
-from shim.engines.registration import Host, Plan, add_default, dropin, executable
+from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, RUNC, ConfigFile, Wanted
+from shim.engines.registration import Host, RegistrationPlan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 
@@ -50,7 +50,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def plan(options: argparse.Namespace, host: Host) -> Plan:
+def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     """Plan a handler that is like the default one but for its program, or another program."""
     release = config_dump.release(host)
     file = config_file.read(host.path(options.config), 3 if release >= (2,) else 2)
@@ -90,14 +90,14 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         default=bool(options.default) or default == NAME,
     )
     notes = dropin.absence(host, "containerd") + notes
-    return Plan(edits, notes, steps, covers, bool(options.default))
+    return RegistrationPlan(edits, notes, steps, covers, bool(options.default))
 
 
-def _ours(file: File) -> list[Path]:
+def _ours(file: ConfigFile) -> list[Path]:
     return config_file.drop_ins(file.path)
 
 
-def _drop_in_edits(file: File, wanted: Wanted, host: Host) -> list[Edit]:
+def _drop_in_edits(file: ConfigFile, wanted: Wanted, host: Host) -> list[Edit]:
     """Plan a file of our own under the first name that no other file overrules."""
     ours = _ours(file)
     there = {path: data for path in ours if (data := content(path)) is not None}
@@ -118,14 +118,16 @@ def _drop_in_edits(file: File, wanted: Wanted, host: Host) -> list[Edit]:
     raise error or ShimError("is not imported", subject=str(ours[0]))
 
 
-def _confirm(file: File, text: bytes, ours: dict[Path, bytes], wanted: Wanted, host: Host) -> None:
+def _confirm(
+    file: ConfigFile, text: bytes, ours: dict[Path, bytes], wanted: Wanted, host: Host
+) -> None:
     """Have containerd say what it makes of the result. ShimError: not what was meant."""
     said = config_dump.dump(file, text, ours, host)
     if said is not None:
         _check(file, config_dump.cri(said), ours, wanted)
 
 
-def _check(file: File, cri: dict[str, Any], ours: dict[Path, bytes], wanted: Wanted) -> None:
+def _check(file: ConfigFile, cri: dict[str, Any], ours: dict[Path, bytes], wanted: Wanted) -> None:
     for name, handler in wanted.handlers.items():
         found = toml.look_up(cri, ("runtimes", name, *PROGRAM))
         if found != toml.look_up(handler, PROGRAM):
@@ -135,7 +137,7 @@ def _check(file: File, cri: dict[str, Any], ours: dict[Path, bytes], wanted: Wan
         raise _overruled(file, ours, "default_runtime_name", f"the default is {default}")
 
 
-def _overruled(file: File, ours: dict[Path, bytes], what: str, said: str) -> ShimError:
+def _overruled(file: ConfigFile, ours: dict[Path, bytes], what: str, said: str) -> ShimError:
     """Return the error that names the files which are read after ours and say otherwise."""
     order = config_file.imports(file, list(ours))
     behind = order[max((order.index(path) for path in ours), default=-1) + 1 :]
@@ -239,7 +241,7 @@ def _names(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def _overruling(
-    file: File, cri: dict[str, Any], entries: list[dict[str, Any]], *, ours_default: bool
+    file: ConfigFile, cri: dict[str, Any], entries: list[dict[str, Any]], *, ours_default: bool
 ) -> list[str]:
     """Say which other file is read after ours and says otherwise."""
     meant = {e["name"]: {"options": {"BinaryName": e["path"]}} for e in entries if e["handler"]}
@@ -252,7 +254,7 @@ def _overruling(
 
 
 def _model(
-    options: argparse.Namespace, file: File, host: Host
+    options: argparse.Namespace, file: ConfigFile, host: Host
 ) -> tuple[str, dict[str, Any], list[str]]:
     """Return the handler that ours is to be like, with its name, and what is to be said.
 

@@ -12,7 +12,15 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.crio import config
 from shim.engines.crio.config import NAME, TABLE
-from shim.engines.registration import Coverage, Host, Plan, add_default, dropin, executable, hooksd
+from shim.engines.registration import (
+    Coverage,
+    Host,
+    RegistrationPlan,
+    add_default,
+    dropin,
+    executable,
+    hooksd,
+)
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 
@@ -45,7 +53,7 @@ def status_options(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
-def plan(options: argparse.Namespace, host: Host) -> Plan:
+def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     """Plan one drop-in file, and what else it takes: the hooks' files, or a script."""
     ours = {path: data for path in config.paths(host) if (data := content(path)) is not None}
     if len(ours) > 1:
@@ -69,7 +77,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
             host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
         )
         edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
-        return Plan(edits, dropin.absence(host, "crio") + notes, steps, _BY_HOOKS)
+        return RegistrationPlan(edits, dropin.absence(host, "crio") + notes, steps, _BY_HOOKS)
     now = dropin.without_bare_header(toml.without_key(now, (*TABLE, "hooks_dir")), TABLE)
     text, edits, wanted_values, notes = _handler(options, runtime, now, host)
     if not options.default and not options.runtime:
@@ -80,7 +88,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     default = toml.look_up(document, (*TABLE, "default_runtime")) == NAME
     covers = executable.coverage(list(_handlers(document)), default=default)
     notes = dropin.absence(host, "crio") + notes
-    return Plan(edits, notes, steps, covers, bool(options.default))
+    return RegistrationPlan(edits, notes, steps, covers, bool(options.default))
 
 
 def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:

@@ -18,7 +18,7 @@ _TRUE = ("1", "t", "T", "TRUE", "true", "True")  # Go's strconv.ParseBool
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
-class Options:
+class OptionNames:
     """The options of one command: long names that take a value or not, and their short letters."""
 
     __slots__ = ("short", "switches", "valued")
@@ -29,12 +29,12 @@ class Options:
         self.short = {pair[0]: pair[2:] for pair in short.split()}
 
 
-GLOBAL = Options(
+GLOBAL = OptionNames(
     valued="config context host log-level tlscacert tlscert tlskey",
     switches="debug tls tlsverify version help",
     short="c=context D=debug H=host l=log-level v=version h=help",
 )
-RUN = Options(
+RUN = OptionNames(
     valued="""
     add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent
     cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime
@@ -54,7 +54,7 @@ RUN = Options(
     "p=publish P=publish-all q=quiet t=tty u=user v=volume w=workdir",
 )
 # docker/compose cmd/compose/compose.go, 2.0 to 5
-COMPOSE = Options(
+COMPOSE = OptionNames(
     valued="ansi env-file file insecure-registry parallel profile progress project-directory "
     "project-name workdir",
     switches="all-resources compatibility dry-run help no-ansi verbose version",
@@ -64,7 +64,7 @@ COMPOSE = Options(
 COMPOSE_STARTS = ("up", "run", "create", "scale", "watch")
 
 # docker/buildx commands/root.go
-BUILDX = Options(valued="builder", switches="debug help", short="D=debug h=help")
+BUILDX = OptionNames(valued="builder", switches="debug help", short="D=debug h=help")
 # The commands that have containers started by no runtime that they could name: a builder's steps
 # and a swarm's tasks.
 _BUILDS = (("build",), ("image", "build"), ("builder", "build"))
@@ -75,7 +75,7 @@ _SERVICES = (
 )
 
 
-class Found:
+class StartingCommand:
     """A docker command that starts containers.
 
     ``command`` is ``run``, ``create``, ``compose``, or, of those that cannot name a runtime,
@@ -110,18 +110,18 @@ class UnknownOptionError(ShimError):
     """An option that is in no table: whether it takes a value cannot be told."""
 
 
-def find(words: "Sequence[str]") -> Found | None:
+def find(words: "Sequence[str]") -> StartingCommand | None:
     """Find what starts containers in docker's arguments; None: nothing does. ShimError: unclear."""
     options, verb = scan(words, 0, GLOBAL)
     if any(name in ("help", "version") for name, _ in options):
         return None
     match list(words[verb : verb + 2]):
         case [("run" | "create") as command, *_]:
-            return Found(command, verb, verb + 1)
+            return StartingCommand(command, verb, verb + 1)
         case ["compose", *_]:
             return _find_compose(words, verb)
         case ["container", ("run" | "create") as command]:
-            return Found(command, verb, verb + 2)
+            return StartingCommand(command, verb, verb + 2)
     return _find_indirect(words, verb)
 
 
@@ -134,7 +134,7 @@ def builder_of(environment: "Mapping[str, str]") -> bool | None:
     return truth("DOCKER_BUILDKIT", value) if value else None
 
 
-def read(words: "Sequence[str]", begin: int, options: Options = RUN) -> Asked | None:
+def read(words: "Sequence[str]", begin: int, options: OptionNames = RUN) -> Asked | None:
     """Read the options of a run or create from ``begin``; None: it only asks for help.
 
     ShimError: it cannot be told what docker would make of them.
@@ -153,7 +153,7 @@ def read(words: "Sequence[str]", begin: int, options: Options = RUN) -> Asked | 
     return asked
 
 
-def scan(words: "Sequence[str]", at: int, options: Options) -> "tuple[list[Option], int]":
+def scan(words: "Sequence[str]", at: int, options: OptionNames) -> "tuple[list[Option], int]":
     """Return the options (long name, value) from ``words[at]`` on, and the index behind the last.
 
     That is the first word that is no option, or ``--``. ShimError: docker's parser would refuse
@@ -185,11 +185,11 @@ def truth(name: str, value: str | None) -> bool:
     raise ShimError(f"neither true nor false: {value}", subject=f"--{name}")
 
 
-def with_help(options: Options, text: str) -> Options:
+def with_help(options: OptionNames, text: str) -> OptionNames:
     """Return ``options`` and those that the client's own help ``text`` names beside them."""
     import re
 
-    more = Options("", "", "")
+    more = OptionNames("", "", "")
     more.short = dict(options.short)
     valued, switches = set(options.valued), set(options.switches)
     # pflag's FlagUsages(): the type is left out for switches, the description is set off by three.
@@ -203,8 +203,8 @@ def with_help(options: Options, text: str) -> Options:
     return more
 
 
-def _find_compose(words: "Sequence[str]", verb: int) -> Found | None:
-    found = Found("compose", verb, verb + 1)
+def _find_compose(words: "Sequence[str]", verb: int) -> StartingCommand | None:
+    found = StartingCommand("compose", verb, verb + 1)
     if {*COMPOSE_STARTS, "build"}.isdisjoint(words[found.begin :]):
         return None
     found.options, found.start = scan(words, found.begin, COMPOSE)
@@ -219,7 +219,7 @@ def _find_compose(words: "Sequence[str]", verb: int) -> Found | None:
     return found
 
 
-def _find_indirect(words: "Sequence[str]", verb: int) -> Found | None:
+def _find_indirect(words: "Sequence[str]", verb: int) -> StartingCommand | None:
     """Find what has containers started by others; None: nothing does, or only help is asked for."""
     here = tuple(words[verb : verb + 2])
     found = None
@@ -229,22 +229,22 @@ def _find_indirect(words: "Sequence[str]", verb: int) -> Found | None:
         except ShimError:
             return None  # nothing would be added to it anyway
         if at < len(words) and words[at] in _BUILDX:
-            found = Found("buildx", verb, at + 1)
+            found = StartingCommand("buildx", verb, at + 1)
     elif here[:1] in _BUILDS or here in _BUILDS:
-        found = Found("build", verb, verb + (1 if here[:1] in _BUILDS else 2))
+        found = StartingCommand("build", verb, verb + (1 if here[:1] in _BUILDS else 2))
     elif here in _SERVICES:
-        found = Found("service", verb, verb + 2)
+        found = StartingCommand("service", verb, verb + 2)
     return None if found and {"--help", "-h"} & set(words[found.begin :]) else found
 
 
-def _long(word: str, options: Options) -> "list[Option]":
+def _long(word: str, options: OptionNames) -> "list[Option]":
     name, equals, value = word[2:].partition("=")
     if name not in options.valued and name not in options.switches:
         raise UnknownOptionError("is no option known here", subject=f"--{name}")
     return [(name, value if equals else None)]
 
 
-def _short(word: str, options: Options) -> "list[Option]":
+def _short(word: str, options: OptionNames) -> "list[Option]":
     found: list[Option] = []
     rest = word[1:]
     while rest:

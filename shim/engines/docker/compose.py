@@ -18,7 +18,7 @@ from shim.engines.docker import client_files, commandline
 from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Choice, Daemon, Request, choose
 from shim.engines.docker.indirect import of_build
-from shim.engines.docker.rewrite import Addition, Plan, addition, requested
+from shim.engines.docker.rewrite import Addition, CommandPlan, addition, requested
 from shim.errors import ShimError
 from shim.profile.diff import unified
 from shim.profile.edit import When
@@ -40,12 +40,14 @@ _MOST = (Request(_DENYING_ALL), Request(_DENYING_ALL, runtime="another"))
 _EVERY = ("--profile", "*")  # a service that is named is started, whatever its profile
 
 
-def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
+def plan(
+    real: str, words: list[str], found: commandline.StartingCommand, when: When
+) -> CommandPlan:
     """Plan the command. ShimError: it cannot be told what it would start."""
     daemon = ask(real, words[: found.verb])
     most = [choose(daemon, request, when) for request in _MOST]
     if all(each.action == "nothing" and not each.uncovered for each in most):
-        return Plan(words)
+        return CommandPlan(words)
     named = files(found.options, os.environ, os.getcwd())
     base = [real, *words[: found.start]]
     every: Sequence[str] = _EVERY
@@ -63,7 +65,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
         left.append(f"{', '.join(built)} built as it is: {reason}")
     if not additions:
         line = f"{command}: {'; '.join(left)}" if left else ""
-        return Plan(words, line, uncovered=bool(left))
+        return CommandPlan(words, line, uncovered=bool(left))
     services = {name: _entry(add) for name, add in additions.items()}
     text = json.dumps({"services": services}, indent=2) + "\n"
     options = [word for name in named for word in ("-f", name)]
@@ -72,7 +74,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     changed = {name: choices[name] for name in additions}
     reasons = "; ".join(dict.fromkeys(choice.reason for choice in changed.values()))
     diffs = dict.fromkeys(add.diff for add in additions.values())
-    return Plan(
+    return CommandPlan(
         [*words[: found.start], *options, "-f", path, *words[found.start :]],
         "; ".join([f"{command} -f {path}: {', '.join(changed)}: {reasons}", *left]),
         {path: text, **{name: t for add in additions.values() for name, t in add.files.items()}},

@@ -40,7 +40,7 @@ class Flags(NamedTuple):
         return found
 
 
-class Daemon(NamedTuple):
+class RunningDockerd(NamedTuple):
     """A running dockerd."""
 
     pid: int
@@ -58,7 +58,7 @@ class Daemon(NamedTuple):
         return Path(here, named[-1] if named else DEFAULT)
 
 
-def running(config_file: Path) -> list[Daemon]:
+def running(config_file: Path) -> list[RunningDockerd]:
     """Return the daemons that read this very ``config_file``, or would if it were there.
 
     A dockerd in a container is none of them: its file of that name is another one.
@@ -66,7 +66,7 @@ def running(config_file: Path) -> list[Daemon]:
     return [each for each in processes() if _same_file(each, config_file)]
 
 
-def processes() -> Iterator[Daemon]:
+def processes() -> Iterator[RunningDockerd]:
     """Yield all dockerd processes of root and of who runs us: anybody can give a program that name.
 
     What another user's says of itself (its file, its socket) is not for root to act on.
@@ -77,10 +77,10 @@ def processes() -> Iterator[Daemon]:
             if program.removesuffix(" (deleted)") == "dockerd" and _trusted(pid):
                 words = proc.command_line(pid)[1:]
                 flags = Flags(f"the running dockerd (pid {pid})", tuple(words))
-                yield Daemon(pid, proc.started(pid), flags)
+                yield RunningDockerd(pid, proc.started(pid), flags)
 
 
-def own_view(daemon: Daemon) -> bool:
+def own_view(daemon: RunningDockerd) -> bool:
     """Tell whether ``daemon`` sees the files that we see."""
     try:
         return os.path.samefile(f"/proc/{daemon.pid}/root/etc", "/etc")
@@ -88,7 +88,7 @@ def own_view(daemon: Daemon) -> bool:
         return False
 
 
-def builds_by_us(daemon: Daemon) -> bool:
+def builds_by_us(daemon: RunningDockerd) -> bool:
     """Tell whether the first runc on the daemon's PATH, which BuildKit calls, is the wrapper."""
     try:
         environment = proc.environment(daemon.pid)
@@ -127,7 +127,7 @@ def validate(host: Host, copy: Path, where: str, what: str) -> bool:
     return True
 
 
-def info(daemon: Daemon | None, path: str = "/info") -> Any:
+def info(daemon: RunningDockerd | None, path: str = "/info") -> Any:
     """Ask the running daemon itself; None: it does not answer on any local socket."""
     for address in _sockets(daemon):
         with (
@@ -141,7 +141,7 @@ def info(daemon: Daemon | None, path: str = "/info") -> Any:
     return None
 
 
-def reload(daemon: Daemon) -> None:
+def reload(daemon: RunningDockerd) -> None:
     """Have the daemon read its file again: SIGHUP, to that very process. ShimError: it is gone."""
     try:
         fd = os.pidfd_open(daemon.pid)
@@ -156,7 +156,7 @@ def reload(daemon: Daemon) -> None:
 
 
 def wait_until(
-    daemon: Daemon, holds: Callable[[dict[str, Any]], bool], seconds: float = 10
+    daemon: RunningDockerd, holds: Callable[[dict[str, Any]], bool], seconds: float = 10
 ) -> dict[str, Any] | None:
     """Ask the daemon until its answer ``holds``, for ``seconds`` at most; give the last answer."""
     deadline = time.monotonic() + seconds
@@ -167,7 +167,7 @@ def wait_until(
         time.sleep(0.1)
 
 
-def _same_file(daemon: Daemon, config_file: Path) -> bool:
+def _same_file(daemon: RunningDockerd, config_file: Path) -> bool:
     theirs = Path(f"/proc/{daemon.pid}/root{daemon.config_file}")
     try:
         if config_file.exists() or theirs.exists():
@@ -188,7 +188,7 @@ def _trusted(pid: int) -> bool:
     return {int(real), int(effective)} <= {0, os.geteuid()}
 
 
-def _sockets(daemon: Daemon | None) -> list[str]:
+def _sockets(daemon: RunningDockerd | None) -> list[str]:
     named = daemon.flags.values("-H", "--host") if daemon else []
     paths = [each.removeprefix("unix://") for each in named if each.startswith("unix://")]
     return paths or [SOCKET]

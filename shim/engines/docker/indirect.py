@@ -12,7 +12,7 @@ from dataclasses import replace
 from shim.engines.docker import commandline
 from shim.engines.docker.api import ask
 from shim.engines.docker.choose import Daemon, Request, choose
-from shim.engines.docker.rewrite import Plan
+from shim.engines.docker.rewrite import CommandPlan
 from shim.profile.edit import When
 
 _BUILTIN = Request(("seccomp=builtin",), profile_name="the daemon's own profile")
@@ -20,7 +20,9 @@ _BUILDKITS = "runc"
 _HELP_SECONDS = 10
 
 
-def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
+def plan(
+    real: str, words: list[str], found: commandline.StartingCommand, when: When
+) -> CommandPlan:
     """Plan a build or a service: its words stay as they are. ShimError: it cannot be told."""
     options = words[: found.verb]
     if found.command == "service":
@@ -31,9 +33,9 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
         tells = words[: found.begin] if found.command == "build" else ()
         reason = of_build(real, options, when, tells)
     if not reason:
-        return Plan(words)
+        return CommandPlan(words)
     what = f"docker {' '.join(words[found.verb : found.begin])}"
-    return Plan(words, f"{what} goes as it is: {reason}", uncovered=True)
+    return CommandPlan(words, f"{what} goes as it is: {reason}", uncovered=True)
 
 
 def of_build(real: str, options: Sequence[str], when: When, tells: Sequence[str] = ()) -> str:

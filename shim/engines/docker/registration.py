@@ -18,7 +18,7 @@ from shim.engines.docker import way as dockerway
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
 from shim.engines.docker.status import activate, coverage, status
-from shim.engines.registration import Host, Plan, add_default, dropin, executable
+from shim.engines.registration import Host, RegistrationPlan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, edit
 from shim.errors import ShimError
 
@@ -66,7 +66,7 @@ def status_options(parser: argparse.ArgumentParser) -> None:
     dockersite.add_option(parser)
 
 
-def plan(options: argparse.Namespace, host: Host) -> Plan:
+def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     """Plan the entry in daemon.json, or the profile and the setting that names it."""
     site = dockersite.find(options, host)
     where = str(site.path)
@@ -89,7 +89,7 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
         steps.append(f"no dockerd runs with {where}: it holds from its next start on")
     after = config.read(edits[-1].after, where)
     covers = coverage(after, after.default or site.default, site.daemons)
-    return Plan(changed, notes, steps, covers, bool(options.default))
+    return RegistrationPlan(changed, notes, steps, covers, bool(options.default))
 
 
 def _by_runtime(

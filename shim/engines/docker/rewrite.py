@@ -20,7 +20,7 @@ _NO_FILE = (None, "", "unconfined", "builtin")
 
 
 @dataclass(frozen=True)
-class Plan:
+class CommandPlan:
     """What will be run and why.
 
     ``words`` are docker's arguments; ``line`` is what to say, empty where all is well without us;
@@ -47,21 +47,23 @@ class Addition:
     diff: str = ""
 
 
-def plan(real: str, words: list[str], found: commandline.Found, when: When) -> Plan:
+def plan(
+    real: str, words: list[str], found: commandline.StartingCommand, when: When
+) -> CommandPlan:
     """Plan a run or create. ShimError: it cannot be told what it would be."""
     asked = _read(real, words, found)
     if asked is None:
-        return Plan(words)
+        return CommandPlan(words)
     command = f"docker {found.command}"
     daemon = ask(real, words[: found.verb])
     request = requested(asked.security_opt, asked.privileged, asked.runtime)
     choice = choose(daemon, request, when)
     if choice.action == "nothing":
         line = f"{command} goes as it is: {choice.reason}" if choice.uncovered else ""
-        return Plan(words, line, uncovered=choice.uncovered)
+        return CommandPlan(words, line, uncovered=choice.uncovered)
     add = addition(real, daemon, request, choice)
     option = [f"--{add.name}", add.value]
-    return Plan(
+    return CommandPlan(
         [*words[: asked.end], *option, *words[asked.end :]],
         f"{command} {' '.join(option)}: {choice.reason}",
         add.files,
@@ -70,7 +72,7 @@ def plan(real: str, words: list[str], found: commandline.Found, when: When) -> P
     )
 
 
-def prepare(planned: Plan) -> None:
+def prepare(planned: CommandPlan) -> None:
     """Keep the files, then log each choice. ShimError, OSError: it must not be carried out."""
     for path, text in planned.files.items():
         client_files.keep(path, text)
@@ -109,7 +111,9 @@ def addition(real: str, daemon: Daemon, request: Request, choice: Choice) -> Add
     return Addition("security-opt", f"seccomp={path}", {path: choice.value}, diff)
 
 
-def _read(real: str, words: list[str], found: commandline.Found) -> commandline.Asked | None:
+def _read(
+    real: str, words: list[str], found: commandline.StartingCommand
+) -> commandline.Asked | None:
     """Read the options; those that no table has, with the help of the client's own help."""
     try:
         return commandline.read(words, found.begin)

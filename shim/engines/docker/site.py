@@ -21,7 +21,7 @@ class Site(NamedTuple):
     path: Path
     data: bytes | None
     config: daemonjson.Config
-    daemons: list[dockerd.Daemon]
+    daemons: list[dockerd.RunningDockerd]
     flags: list[dockerd.Flags]
 
     @property

@@ -21,7 +21,9 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     return [line for daemon in site.daemons for line in _activated(site, daemon, options)]
 
 
-def _activated(site: Site, daemon: dockerd.Daemon, options: argparse.Namespace) -> list[str]:
+def _activated(
+    site: Site, daemon: dockerd.RunningDockerd, options: argparse.Namespace
+) -> list[str]:
     who = f"dockerd (pid {daemon.pid})"
     info = dockerd.info(daemon)
     if info is None:
@@ -100,7 +102,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
 
 
 def coverage(
-    config: daemonjson.Config, default: str, daemons: Collection[dockerd.Daemon]
+    config: daemonjson.Config, default: str, daemons: Collection[dockerd.RunningDockerd]
 ) -> Coverage:
     """Return which containers are looked after with what daemon.json says, and this default."""
     ours = bool(daemons) and all(map(dockerd.builds_by_us, daemons))

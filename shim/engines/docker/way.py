@@ -21,7 +21,7 @@ _RUNC_SHIM = "io.containerd.runc.v2"
 PROFILES = "/etc/seccomp-shim/profiles"
 
 
-class Facts(NamedTuple):
+class HostFacts(NamedTuple):
     """What decides: the kernel's states, dockerd's version, the real runtime, its libseccomp."""
 
     states: Mapping[str, str]
@@ -30,12 +30,12 @@ class Facts(NamedTuple):
     libseccomp: str | None
 
 
-def facts(host: Host, release: str, args: list[str]) -> Facts:
+def facts(host: Host, release: str, args: list[str]) -> HostFacts:
     """Look at the kernel and at the runtime that ``args`` (see ``real_args``) name."""
     states = cache.states()
     chosen = config.load()[0]["runtimes"]
     real = real_of(args) or next(iter(chosen.values()), "") or host.program("runc") or ""
-    return Facts(states, release, real, runtime.libseccomp_version(real) if real else None)
+    return HostFacts(states, release, real, runtime.libseccomp_version(real) if real else None)
 
 
 def real_of(args: list[str]) -> str:
@@ -69,7 +69,7 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
     return ["--real-runtime", found, *map(str, arguments)]
 
 
-def advice(found: Facts) -> tuple[str, str]:
+def advice(found: HostFacts) -> tuple[str, str]:
     """Return the way that fits (``runtime``, ``profile``, ``none``) and the reason in one line."""
     calls = catalog.kernel_injected()
     told = ", ".join(f"{name} {state}" for name, state in found.states.items())
@@ -99,7 +99,7 @@ def advice(found: Facts) -> tuple[str, str]:
     )
 
 
-def profile(found: Facts) -> tuple[bytes, list[str]]:
+def profile(found: HostFacts) -> tuple[bytes, list[str]]:
     """Make the augmented default profile: its text, and the calls that it now allows.
 
     ShimError: it would change nothing, and why.

@@ -21,7 +21,7 @@ from shim.catalog import kernel_injected
 from shim.engines import toml
 from shim.engines.podman import config, users
 from shim.engines.podman.config import DROP_IN, Conf
-from shim.engines.registration import Coverage, Host, Plan, dropin, executable, hooksd
+from shim.engines.registration import Coverage, Host, RegistrationPlan, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 from shim.host.runtimes import knows, libseccomp_version
@@ -32,7 +32,7 @@ RUNTIMES = ("crun", "runc")
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 
 
-class Way(NamedTuple):
+class PodmanEdit(NamedTuple):
     """The drop-in file's text, the hooks wanted with their arguments, and what is to be said.
 
     ``edits`` are those of other files.
@@ -67,7 +67,7 @@ def status_options(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
-def plan(options: argparse.Namespace, host: Host) -> Plan:
+def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     """Plan one drop-in file, and the hooks' files where they are wanted."""
     directory = config.folder_of(host)
     release = _release(host)
@@ -98,7 +98,9 @@ def plan(options: argparse.Namespace, host: Host) -> Plan:
     notes = dropin.absence(host, "podman") + way.notes
     table = config.engine_of(tomllib.loads(way.text), directory).get("runtimes", {})
     covers = _coverage(table, "seccomp-shim-precreate" in way.hooks, conf, host)
-    return Plan(edits, notes, ["nothing: it holds from the next podman command on"], covers)
+    return RegistrationPlan(
+        edits, notes, ["nothing: it holds from the next podman command on"], covers
+    )
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -131,7 +133,7 @@ def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
     """Say what becomes of containers that are there, and which users have registered us."""
     del options, host
     notes = ["containers that are there go on with the runtime itself, under the name they have"]
-    for user in users.look(0):
+    for user in users.registered(0):
         if user.file:
             hint = f"seccomp-shim uninstall podman, as {user.name}, takes it away"
             notes.append(
@@ -216,7 +218,7 @@ def _scripts(directory: Path, host: Host) -> Path:
     return Path("/" + str((directory / "oci").relative_to(host.root)))
 
 
-def _in_front(name: str, conf: Conf, directory: Path, host: Host) -> Way:
+def _in_front(name: str, conf: Conf, directory: Path, host: Host) -> PodmanEdit:
     """Return the table with the wrapper first of one runtime's paths, which it calls."""
     real = config.real(name, conf, host)
     if real is None:
@@ -226,7 +228,7 @@ def _in_front(name: str, conf: Conf, directory: Path, host: Host) -> Way:
     table = {**_fronted(directory), name: [path, *config.paths(name, conf, host)]}
     text = toml.table(("engine", "runtimes"), table)
     notes = [f"{name} is the wrapper, and calls {real}, which it was so far"]
-    return Way(text, {}, notes, edits)
+    return PodmanEdit(text, {}, notes, edits)
 
 
 def _fronted(directory: Path) -> dict[str, Any]:
@@ -237,7 +239,7 @@ def _fronted(directory: Path) -> dict[str, Any]:
     return {name: paths for name, paths in found.items() if paths and executable.is_ours(paths[0])}
 
 
-def _runtimes(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> Way:
+def _runtimes(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> PodmanEdit:
     """Return the table of runtimes with the wrapper first; ShimError: there is none to wrap."""
     if options.runtime:
         return _in_front(options.runtime, conf, directory, host)
@@ -270,10 +272,10 @@ def _runtimes(options: argparse.Namespace, conf: Conf, directory: Path, host: Ho
             f"podman's runtime is {chosen}, which the wrapper does not stand for",
             hint="--way hooks works with every OCI runtime",
         )
-    return Way(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes, [])
+    return PodmanEdit(toml.append(text, toml.table(("engine", "runtimes"), table)), {}, notes, [])
 
 
-def _hooks(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> Way:
+def _hooks(options: argparse.Namespace, conf: Conf, directory: Path, host: Host) -> PodmanEdit:
     """Return the list of hook directories with ours last, and the executables to have in it."""
     del options
     ours = "/" + str((directory / HOOKS).relative_to(host.root))
@@ -288,7 +290,9 @@ def _hooks(options: argparse.Namespace, conf: Conf, directory: Path, host: Host)
         notes.append(f"where {real} runs a container its configuration is changed before: free")
     else:
         notes.append("every container's filter is changed as it is loaded: some milliseconds")
-    return Way(toml.table(("engine",), {"hooks_dir": [*directories, ours]}), wanted, notes, [])
+    return PodmanEdit(
+        toml.table(("engine",), {"hooks_dir": [*directories, ours]}), wanted, notes, []
+    )
 
 
 def _precreate_helps(runtime: str) -> bool:

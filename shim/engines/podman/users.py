@@ -42,7 +42,7 @@ class User(NamedTuple):
     unseen: str = ""
 
 
-def look(seconds: float, database: str = "/etc/passwd") -> list[User]:
+def registered(seconds: float, database: str = "/etc/passwd") -> list[User]:
     """Return of whom there is something, or of whom nothing can be known, for root alone.
 
     ``seconds`` is how far back a log is of interest.

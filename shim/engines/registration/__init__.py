@@ -74,7 +74,7 @@ class Coverage(NamedTuple):
         }
 
 
-class Plan(NamedTuple):
+class RegistrationPlan(NamedTuple):
     """What is to be done: the edits, what was found and decided, and what is left to the admin.
 
     ``coverage`` is what is so once it is done.
@@ -107,7 +107,7 @@ class Engine(Protocol):
     def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
     def uninstall_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
     def status_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
-    def plan(self, options: argparse.Namespace, host: Host) -> Plan: ...  # noqa: D102
+    def plan(self, options: argparse.Namespace, host: Host) -> RegistrationPlan: ...  # noqa: D102
     def places(self, options: argparse.Namespace, host: Host) -> list[Path]: ...  # noqa: D102
     def without(  # noqa: D102
         self, path: Path, now: bytes, original: bytes | None

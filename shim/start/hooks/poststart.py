@@ -56,7 +56,7 @@ def main(argv: "list[str]") -> int:
         test_syscall = int(options.get("--test-syscall", "0")) or settings["test_syscall"]
         calls, check.facts["state"], _ = needed_calls(test_syscall)
         if calls:
-            check.look(calls)
+            check.compare(calls)
     except CannotTell as reason:
         check.log("verified", verified=None, reason=str(reason))
     except (OSError, ShimError) as error:
@@ -85,7 +85,7 @@ class Verification(Start):
         seconds = options.get("--seconds", "")
         self.seconds = min(int(seconds), _SECONDS) if seconds.isdigit() else _SECONDS
 
-    def look(self, calls: "dict[str, int]") -> None:
+    def compare(self, calls: "dict[str, int]") -> None:
         """Read the filters in force and log whether they let ``calls`` through."""
         from shim.start.spec import read
 

@@ -11,7 +11,7 @@ from shim.errors import LeftAlone, ShimError
 from shim.host import processes
 from shim.start.inject.session import Start
 from shim.start.inject.tracer import FOLLOW_SECONDS, SEIZED, Tracer, give_up_after, let_go
-from shim.start.wrapper.exec_runtime import become
+from shim.start.wrapper.exec_runtime import exec_runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
         if start.deny:
             raise
         start.fail(error)
-    become(real, argv)
+    exec_runtime(real, argv)
 
 
 class Exec(Start):

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def become(real: str, argv: "list[str]") -> "NoReturn":
+def exec_runtime(real: str, argv: "list[str]") -> "NoReturn":
     """Execute ``real`` with ``argv`` in this very process; OSError if it cannot be executed.
 
     What the interpreter changed at its start is undone: it ignores SIGPIPE and SIGXFSZ, and in

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shim.host.runtimes import Runtime
     from shim.start.inject.waiting import Waiting
     from shim.start.spec import Spec
-    from shim.start.wrapper.mechanism import Change
+    from shim.start.wrapper.mechanism import SpecChange
 
 GO, REFUSED, EXEC = 0, 4, 6
 _HOOK_SECONDS = 60
@@ -184,7 +184,7 @@ class Wrapped(Start):
 
     def _await_hook(
         self,
-        made: "Change",
+        made: "SpecChange",
         runtime: "Runtime",
         directory: str,
         options: "list[str]",
@@ -223,12 +223,12 @@ def _exec(
     settings: "dict[str, Any]",
     calls: "dict[str, int]",
 ) -> None:
-    from shim.start.wrapper.exec_runtime import become
+    from shim.start.wrapper.exec_runtime import exec_runtime
 
     argv = [real, *words]
     container = line.container()
     if not calls or not container:  # without one the runtime prints its help, or what is wrong
-        become(real, argv)
+        exec_runtime(real, argv)
     from shim.start.wrapper.exec import run
 
     run(real, argv, line.options.get("root", ""), container, settings, calls, sure=line.sure)

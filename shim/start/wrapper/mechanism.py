@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ENOSYS = 38
 
 
-class Change:
+class SpecChange:
     """The new config.json, by which mechanism, and what the audit log says of it.
 
     ``calls`` are those that the container's own filter would deny by its default only.
@@ -32,7 +32,7 @@ class Change:
         self.facts = facts
 
 
-def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
+def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> SpecChange:
     """Return the change by the cheapest mechanism that really works with ``runtime``.
 
     The mechanism is ``name``, ``raw-bpf`` or ``filter-injection``, and then ``spec`` is as it was:
@@ -43,11 +43,11 @@ def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
         # Of an earlier start: crun would load that one, whatever the profile says by now.
         made = change(spec.remove(("annotations", RAW_BPF)), calls, runtime)
         if made.spec.text == spec.text:
-            return Change("", spec, {"reason": "the program is in its place already"})
+            return SpecChange("", spec, {"reason": "the program is in its place already"})
         return made
     denied, reason = spec.needing(calls, runtime.path)
     if not denied:
-        return Change("", spec, {"reason": reason})
+        return SpecChange("", spec, {"reason": reason})
     annotations = spec.config.get("annotations") or {}
     by_name = _knows_all(runtime, denied) and RAW_BPF not in annotations
     moved = by_name and _moves_line(spec.config, runtime)
@@ -109,7 +109,7 @@ def _moves_line(config: "dict[str, Any]", runtime: "Runtime") -> bool:
     return set(LATER).isdisjoint(names)
 
 
-def _named(spec: Spec, names: "list[str]") -> Change:
+def _named(spec: Spec, names: "list[str]") -> SpecChange:
     """Put the calls into the profile by name, as its first rule: no other decides on them."""
     rule = dumps({"names": names, "action": "SCMP_ACT_ALLOW"})
     new = spec.add(("linux", "seccomp", "syscalls"), rule)
@@ -123,10 +123,10 @@ def _named(spec: Spec, names: "list[str]") -> Change:
         "after": "SCMP_ACT_ALLOW",
         "proof": "one more rule, for calls that no other rule names",
     }
-    return Change("name", new, facts)
+    return SpecChange("name", new, facts)
 
 
-def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Change:
+def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> SpecChange:
     """Return crun the finished program; where that does not go, leave it to the hook."""
     from shim.start.digest import sha256
     from shim.start.wrapper.rawbpf import program, unfit
@@ -134,22 +134,24 @@ def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Chan
     config = spec.config
     reason = unfit(config, runtime)
     if reason:
-        return Change("filter-injection", spec, {"reason": f"no raw program: {reason}"})
+        return SpecChange("filter-injection", spec, {"reason": f"no raw program: {reason}"})
     try:
         made, kept = program(config["linux"]["seccomp"], calls, runtime)
     except LeftAlone as nothing:
-        return Change("", spec, {"reason": str(nothing)})
+        return SpecChange("", spec, {"reason": str(nothing)})
     except ShimError as error:
-        return Change("filter-injection", spec, {"reason": f"no raw program: {error}"})
+        return SpecChange("filter-injection", spec, {"reason": f"no raw program: {error}"})
     from binascii import b2a_base64
 
     data = b2a_base64(made, newline=False).decode()
     there = (config.get("annotations") or {}).get(RAW_BPF)
     if there == data:
-        return Change("", spec, {"reason": "the program is in its place already"})
+        return SpecChange("", spec, {"reason": "the program is in its place already"})
     if there is not None:
         # Somebody's own filter takes the profile's place. Only when it is loaded can it be seen.
-        return Change("filter-injection", spec, {"reason": "it brings a raw program of its own"})
+        return SpecChange(
+            "filter-injection", spec, {"reason": "it brings a raw program of its own"}
+        )
     facts: dict[str, object] = {
         "syscall": ",".join(calls),
         "before": config["linux"]["seccomp"]["defaultAction"],
@@ -159,4 +161,4 @@ def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Chan
         "proof": "compiled with and without them and compared for every call"
         + (", when it was made" if kept else ""),
     }
-    return Change("raw-bpf", spec.add(("annotations",), f'"{RAW_BPF}":"{data}"'), facts)
+    return SpecChange("raw-bpf", spec.add(("annotations",), f'"{RAW_BPF}":"{data}"'), facts)
