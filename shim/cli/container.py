@@ -7,6 +7,15 @@ from typing import Any
 from shim.errors import ShimError
 
 _ALL = "ALL"
+# include/uapi/linux/capability.h, by number, without CAP_
+_NAMES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
+    *("SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"),
+    *("IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT"),
+    *("SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD"),
+    *("LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG"),
+    *("WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"),
+)
 
 
 def add_container_options(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +40,26 @@ def container(args: argparse.Namespace) -> dict[str, Any]:
     from shim.profile.docker import DEFAULT_CAPABILITIES
 
     here = os.uname()
-    names = {name.upper() for name in args.cap}
-    caps = {name if name.startswith("CAP_") else f"CAP_{name}" for name in names - {_ALL}}
+    names = {_capability(name) for name in args.cap}
+    caps = {f"CAP_{name}" for name in names - {_ALL}}
     return {
         "capabilities": Everything() if _ALL in names else caps | DEFAULT_CAPABILITIES,
         "machine": here.machine,
         "kernel": _kernel(args.kernel or here.release, strict=bool(args.kernel)),
     }
+
+
+def _capability(word: str) -> str:
+    """Return a capability's name without CAP_, or ALL. ShimError: the kernel has none of it."""
+    import difflib
+
+    name = word.upper().removeprefix("CAP_")
+    if name in _NAMES or word.upper() == _ALL:
+        return name
+    near = difflib.get_close_matches(name, (*_NAMES, _ALL), cutoff=0.5)
+    known = "man 7 capabilities lists them"
+    hint = f"did you mean {' or '.join(near)}?" if near else known
+    raise ShimError("is no capability", subject=word, hint=hint)
 
 
 class Everything(frozenset[str]):

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+from shim.cli import runtime
 from shim.errors import ShimError
 
 
@@ -21,7 +22,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--runtime",
         action="append",
-        metavar="PATH",
+        metavar="runc|crun|PATH",
         help="an OCI runtime to show it with (default: the runc and crun on PATH)",
     )
     parser.set_defaults(run=run)
@@ -36,15 +37,16 @@ def run(args: argparse.Namespace) -> int:
     if os.uname().machine != "x86_64":
         print(f"Nothing to show: {os.uname().machine} has none of the calls (they are x86-64's).")
         return 0
-    runtimes = args.runtime or [path for n in ("runc", "crun") if (path := shutil.which(n))]
+    named = [runtime.named(each).path for each in args.runtime or []]
+    runtimes = named or [path for each in runtime.KINDS if (path := shutil.which(each))]
     if not runtimes:
         raise ShimError("neither runc nor crun is on PATH", hint="install one, or name --runtime")
     subject = demonstration.choose_call()
     print("\n".join(demonstration.introduction(subject)))
     failed = False
-    for runtime in runtimes:
+    for each in runtimes:
         print()
-        shown = demonstration.demonstrate(runtime, subject)
+        shown = demonstration.demonstrate(each, subject)
         print("\n".join(shown.lines))
         failed = failed or not shown.good
     if failed:

@@ -150,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json and args.diff:
         raise ShimError("--json and --diff cannot be printed together")
+    args.line = line(args.runtime)
     if args.all:
         from shim.cli import patchall
 
@@ -214,10 +215,10 @@ def _files(
         document = {"when": args.when, "kernel": states, **run_id, "files": reports}
         print(json.dumps(document, indent=2))
     elif made:
-        line = f"run {made}: seccomp-shim rollback --id {int(made.partition('-')[0])} undoes it"
-        print(line, file=sys.stderr)
+        undo = f"seccomp-shim rollback --id {int(made.partition('-')[0])}"
+        print(f"run {made}: {undo} undoes it", file=sys.stderr)
     if not args.json:
-        _tell_next_steps(calls, [patches[file] for file in patches if file not in errors], effects)
+        _tell_next_steps(calls, list(patches.values()), effects)
     return 2 if errors else int(args.check and changed)
 
 
@@ -225,12 +226,8 @@ def _calls(names: list[str]) -> "list[Syscall]":
     """Return the kernel-injected calls and those that the admin named."""
     from shim.catalog import kernel_injected, load
 
-    injected = kernel_injected()
-    known = {
-        name: call
-        for name, call in load().items()
-        if name not in injected and "x86_64" in call.numbers
-    }
+    injected, every = kernel_injected(), load()
+    known = {n: c for n, c in every.items() if n not in injected and "x86_64" in c.numbers}
     for name in names:
         if name in injected:
             raise ShimError(
@@ -257,7 +254,7 @@ def _planned(
     else:
         before, where = files.read(file, MAX_BYTES), file
     contents = read(before, where)
-    profiles = planned(contents, calls, states, args.when, args.override_deny, line(args.runtime))
+    profiles = planned(contents, calls, states, args.when, args.override_deny, args.line)
     patched = patch(contents, profiles)
     return Patch(file, contents, patched, before, patched.text.encode())
 
@@ -271,6 +268,7 @@ def _write(
     """
     from shim.cli.transaction import settled
     from shim.discovery.root import Root
+    from shim.host.effect import together
     from shim.host.packages import overriding, owners, why_kept
     from shim.transaction import plan as change
     from shim.transaction import store
@@ -287,7 +285,9 @@ def _write(
             errors[file] = str(error)
             continue
         if owner := owned.get(real):
-            errors[file] = printable(f"{file}: {why_kept(real, owner, overriding(real))}")
+            added = (each.syscall for each in patch.patched.findings if each.changed)
+            why = why_kept(real, owner, overriding(real), idle=together(added, effects) == "none")
+            errors[file] = printable(f"{file}: {why}")
         elif patch.patched.changed and real not in names:
             names[real] = file
             before = store.checksum(patch.before)
@@ -328,7 +328,7 @@ def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]
     for profile in patch.patched.profiles:
         where = printable(profile.part.document.where)
         for finding in profile.findings:
-            print(f"{where}: {finding.syscall} {_became(finding, effects, later)}", file=sys.stderr)
+            print(f"{where}: {_became(finding, effects, later)}", file=sys.stderr)
         if told := about_unknown(_unknown(profile)):
             print(f"{where}: {told}", file=sys.stderr)
 
@@ -344,14 +344,15 @@ def _report(patch: Patch, effects: "Mapping[str, Effect]") -> dict[str, object]:
 
 def _became(finding: "Finding", effects: "Mapping[str, Effect]", later: bool) -> str:
     """Say what becomes of a call, or would; what no runtime here takes is not called allowed."""
-    effect = effects[finding.syscall]
+    name = finding.syscall
+    effect = effects[name]
     if not finding.changed:
         idle = effect.text if finding.verdict == "allows" else ""
-        return "; ".join(filter(None, (f"is left alone: {finding.reason}", idle)))
+        return "; ".join(filter(None, (f"{name} is left alone: {finding.reason}", idle)))
     if effect.word == "none":
-        now = "would be named" if later else "is named now"
-    else:
-        now = "would be allowed" if later else "is now allowed"
+        rule = "a rule would be added" if later else "a rule was added"
+        return f"{name}: {rule}, with {effect.text}; the call stays {finding.reason}"
+    now = f"{name} {'would be' if later else 'is now'} allowed"
     was = f"{'is' if later else 'was'} {finding.reason}"
     return f"{now}, {effect.text}; it {was}" if effect.text else f"{now}, {was}"
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from shim.discovery.state import PatchOptions
     from shim.transaction.plan import Plan
 
+_LEFT = "leave alone"
+
 
 def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[str, str]) -> int:
     """Plan, show the plan, ask, change; 0 done, 1 see the help of patch, 2 error."""
     from shim.cli.find import problems, root
     from shim.cli.output import agreed
-    from shim.cli.runtime import line
     from shim.cli.transaction import carry_out, settled
     from shim.discovery.find import survey
     from shim.discovery.state import PatchOptions
@@ -30,9 +31,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
     effects = effects_here(calls, args.runtime) if args.root == "/" else {}
-    options = PatchOptions(
-        calls, states, args.when, args.override_deny, line(args.runtime), effects
-    )
+    options = PatchOptions(calls, states, args.when, args.override_deny, args.line, effects)
     extra = args.extra_path
     found = survey(
         root(args.root),
@@ -83,11 +82,6 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
         return
     if args.diff:
         _diff(found, planned)
-        for each in found.found:
-            if each.state == "invalid":
-                line = printable(f"{each.file}: {each.reason}")
-                print(f"seccomp-shim patch: {line}", file=sys.stderr)
-        return
     rows = []
     for each in found.found:
         if each.format == "systemd":
@@ -95,9 +89,10 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
         name, form, state, *_ = row(each)
         names = [one.syscall for one in each.findings if one.changed]
         changes = each.file in shown and names
-        will = f"add {', '.join(names)}" if changes else "leave alone"
+        will = f"add {', '.join(names)}" if changes else _LEFT
         others = (one.reason for one in each.findings if not one.changed)
-        why = each.reason if each.kept else next(others, each.reason)
+        allowed = each.state in ("allows", "no effect")
+        why = each.reason if each.kept or allowed else next(others, each.reason)
         notes = idle(names, options.effects) if changes else [why]
         notes.append(about_unknown(each.unknown))
         rows.append((name, form, state, will, "; ".join(filter(None, notes))))
@@ -112,13 +107,29 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
         for each in found.files
         if each.before == NOTHING
     ]
-    if rows:
-        print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
-    print(f"{len(plan.changes)} of {len(found.files)} files would change")
-    sys.stdout.flush()
-    added = {each.syscall for one in plan.findings.values() for each in one}
-    for step in next_steps([c for c in options.calls if c.name in added], options.effects):
-        print(f"seccomp-shim patch: {step}", file=sys.stderr)
+    summary = f"{len(plan.changes)} of {len(found.files)} files would change"
+    if args.diff:
+        for name, _, _, will, why in rows:
+            if why:
+                _say(f"{name}: {'is left alone: ' if will == _LEFT else ''}{why}")
+        _say(summary)
+    else:
+        if rows:
+            print(table(("PROFILE", "FORMAT", "STATE", "PLAN", "WHY"), rows), end="")
+        print(summary)
+        sys.stdout.flush()
+    listed = {
+        one.syscall
+        for each in found.found
+        for one in each.findings
+        if one.changed or one.verdict == "allows"
+    }
+    _say(*next_steps([call for call in options.calls if call.name in listed], options.effects))
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(f"seccomp-shim patch: {printable(line)}", file=sys.stderr)
 
 
 def _added(file: "ProfileFile") -> list[str]:

@@ -118,8 +118,14 @@ def _last(opened: "State") -> str:
 
 
 def _show(plan: "Plan") -> None:
+    from shim.transaction.store import NOTHING
+
     for change in plan.changes:
-        print(f"{printable(change.path)}: would be again {change.after}")
+        if change.after == NOTHING:
+            what = "would be removed: the run has made it"
+        else:
+            what = f"would get back what it held before the run (SHA-256 {change.after})"
+        print(f"{printable(change.path)}: {what}")
 
 
 def _list(opened: "State", *, as_json: bool) -> None:

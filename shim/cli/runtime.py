@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from shim.host.runtimes import Runtime
     from shim.profile.model import Loader
 
+# The runtimes whose ways with a profile are known.
+KINDS = ("runc", "crun")
+
 
 def loader(name: str, release: str = "") -> "Loader":
     """Return what ``name`` (runc, crun or a path) is to the model; ``release`` is libseccomp's.
@@ -18,10 +21,8 @@ def loader(name: str, release: str = "") -> "Loader":
     from shim.profile.libseccomp import HERE
     from shim.profile.model import Loader
 
-    runtime = _found(name)
+    runtime = named(name)
     program, _, version = runtime.program.partition(" ")
-    if program not in ("runc", "crun"):
-        raise ShimError("is neither runc nor crun: what it loads is not modelled", subject=name)
     library = release or runtime.libseccomp
     if not library:
         raise ShimError("does not tell its libseccomp", subject=name, hint="add --for-libseccomp")
@@ -37,10 +38,10 @@ def line(name: str) -> str:
     from shim.host.runtimes import about, find
     from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY
 
-    if name in ("runc", "crun") and not find(name):
+    if name in KINDS and not find(name):
         return IMPLIED if name == "runc" else NOBODY
     if name:
-        runtime = _found(name)
+        runtime = named(name)
     else:
         path = find("runc") or find("crun")
         if not path:
@@ -51,10 +52,27 @@ def line(name: str) -> str:
     return IMPLIED if runtime.is_at_least("runc", "1.1.15") else LISTED
 
 
-def _found(name: str) -> "Runtime":
+def named(name: str) -> "Runtime":
+    """Return the runtime that the user named: a program on PATH, or a path (it has a slash).
+
+    ShimError: it cannot be run, or is neither runc nor crun.
+    """
+    import os
+
     from shim.host.runtimes import about, find
 
-    path = name if "/" in name else find(name)
+    path = os.path.abspath(name) if "/" in name else find(name)
     if not path:
+        here = f"for the file here write ./{name}" if os.path.isfile(name) else ""
+        raise ShimError("no such runtime on PATH", subject=name, hint=here)
+    if not os.path.exists(path):
         raise ShimError("no such runtime", subject=name)
-    return about(path)
+    if not os.path.isfile(path):
+        raise ShimError("is no program", subject=name)
+    if not os.access(path, os.X_OK):
+        raise ShimError("is not executable", subject=name)
+    runtime = about(path)
+    if runtime.program.partition(" ")[0] not in KINDS:
+        told = f"it calls itself {runtime.program}" if runtime.program else ""
+        raise ShimError("is neither runc nor crun", subject=name, hint=told)
+    return runtime

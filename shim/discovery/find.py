@@ -108,12 +108,14 @@ def survey(
         kept = place.kept or place.stays(contents.controls[real])
         kept = kept or _without(verdict.error, contents.first[name])
         if not kept and (owner := owned.get(shown[real])):
-            instead = _overriding(shown[real], verdict, options)
+            idle = _is_idle(verdict, options)
+            # A copy keeps the package's later versions from the engines: not for nothing.
+            instead = "" if idle else INSTEAD.get(shown[real], "")
             new = _free(root, instead) if instead else ""
             made = bool(new) and paths is None
             if made:
                 files.append(ProfileFile(new, instead, NOTHING, verdict, ""))
-            kept = why_kept(shown[real], owner, instead if new else "", made=made)
+            kept = why_kept(shown[real], owner, instead if new else "", made=made, idle=idle)
         files.append(ProfileFile(real, where, name, verdict, kept))
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in collector.filters:
@@ -125,13 +127,10 @@ def survey(
     return Survey(found, files, collector.notes, frozenset(bad))
 
 
-def _overriding(path: str, verdict: Verdict, options: PatchOptions) -> str:
-    """Return the file that engines read instead; empty: there is none, or nothing would come of it.
-
-    A copy keeps the package's later versions from the engines: not for a change without effect.
-    """
+def _is_idle(verdict: Verdict, options: PatchOptions) -> bool:
+    """Tell whether what patch makes of a file would have no effect under any runtime here."""
     names = [one.syscall for each in verdict.profiles for one in each.findings if one.changed]
-    return "" if together(names, options.effects) == "none" else INSTEAD.get(path, "")
+    return together(names, options.effects) == "none"
 
 
 def _free(root: Root, path: str) -> str:

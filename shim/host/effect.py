@@ -1,5 +1,6 @@
 """What a call's name in a profile does on a host: each runtime's libseccomp knows or drops it."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def effects(calls: Iterable[Syscall], found: Runtimes, here: Library) -> dict[st
 def effects_here(calls: Iterable[Syscall], runtime: str = "") -> dict[str, Effect]:
     """Return what each call's name does under the runtimes of this host, or ``runtime`` alone."""
     calls = list(calls)
-    path = runtime if "/" in runtime else find(runtime) if runtime else ""
+    path = os.path.abspath(runtime) if "/" in runtime else find(runtime) if runtime else ""
     found = [described(path)] if path else [] if runtime else runtimes()
     return effects(calls, found, library(call.name for call in calls))
 

@@ -57,12 +57,17 @@ def overriding(path: str) -> str:
     return "" if os.path.lexists(instead) else instead
 
 
-def why_kept(path: str, owner: str, instead: str = "", *, made: bool = False) -> str:
+def why_kept(
+    path: str, owner: str, instead: str = "", *, made: bool = False, idle: bool = False
+) -> str:
     """Say why a package's file stays as it is, and what overrides it.
 
-    ``instead`` is the file that does, and ``made`` that patch --all makes it.
+    ``instead`` is the file that does, and ``made`` that patch --all makes it. ``idle``: no change
+    to it would have an effect here, and none is recommended.
     """
     kept = f"belongs to the package {owner}, whose next version would overwrite it"
+    if idle:
+        return f"{kept}; a change would have no effect here, with --force or to a copy"
     if instead and made:
         kept += f"; Podman and CRI-O read {instead} instead: patch --all makes it"
     elif instead:

@@ -53,11 +53,23 @@ def test_patch_says_no_effect_and_what_helps(shim: Run) -> None:
     """Where every runtime drops the names no line says allowed; the next step is told, once."""
     said = patch(shim, "-i", PROFILE, runc=OLD, crun=OLD).stderr
     assert "allowed" not in said
-    assert said.count("uretprobe is named now, no effect: ") == 1
+    assert said.count("uretprobe: a rule was added, with no effect: ") == 1
+    assert said.count("drop the name; the call stays denied by the default action") == 2
     assert "/bin/runc (libseccomp 2.5.4) and " in said
     assert said.count(STEP) == 1
     again = patch(shim, "--check", PROFILE, profile=ALLOWING, runc=OLD, crun=OLD)
     assert "allowed already by the rule /syscalls/0; no effect: " in again.stderr
+
+
+def test_patch_all_says_what_helps_each_time(shim: Run) -> None:
+    """A diff, and a file that has the names already, have the reason and the next step too."""
+    done = patch(shim, "--all", "--diff", PROFILE, runc=OLD, crun=OLD)
+    assert f"{PROFILE}: uretprobe, uprobe: no effect: " in done.stderr
+    assert STEP in done.stderr
+    for words in (["--diff"], ["--yes"], ["--check"]):
+        done = patch(shim, "--all", *words, PROFILE, profile=ALLOWING, runc=OLD, crun=OLD)
+        assert "no effect: " in done.stdout + done.stderr
+        assert done.stderr.count(STEP) == 1
 
 
 def test_patch_names_the_runtime_that_drops(shim: Run) -> None:

@@ -97,6 +97,23 @@ def test_nothing_is_overridden_without_effect(package: str, tmp_path: Path) -> N
     row = next(line for line in done.stdout.splitlines() if line.startswith(f"{FILE}  "))
     assert f"belongs to the package {package}" in row
     assert INSTEAD not in row
+    assert "a change would have no effect here, with --force or to a copy" in row
+    assert "seccomp-shim install ENGINE --default" in done.stderr
+    named = ("patch", "--when=always", "-i", FILE)
+    for command in (named, (*ALL, "--diff", FILE), (*ALL, "--diff")):
+        done = run(tmp_path, command, library="2.5.4")
+        line = next(each for each in done.stderr.splitlines() if f"{FILE}: " in each)
+        assert "a change would have no effect here, with --force or to a copy" in line
+        assert "cp " not in done.stderr
+        assert "seccomp-shim install ENGINE --default" in done.stderr
+
+
+def test_a_diff_of_what_is_left_alone_says_so(package: str, tmp_path: Path) -> None:
+    """A diff without a change is no silence."""
+    done = run(tmp_path, (*ALL, "--diff", FILE))
+    assert f"{FILE}: is left alone: " in done.stderr
+    assert f"belongs to the package {package}" in done.stderr
+    assert "0 of 1 files would change" in done.stderr
 
 
 @pytest.mark.usefixtures("package")

@@ -346,12 +346,20 @@ def test_what_a_runtime_here_would_drop_is_told(
     [
         (("--for-libseccomp", "2.4.1"), "2.4.1: libseccomp 2.4.1 is not modelled"),
         (("--runtime", "no-such-runtime"), "no-such-runtime: no such runtime"),
-        (("--runtime", "/bin/true"), "/bin/true: is neither runc nor crun"),
+        (("--cap", "FOO"), "FOO: is no capability"),
+        (("--cap", "cap_sysadmin"), "cap_sysadmin: is no capability (did you mean SYS_ADMIN"),
     ],
 )
 def test_what_is_not_modelled_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], part: str
 ) -> None:
-    """Nothing is guessed of an older libseccomp or of another runtime."""
+    """Nothing is guessed of an older libseccomp, another runtime or another capability."""
     assert _verify(*options, *_lined(tmp_path)) == 2
     assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SYS_ADMIN", "cap_sys_admin", "Cap_Checkpoint_Restore", "all"])
+def test_a_capability_is_written_in_any_case(tmp_path: Path, name: str) -> None:
+    """With CAP_ or without, as Docker takes it."""
+    profile = _files(tmp_path, _old(), _old())
+    assert _verify("--cap", name, *profile) == 0
