@@ -19,12 +19,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def row(label: str, text: str, width: int = 10, *, wrapped: bool = False) -> None:
-    """Print a line of what is known of one thing: what is told, and what there is to tell."""
+def row(label: str, text: str, width: int = 10, *, columns: int = 0) -> None:
+    """Print a line of what is known of one thing: what is told, and what there is to tell.
+
+    With ``columns`` it is wrapped there; a path that is longer stays in one piece.
+    """
     line = printable(f"{label:{width}} {text}")
-    if wrapped:
+    if columns:
         below = " " * (width + 1)
-        line = textwrap.fill(line, 96, subsequent_indent=below, break_on_hyphens=False)
+        line = textwrap.fill(
+            line, columns, subsequent_indent=below, break_on_hyphens=False, break_long_words=False
+        )
     print(line)
 
 

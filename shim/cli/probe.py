@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(host, indent=2))
     else:
         for label, text in _rows(host):
-            row(label, text, 12, wrapped=True)
+            row(label, text, 12, columns=96)
     return 0
 
 

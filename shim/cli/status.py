@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from shim import config
 from shim.cli import engineoptions
-from shim.cli.output import row
+from shim.cli.config import log_trouble
+from shim.cli.output import counted, row
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ exit statuses: 0 all is well, 1 something needs attention or could not be seen,
 
 _SECONDS = 24 * 60 * 60
 _SHOWN = 3
+_TOLD = ("time", "event", "engine", "container", "runtime", "reason")
+_COLUMNS = 80
+_ID, _SHORT = 64, 12  # digits of a container's id, and as many as engines show
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,19 +64,14 @@ def run(args: argparse.Namespace) -> int:
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)
     users = _users() if args.engine in (None, "podman") else []
-    problems = [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]
+    problems, unseen = _settings(registered=any(each["registered"] for each in engines))
+    problems += [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]
     when = "24 hours" if alarms.whole else f"64 MiB of the log, since {alarms.since}"
-    if alarms.events:
-        problems.append(
-            f"{len(alarms.events)} adjustments went wrong in the last {when}: {host.log}"
-        )
-    problems += [
-        f"{len(each['events'])} adjustments went wrong in the last 24 hours, as the log of user "
-        f"{each['name']} says: {each['log']}"
-        for each in users
-        if each["events"]
-    ]
-    unseen = [f"{each['engine']}: {line}" for each in engines for line in each.get("unseen", ())]
+    problems += _counts(alarms.events, f"the last {when}: {host.log}")
+    for each in users:
+        where = f"the last 24 hours, as the log of user {each['name']} says: {each['log']}"
+        problems += _counts(each["events"], where)
+    unseen += [f"{each['engine']}: {line}" for each in engines for line in each.get("unseen", ())]
     if unread:
         unseen.append(f"the log: {unread}")
     elif not alarms.whole:
@@ -159,6 +159,32 @@ def _alarms(log: str) -> "tuple[Recent, str]":
         return Recent([], "", True), f"{log}: {error.strerror}"
 
 
+def _settings(*, registered: bool) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the settings, as root and as anybody else can tell it.
+
+    Where no engine is ``registered`` no container waits for a line of the log.
+    """
+    settings, doubt = config.load()
+    told = [f"the settings: {doubt}"] if doubt else []
+    if os.geteuid() != 0:
+        return [], told
+    trouble = log_trouble(settings) if registered else ""
+    return [*told, *([trouble] if trouble else [])], []
+
+
+def _counts(events: Sequence[dict[str, Any]], where: str) -> list[str]:
+    """Count what went wrong by what it is: where only the settings did, all else was done."""
+    starts = sum(event.get("event") == "config" for event in events)
+    others = len(events) - starts
+    told = [f"{counted(others, 'adjustment')} went wrong in {where}"] if others else []
+    if starts:
+        told.append(
+            f"{counted(starts, 'start')} found an error in the settings and used the last good "
+            f"ones, or the defaults, in {where}"
+        )
+    return told
+
+
 def _users() -> list[dict[str, Any]]:
     """Return what root sees of users' own registrations and logs."""
     from shim.engines.podman import users
@@ -184,16 +210,26 @@ def _show(document: dict[str, Any]) -> None:
     for user in document["users"]:
         if user["file"]:
             row("user", f"{user['name']} has registered Podman for himself: {user['file']}")
-    told = ("time", "event", "engine", "container", "runtime", "reason")
     for who, events in [("log", document["alarms"])] + [
         (f"{user['name']}'s", user["events"]) for user in document["users"]
     ]:
         for alarm in events[-_SHOWN:]:
-            row(who, ", ".join(str(alarm[key]) for key in told if alarm.get(key)))
+            row(who, _alarm(alarm), columns=_COLUMNS)
     for line in document["unseen"]:
         row("not seen", line)
     for problem in document["problems"]:
         row("ATTENTION", problem)
+
+
+def _alarm(event: dict[str, Any]) -> str:
+    """Return a line of the log as people read it; all of it is in the log."""
+    told = {key: str(event[key]) for key in _TOLD if event.get(key)}
+    name = told.get("container", "")
+    if len(name) == _ID and name.isalnum():
+        told["container"] = name[:_SHORT]
+    if "time" in told:
+        told["time"] = told["time"].partition(".")[0].removesuffix("Z") + "Z"
+    return ", ".join(told.values())
 
 
 def _summary(engine: dict[str, Any]) -> str:

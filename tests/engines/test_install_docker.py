@@ -277,7 +277,7 @@ def test_status_is_loud_about_what_was_not_verified(host: Host) -> None:
     done = shim(host, "status docker", code=1)
     assert "lately" in done.stdout
     assert "long-ago" not in done.stdout
-    assert "ATTENTION  1 adjustments went wrong in the last 24 hours" in done.stdout
+    assert "ATTENTION  1 adjustment went wrong in the last 24 hours" in done.stdout
 
 
 @pytest.mark.parametrize(

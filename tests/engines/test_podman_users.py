@@ -42,7 +42,7 @@ def test_a_rootless_error_shows_in_roots_status(host: Host) -> None:
     host.run(f"echo no-json | {AS_USER} {BIN}/seccomp-shim-hook")
     done = shim(host, "status podman", code=1)
     log = f"{HOME}/.local/state/seccomp-shim/audit.jsonl"
-    assert "ATTENTION  1 adjustments went wrong in the last 24 hours, as the log of user alice" in (
+    assert "ATTENTION  1 adjustment went wrong in the last 24 hours, as the log of user alice" in (
         done.stdout
     )
     assert log in done.stdout

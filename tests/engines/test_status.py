@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shim import log as journal
+from shim.engines.docker import way
 from shim.engines.registration import executable
 from shim.errors import ShimError
 from support import registration
@@ -17,6 +18,7 @@ from support.registration import install, uninstall
 from support.verbs import FILE, LOG, TEST_SYSCALL, prepare, shim, write
 
 DAY = 24 * 60 * 60
+SETTINGS = "/etc/seccomp-shim/config.yaml"
 
 
 def line(age: float, **fields: object) -> str:
@@ -74,7 +76,71 @@ def test_the_test_syscall_is_told(host: Host) -> None:
     """A forgotten line in the settings shows in status and at an installation."""
     told = f"the test syscall {TEST_SYSCALL} is on (/etc/seccomp-shim/config.yaml, test_syscall)"
     assert told in shim(host, "status docker").stdout
-    assert told in shim(host, "install docker --dry-run").stderr
+    said = shim(host, "install docker --dry-run").stderr
+    assert told in said
+    assert "nothing needs to be adjusted" not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "today"),
+    [
+        (0, "nothing needs to be adjusted today; the wrapper then hands everything on as it is"),
+        (400, "what is adjusted today is for the test syscall 400 alone"),
+    ],
+)
+def test_what_a_kernel_that_kills_nothing_needs(number: int, today: str) -> None:
+    """The calls are named, and a test syscall that is on is no "nothing"."""
+    states = {"uretprobe": "exempt", "uprobe": "absent"}
+    told = way.advice(way.HostFacts(states, "", "/usr/bin/runc", None, number))
+    calls = "uretprobe (exempt) or uprobe (absent)"
+    assert told == ("none", f"this kernel kills no container over {calls}: {today}")
+
+
+def test_a_log_without_a_directory_needs_attention(host: Host) -> None:
+    """Before any container was started and refused; unregistered, no container waits for it."""
+    write(host, FILE, b"{}")
+    write(host, SETTINGS, b"on_error: deny\nlog: /nowhere/audit.jsonl\n")
+    shim(host, "status docker")
+    write(host, SETTINGS, b"")
+    shim(host, "install docker --default --no-reload")
+    shim(host, "status docker")
+    write(host, SETTINGS, b"on_error: deny\nlog: /nowhere/audit.jsonl\n")
+    told = shim(host, "status docker", code=1).stdout
+    assert "ATTENTION  the log /nowhere/audit.jsonl cannot be written: the directory" in told
+    assert "every container start is refused (on_error: deny)" in told
+    write(host, SETTINGS, b"")
+    shim(host, "uninstall docker")
+
+
+def test_settings_in_error_need_attention(host: Host) -> None:
+    """Before any container was started under them."""
+    write(host, SETTINGS, b"on_error: dney\n")
+    told = shim(host, "status docker", code=1).stdout
+    assert f"ATTENTION  the settings: {SETTINGS}: on_error: 'dney' (allow or deny)" in told
+    write(host, SETTINGS, b"")
+    shim(host, "status docker")
+
+
+def test_what_went_wrong_is_named_and_can_be_read(host: Host) -> None:
+    """Settings in error are no failed adjustment; a line of the log fits a terminal."""
+    reason = f"{SETTINGS}: on_error: 'dney' (allow or deny); the last good settings are used"
+    known = {"level": "error", "container": "0123456789abcdef" * 4, "runtime": "/usr/sbin/runc"}
+    wrong = line(60, event="config", reason=reason, **known)
+    write(host, LOG, (wrong + line(50, **known) + line(40, **known)).encode())
+    said = shim(host, "status docker", code=1).stdout.splitlines()
+    attention = [each for each in said if each.startswith("ATTENTION")]
+    assert attention == [
+        f"ATTENTION  2 adjustments went wrong in the last 24 hours: {LOG}",
+        "ATTENTION  1 start found an error in the settings and used the last good ones, or the "
+        f"defaults, in the last 24 hours: {LOG}",
+    ]
+    first = next(n for n, each in enumerate(said) if each.startswith("log "))
+    shown = said[first : said.index(attention[0])]
+    assert all(len(each) <= 80 for each in shown)
+    assert ", config, 0123456789ab, /usr/sbin/runc," in " ".join(" ".join(shown).split())
+    write(host, LOG, wrong.encode())
+    assert "adjustment" not in shim(host, "status docker", code=1).stdout
+    write(host, LOG, b"")
 
 
 def test_without_root_it_says_what_it_cannot_see(host: Host) -> None:

@@ -22,20 +22,26 @@ PROFILES = "/etc/seccomp-shim/profiles"
 
 
 class HostFacts(NamedTuple):
-    """What decides: the kernel's states, dockerd's version, the real runtime, its libseccomp."""
+    """What decides: the kernel's states, dockerd's version, the real runtime, its libseccomp.
+
+    ``test_syscall`` is the number that the settings have adjusted on any kernel; 0: none.
+    """
 
     states: Mapping[str, str]
     release: str
     real: str
     libseccomp: str | None
+    test_syscall: int = 0
 
 
 def facts(host: Host, release: str, args: list[str]) -> HostFacts:
     """Look at the kernel and at the runtime that ``args`` (see ``real_args``) name."""
     states = cache.states()
-    chosen = config.load()[0]["runtimes"]
-    real = real_of(args) or next(iter(chosen.values()), "") or host.program("runc") or ""
-    return HostFacts(states, release, real, runtime.libseccomp_version(real) if real else None)
+    settings = config.load()[0]
+    chosen = next(iter(settings["runtimes"].values()), "")
+    real = real_of(args) or chosen or host.program("runc") or ""
+    library = runtime.libseccomp_version(real) if real else None
+    return HostFacts(states, release, real, library, settings["test_syscall"])
 
 
 def real_of(args: list[str]) -> str:
@@ -72,13 +78,13 @@ def real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
 def advice(found: HostFacts) -> tuple[str, str]:
     """Return the way that fits (``runtime``, ``profile``, ``none``) and the reason in one line."""
     calls = catalog.kernel_injected()
-    told = ", ".join(f"{name} {state}" for name, state in found.states.items())
+    told = " or ".join(f"{name} ({state})" for name, state in found.states.items())
     needed = [name for name, state in found.states.items() if state == "filtered"]
     if not needed:
-        return "none", (
-            f"this kernel kills no container over it ({told}): nothing needs to be adjusted today; "
-            "the wrapper then hands everything on as it is"
-        )
+        today = "nothing needs to be adjusted today; the wrapper then hands everything on as it is"
+        if found.test_syscall:
+            today = f"what is adjusted today is for the test syscall {found.test_syscall} alone"
+        return "none", f"this kernel kills no container over {told}: {today}"
     library = f"{found.real or 'runc'} has libseccomp {found.libseccomp or 'of unknown version'}"
     unheard = [n for n in needed if not runtime.knows(found.libseccomp, calls[n].libseccomp)]
     if unheard:

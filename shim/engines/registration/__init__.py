@@ -154,7 +154,7 @@ def test_is_on() -> list[str]:
         f"the test syscall {number} is on ({config.PATH}, test_syscall): "
         "containers are adjusted for it"
     )
-    return [f"{told} on whatever kernel, as well as for the real calls"] if number else []
+    return [f"{told} on any kernel, and for the real calls on one that needs it"] if number else []
 
 
 def _installed_bin() -> Path:
