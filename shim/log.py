@@ -25,7 +25,7 @@ from shim.startjson import dumps, loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, BinaryIO, TextIO
+    from typing import Any, BinaryIO
 
     from structlog.typing import EventDict, WrappedLogger
 
@@ -106,15 +106,12 @@ def record(
     *,
     level: str = "info",
     log: "str | None" = None,
-    show: bool = True,
     **fields: object,
 ) -> None:
-    """Append one line to the log and, on a terminal, ``show`` it on standard error.
+    """Append one line to the log; what is to be shown of it is the verb's own to say.
 
     ShimError if it cannot be written: the caller must not make the adjustment then.
     """
-    import sys
-
     target = log or path()
 
     class Sink:
@@ -134,8 +131,6 @@ def record(
             subject=target,
             hint="what is not logged is not done; make the directory or free the disk",
         ) from None
-    if show and sys.stderr.isatty():
-        getattr(_console(sys.stderr), level)(event, **fields)
 
 
 def logger(sink: "Any") -> "Any":
@@ -156,16 +151,6 @@ def logger(sink: "Any") -> "Any":
 def _in_order(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     head = {"time": timestamp(), "level": event.pop("level"), "event": event.pop("event")}
     return {**head, **event}
-
-
-def _console(stream: "TextIO") -> "Any":
-    import structlog
-
-    return structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        processors=[structlog.processors.add_log_level, structlog.dev.ConsoleRenderer()],
-        wrapper_class=structlog.BoundLogger,
-    )
 
 
 class Recent:

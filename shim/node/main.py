@@ -74,7 +74,7 @@ def _end(job: Job, gone: bool | None, doubt: str) -> None:
 
 
 def _logged(job: Job, event: str, reason: str) -> list[str]:
-    log.record(event, log=job.log, show=False, reason=reason)
+    log.record(event, log=job.log, reason=reason)
     return []
 
 

@@ -17,6 +17,7 @@ from shim.bpf.emulator import verdict
 from shim.host.ptrace import Tracee
 from support import need
 from support.filters import X86_64, shipped
+from support.image import at_terminal
 
 NAMES = ("uretprobe", "uprobe")
 ALL = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
@@ -87,6 +88,12 @@ def test_the_program_runs_under_the_profile(lab: Lab) -> None:
     """What the profile denies by default is denied, what it allows works."""
     done = lab.run(_old(), sys.executable, "-c", CALLER, "39", "400")
     assert (done.stdout, done.stderr, done.returncode) == ("0\n1\n", "", 0)
+
+
+def test_on_a_terminal_only_the_program_is_seen(lab: Lab) -> None:
+    """The lines of the log are for the log."""
+    assert at_terminal(lab.command(_old(), "/bin/echo", "hello")) == (0, "hello\r\n")
+    assert lab.lines()
 
 
 def test_a_name_that_no_kernel_has_is_told(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from support import registration
 from support.checkout import CHECKOUT
 from support.host import Host
 from support.registration import install
-from support.verbs import FILE, read, shim, write
+from support.verbs import FILE, LOG, read, shim, write
 
 PLAIN = "not covered: a plain docker run"
 RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
@@ -80,6 +80,16 @@ def test_on_a_terminal_it_asks(host: Host, answer: str, chosen: str | None) -> N
     assert "cover these as well (--default)? [Y/n]" in said
     assert default(host) == chosen
     assert (PLAIN in said.split("[Y/n]")[1]) == (chosen is None)
+
+
+def test_lines_of_the_log_are_not_for_the_terminal(host: Host) -> None:
+    """What is done is said in a person's words there; the log has the sums."""
+    for line in ("install docker --default", "uninstall docker"):
+        said = at_a_terminal(host, line, "")
+        assert "/etc/docker/daemon.json" in said
+        assert "sha256" not in said
+        assert "\x1b" not in said
+    assert "sha256_after" in host.run(f"tail -n 2 {LOG}").stdout
 
 
 @pytest.mark.parametrize("words", ["--no-default", "--default", "--dry-run"])

@@ -160,7 +160,7 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
         event = "requested"
         fields |= choice.logged()
     try:
-        log.record(event, level=level, show=False, **fields)
+        log.record(event, level=level, **fields)
     except (ShimError, OSError) as error:
         if choice.action != "nothing":
             return Choice("nothing", "", str(error), choice.calls, uncovered=True)
@@ -170,7 +170,7 @@ def _logged(choice: Choice, level: str, facts: Mapping[str, str]) -> Choice:
 def _follow_up(event: str, fields: Mapping[str, Any]) -> None:
     """Log what has become of what was asked for; it has happened, whether that can be or not."""
     with suppress(ShimError, OSError):
-        log.record(event, show=False, **fields)
+        log.record(event, **fields)
 
 
 def _twin(original: object, kind: type[_T]) -> _T:
