@@ -223,7 +223,7 @@ def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool)
     known = {each.before for each in entries} | {each.after for each in entries}
     now = checksum_now(file, known)
     if now not in known and not force:
-        raise ShimError("changed since (force overwrites it)")
+        raise ShimError("was changed since its run and is left alone (force overwrites it)")
     was = now if now in known else entries[-1].after
     for entry in reversed(entries):
         if entry.after == was:

@@ -1,6 +1,7 @@
 """The verb find: list the profiles of this host."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from shim.discovery.find import FoundProfile, Survey
     from shim.discovery.root import Root
 
+_CLOSED = os.strerror(errno.EACCES)
 DESCRIPTION = """\
 List every seccomp profile that is in use or lies where engines look: Docker,
 Podman, CRI-O and containerd by their settings, the kubelet's directory, Kubernetes
@@ -117,12 +119,18 @@ def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
     """Say what could not be looked at; 2 if the user has named such a file, else 1, or 0."""
     from shim.cli.output import counted
 
-    for path, why in survey.notes:
-        print(f"seccomp-shim {verb}: {printable(f'{path}: {why}')}", file=sys.stderr)
+    closed = [path for path, why in survey.notes if why == _CLOSED]
+    lines = [f"{path}: {why}" for path, why in survey.notes if why != _CLOSED or len(closed) == 1]
+    if len(closed) > 1:
+        lines.append(f"{len(closed)} paths could not be read ({_CLOSED}), {closed[0]} for one")
+    if survey.bad:
+        others = any(each.file not in survey.bad for each in survey.found)
+        line = f"{counted(len(survey.bad), 'file')} invalid or not to be read"
+        lines.append(f"{line}, the others are listed" if others else line)
+    for line in lines:
+        print(f"seccomp-shim {verb}: {printable(line)}", file=sys.stderr)
     if not survey.bad:
         return 0
-    line = f"{counted(len(survey.bad), 'file')} invalid or not to be read, the others are listed"
-    print(f"seccomp-shim {verb}: {line}", file=sys.stderr)
     return 2 if any(each.state == "invalid" and each.file in paths for each in survey.found) else 1
 
 

@@ -71,6 +71,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Roll back, or list."""
+    from shim.cli.output import counted
     from shim.cli.transaction import carry_out, settled
     from shim.transaction import store as state
 
@@ -99,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
             return 1 if plan.refused else 0
         code = carry_out(plan, opened, "rollback") if plan.changes else 0
         if not plan.changes:
-            print("nothing to do")
+            left = counted(len(plan.refused), "file")
+            print(f"0 files rolled back, {left} left alone" if plan.refused else "nothing to do")
         return max(code, 1 if plan.refused else 0)
 
 

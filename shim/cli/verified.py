@@ -69,9 +69,32 @@ def show(outcome: Comparison) -> None:
         print(table(("", "ARCH", "NR", "NAME", "BEFORE", "AFTER", "NOTE"), rows), end="")
     if told := about_unknown(outcome.unknown):
         print(told)
+    if told := _dropped(outcome):
+        print(told)
     if outcome.incomplete:
         print(f"incomplete: {outcome.incomplete}")
     print(_conclusion(outcome))
+
+
+def _dropped(outcome: Comparison) -> str:
+    """Say which runtimes here drop a name that counts as known; empty: none, or one was named."""
+    from shim.catalog import load
+    from shim.host.effect import effects_here
+
+    if len(outcome.loaders) == 1 or outcome.args.for_libseccomp:
+        return ""
+    accepted = {each.name for each, _ in outcome.changes() if each.accepted}
+    known = effects_here(call for name, call in load().items() if name in accepted)
+    runtimes = list(dict.fromkeys(each for effect in known.values() for each in effect.drops))
+    if not runtimes:
+        return ""
+    names = ", ".join(name for name, effect in known.items() if effect.drops)
+    path = runtimes[0].partition(" (")[0]
+    what = "drop" if len(runtimes) > 1 else "drops"
+    return (
+        f"{' and '.join(runtimes)} {what} {names}: verify --runtime {path} proves what is loaded "
+        "there."
+    )
 
 
 def _conclusion(outcome: Comparison) -> str:

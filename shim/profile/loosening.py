@@ -110,6 +110,8 @@ def _flaw(change: VerdictChange) -> str:
     if change.condition:
         return "under a condition on arguments"
     if change.after != abi.SECCOMP_RET_ALLOW:
+        if {change.before, change.after}.isdisjoint(_LETTING):
+            return "denied before and after, but answered otherwise"
         return "not allowed now"
     if change.nr.single is None or change.arch.single is None:
         return "more than one call"

@@ -125,7 +125,8 @@ def roll_back(plan: Plan, state: State, done: Change, now: str, *, override: str
     if now == done.before:
         return
     if now != done.after and override:
-        plan.refused.append((done.path, f"changed since ({override} overwrites it)"))
+        reason = f"was changed since its run and is left alone ({override} overwrites it)"
+        plan.refused.append((done.path, reason))
         return
     try:
         plan.contents.setdefault(done.before, state.read_backup(done.before))

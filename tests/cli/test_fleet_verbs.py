@@ -164,6 +164,9 @@ def test_named_and_no_profile(shim: Run, host: Host) -> None:
     assert "2 files changed" in done.stdout
 
 
+LEFT = "was changed since its run and is left alone (--force overwrites it)"
+
+
 def test_changed_since(shim: Run, host: Host) -> None:
     """A file changed since its run is told and left alone, with exit status 1, unless forced."""
     shim(*everything(host), "--yes")
@@ -171,7 +174,12 @@ def test_changed_since(shim: Run, host: Host) -> None:
     path.write_bytes(DENYING + b"\n")
     done = shim("rollback", "--last", f"--state={host.state}")
     assert done.returncode == 1
-    assert done.stderr == f"seccomp-shim rollback: {path}: changed since (--force overwrites it)\n"
+    assert done.stderr == f"seccomp-shim rollback: {path}: {LEFT}\n"
+    again = shim("rollback", str(path), f"--state={host.state}")
+    assert (again.returncode, again.stdout) == (1, "0 files rolled back, 1 file left alone\n")
+    assert again.stderr == done.stderr
+    dry = shim("rollback", "--id=1", "--force", "--dry-run", f"--state={host.state}")
+    assert dry.stdout.count(": would get back what it held before the run (SHA-256 ") == 1
     assert path.read_bytes() == DENYING + b"\n"
     assert shim("rollback", "--id=1", "--force", f"--state={host.state}").returncode == 0
     assert path.read_bytes() == DENYING

@@ -172,3 +172,21 @@ def test_facts_tell_what_a_profile_does_there(shim: Run) -> None:
     [profile] = [each for each in facts["profiles"] if each["format"] != "systemd"]
     assert profile["state"] == "no effect"
     assert [each["libseccomp"] for each in facts["runtimes"]] == [OLD, OLD]
+
+
+def test_verify_names_the_runtimes_that_drop(shim: Run) -> None:
+    """A proof for all names known has a line where that is not so here; one for a runtime not."""
+    script = (
+        "import json, sys; from shim.cli import main; p = json.load(open('/run/p/p.json')); "
+        "q = dict(p, syscalls=[]); json.dump(q, open('/run/p/q.json', 'w')); "
+        "sys.exit(main(['verify', '/run/p/q.json', '/run/p/p.json', *sys.argv[1:]]))"
+    )
+    done = shim("-c", script, profile=ALLOWING, runc=OLD, crun=OLD)
+    [line] = [line for line in done.stdout.splitlines() if "--runtime" in line]
+    assert "/bin/crun (libseccomp 2.5.4) drop u" in line
+    assert "/bin/runc proves what is loaded there." in line
+    for words, runtimes in ((["--runtime=runc"], (OLD, OLD)), ([], (NEW, NEW))):
+        runc, crun = runtimes
+        done = shim("-c", script, *words, profile=ALLOWING, runc=runc, crun=crun)
+        assert "Proven: " in done.stdout
+        assert "drop u" not in done.stdout

@@ -310,6 +310,7 @@ def test_a_moved_line_is_seen_under_runc_only(
     assert (code, report["verdict"]) == (1, "other")
     statx = next(change for change in report["changes"] if change["name"] == "statx")
     assert (statx["before"], statx["after"]) == ("ERRNO(38)", "ERRNO(1)")
+    assert statx["note"] == "denied before and after, but answered otherwise"
     assert statx["runtimes"] == ["runc"]
     added = next(change for change in report["changes"] if change["name"] == "uretprobe")
     assert added["after"] == "ALLOW"
