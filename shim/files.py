@@ -78,7 +78,7 @@ def write_atomic(
     try:
         _sweep(directory, name)
         if mode is None and _is_regular(directory, name):
-            old = os.open(name, _TO_READ, dir_fd=directory)
+            old = _open(directory, name, path)
 
         def finish(fd: int) -> None:
             if old >= 0:
@@ -212,7 +212,10 @@ def remove_in(
         before_unlink()
         if identity(_stat(directory, name, path)) != identity(info):
             raise _changed(path)
-        os.unlink(name, dir_fd=directory)
+        try:
+            os.unlink(name, dir_fd=directory)
+        except OSError as error:
+            raise _about(path, error) from None
     finally:
         os.close(old)
 
@@ -259,6 +262,9 @@ def _draft(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+    except OSError as error:
+        _discard(directory, draft)
+        raise _about(path, error) from None
     except BaseException:
         _discard(directory, draft)
         raise

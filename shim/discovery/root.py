@@ -10,7 +10,7 @@ from itertools import islice
 
 from shim.errors import ShimError
 from shim.host.credentials import user
-from shim.host.untrusted_files import Control, PathWalk, Reached, directory
+from shim.host.untrusted_files import Control, PathWalk, Reached, directory, named
 from shim.profile.document import MAX_BYTES
 
 MAX_DEPTH = 12
@@ -86,7 +86,9 @@ class Root:
         OSError: it is none, or cannot be read; ShimError: too much of it is others'.
         """
         with directory(folder, self.top) as found, found.rights():
-            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.directory)
+            with named(folder):
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                fd = os.open(".", flags, dir_fd=found.directory)
             try:
                 most = MAX_ENTRIES if found.control.trusted else OTHERS_ENTRIES
                 with os.scandir(fd) as entries:

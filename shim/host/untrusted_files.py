@@ -19,7 +19,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from shim import files
@@ -165,7 +165,7 @@ class Reached:
         try:
             fd = os.open(".", flags, dir_fd=self.directory)
         except PermissionError:  # its owner may write it and not read it; it is the same directory
-            with rights(None):
+            with rights(None), named(os.path.dirname(self.path)):
                 fd = os.open(".", flags, dir_fd=self.directory)
         try:
             os.fsync(fd)
@@ -199,10 +199,19 @@ def secure(path: str, mode: int = 0o755) -> None:
             return
     except FileNotFoundError:
         secure(os.path.dirname(path))
-    with reach(path) as place, contextlib.suppress(FileExistsError):
+    with reach(path) as place, contextlib.suppress(FileExistsError), named(path):
         os.mkdir(place.name, mode, dir_fd=place.directory)
     with directory(path) as found:
         _refuse_shared(found, path)
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Have an OSError tell ``path``: below a directory descriptor it knows the last part of it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 class PathWalk:
@@ -224,7 +233,7 @@ class PathWalk:
         else:
             found = self._last[2]
         info: os.stat_result | None = None
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), named(path):
             info = os.stat(name, dir_fd=found.directory, follow_symlinks=False)
         if info is not None and stat.S_ISLNK(info.st_mode):
             return reach(path, self.top, follow=follow)

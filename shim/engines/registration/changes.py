@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError, printable
-from shim.host.untrusted_files import Reached, reach, secure
+from shim.host.untrusted_files import Reached, named, reach, secure
 from shim.log import record as log_line
 from shim.profile.diff import unified
 
@@ -214,7 +214,7 @@ def _write_all(event: str, engine: str, edits: Iterable[Edit], log: str | None) 
     try:
         for each in edits:
             for directory in _missing(each.path) if each.after is not None else ():
-                with _ours(directory) as place:
+                with _ours(directory) as place, named(directory):
                     os.mkdir(place.name, 0o755, dir_fd=place.directory)
                 directories.append(directory)
             _write(each, event, engine, log)
