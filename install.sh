@@ -246,7 +246,14 @@ drop_old_versions() {
     done
 }
 
-install_all() {
+# Tell what stands in the way before anything is made; --dry-run asks the same.
+check_place() {
+    there=$prefix
+    while [ ! -e "$there" ]; do
+        there=${there%/*}
+        there=${there:-/}
+    done
+    [ -d "$there" ] || die "$there: is no directory (choose another --prefix)"
     if [ -e "$prefix" ] && [ ! -e "$prefix/manifest" ] && [ -n "$(ls -A "$prefix")" ]; then
         die "$prefix: holds something else than seccomp-shim (choose another --prefix)"
     fi
@@ -257,19 +264,52 @@ install_all() {
         esac
     fi
     # With wheels nothing is brought from the system: what it lacks is told before anything is made.
-    [ -z "$wheels" ] || need_system
+    if [ -n "$wheels" ]; then
+        [ -n "$(find "$wheels" -maxdepth 1 -name 'pip-*.whl')" ] || die "--wheels $wheels: no wheel of pip is there"
+        need_system
+    fi
+}
+
+# Can what an earlier run has built there still be run?
+works() {
+    [ -e "$1/complete" ] && "$1/bin/python" -I -c 'import shim' 2>/dev/null &&
+        "$1/bin/seccomp-shim" --version >/dev/null 2>&1
+}
+
+# Remove what was begun, unless it says which system packages it has brought.
+abandon() {
+    [ -z "$building" ] || rm -rf -- "$building"
+    if [ -n "$beginning" ]; then
+        if grep -q '^package ' "$work/new"; then write_manifest
+        else rm -f -- "$prefix/manifest"
+        fi
+        drop_empty "$prefix/versions"
+        drop_empty "$prefix/bin"
+        [ "$beginning" = there ] || drop_empty "$prefix"
+    fi
+    rm -rf -- "$work"
+}
+
+install_all() {
+    check_place
+    begins=there
+    [ -e "$prefix" ] || begins=anew
     mkdir -p "$prefix/bin" "$prefix/versions"
     exec 9<"$prefix"
     flock -n 9 || die "$prefix: another install.sh is at work there"
-    [ -e "$prefix/manifest" ] || : >"$prefix/manifest"
+    if [ ! -e "$prefix/manifest" ]; then
+        beginning=$begins
+        : >"$prefix/manifest"
+    fi
     read_extras
     need_system
     version=$prefix/versions/$(version_name)
     previous=$(readlink -e "$prefix/current") || previous=
-    if [ ! -e "$version/complete" ]; then build_version
+    if ! works "$version"; then build_version
     elif [ "$version" = "$previous" ]; then say "seccomp-shim in $prefix is up to date"
     else say "Switching seccomp-shim in $prefix to what $here has, which was installed here before"
     fi
+    beginning=
 
     # What engines call stays in its place when versions change, and goes on without one.
     "$version/bin/python" -I -c 'import sys; from pathlib import Path
@@ -293,9 +333,10 @@ render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables
 
 # Tell what install_all would do; system packages that are missing are told by install_all itself.
 tell_plan() {
+    check_place
     read_extras
     if python=$(find_python) && version=$prefix/versions/$(version_name) &&
-        [ -e "$version/complete" ] && [ "$(readlink -e "$prefix/current")" = "$version" ]; then
+        works "$version" && [ "$(readlink -e "$prefix/current")" = "$version" ]; then
         say "seccomp-shim in $prefix is up to date"
     else
         say "seccomp-shim would be installed into $prefix"
@@ -372,8 +413,11 @@ drop() {
 }
 
 remove_config() {
-    rm -f /etc/seccomp-shim/config.json /etc/seccomp-shim/config.lines  # compiled copies
-    recorded=$(sed -n 's/^config //p' "$prefix/manifest")
+    for twin in json lines; do  # the compiled copies
+        ! grep -q '^{"source": *\[\|^settings$' "/etc/seccomp-shim/config.$twin" 2>/dev/null ||
+            rm -f "/etc/seccomp-shim/config.$twin"
+    done
+    recorded=$(sed -n 's/^config //p' "$prefix/manifest" 2>/dev/null) || recorded=
     if [ "$purge" = yes ] || say "$recorded" | sha256sum --check --status 2>/dev/null; then
         rm -f /etc/seccomp-shim/config.yaml
     elif [ -e /etc/seccomp-shim/config.yaml ]; then
@@ -386,8 +430,14 @@ remove_config() {
 
 # list_patched: print each file that is as a run of patch --all left it.
 list_patched() {
-    "$prefix/bin/seccomp-shim" rollback --list --json 2>/dev/null |
-        "$prefix/current/bin/python" -I -c '
+    if [ -x "$prefix/current/bin/python" ]; then
+        python=$prefix/current/bin/python
+        "$prefix/bin/seccomp-shim" rollback --list --json
+    else  # it was uninstalled before
+        python=$(find_python)
+        (cd "$here" && "$python" -B -m shim rollback --list --json)
+    fi 2>/dev/null >"$work/runs"
+    "$python" -I -c '
 import hashlib, json, sys
 last = {}
 for line in sys.stdin:
@@ -402,7 +452,7 @@ for path, (kind, after) in sorted(last.items()):
         continue
     if kind != "rollback" and same:
         print("  " + ascii(path)[1:-1])
-'
+' <"$work/runs"
 }
 
 remove_state() {
@@ -444,8 +494,27 @@ remove_log() {
         say "Kept: /var/log/seccomp-shim (--purge removes it)"
 }
 
+# What an uninstallation without --purge has kept.
+purge_kept() {
+    kept=$(find /etc/seccomp-shim /var/log/seccomp-shim /var/lib/seccomp-shim -maxdepth 0 2>/dev/null) || true
+    { [ "$purge" = yes ] && [ -n "$kept" ]; } || die "$prefix: no seccomp-shim is installed there"
+    linked=$(readlink "$link") || linked=
+    for other in /opt/seccomp-shim "${linked%/bin/seccomp-shim}"; do
+        [ ! -e "$other/manifest" ] || die "$prefix: no seccomp-shim is installed there, but in $other (--prefix $other)"
+    done
+    refuse_while_used
+    remove_config
+    remove_log
+    remove_state
+    drop /run/seccomp-shim
+    say "What was kept of seccomp-shim is removed."
+}
+
 uninstall_all() {
-    [ -e "$prefix/manifest" ] || die "$prefix: no seccomp-shim is installed there"
+    if [ ! -e "$prefix/manifest" ]; then
+        purge_kept
+        return
+    fi
     exec 9<"$prefix"
     flock -n 9 || die "$prefix: another install.sh is at work there"
     refuse_while_used
@@ -485,6 +554,7 @@ wheels=
 extras=
 action=install
 building=
+beginning=
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -530,11 +600,12 @@ case $prefix in
     /*) prefix=${prefix%/} ;;
     *) die "--prefix $prefix: must be an absolute path" ;;
 esac
-[ -z "$wheels" ] || wheels=$(cd -- "$wheels" && pwd -P) || die "--wheels: no such directory"
+[ -z "$wheels" ] || [ -d "$wheels" ] || die "--wheels $wheels: no such directory"
+[ -z "$wheels" ] || wheels=$(cd -- "$wheels" && pwd -P)
 [ "$(id -u)" = 0 ] || die "needs root: sudo ./install.sh"
 
 work=$(mktemp -d)
-trap 'rm -rf -- "$work" ${building:+"$building"}' EXIT
+trap abandon EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 : >"$work/new"

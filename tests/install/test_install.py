@@ -2,49 +2,18 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import need
 from support.checkout import CHECKOUT
-from support.host import FOLDERS, Host, throwaway
+from support.host import Host, listing, throwaway
 
 INSTALL = f"{CHECKOUT}/install.sh"
 PREFIX = "/opt/seccomp-shim"
 SOURCES = "pyproject.toml README.md LICENSE install.sh shim hooks profiles deploy"
 HOOK = f"{PREFIX}/bin/seccomp-shim-hook"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, list[str], str]]:
-    """Yield a view with seccomp-shim installed, the files before that, and what was said."""
-    with throwaway(tmp_path_factory.mktemp("base")) as view:
-        before = _listing(view)
-        said = view.run(f"umask 077; cd /tmp; {INSTALL} --no-demo").stdout
-        yield view, before, said
-
-
-@pytest.fixture
-def installed(tmp_path: Path, base: tuple[Host, list[str], str]) -> Iterator[Host]:
-    """Yield a view of a host with seccomp-shim that forgets all that is done to it."""
-    with throwaway(tmp_path, base[0]) as view:
-        yield view
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    """Yield a view of this host without seccomp-shim that forgets all that is done to it."""
-    with throwaway(tmp_path) as view:
-        yield view
-
-
-def _listing(host: Host) -> list[str]:
-    """List what is in the directories that the installer may touch: owner, mode and size."""
-    places = " ".join(folder for folder in FOLDERS if folder != "/run")
-    script = f"find {places} ! -type d -printf '%p %m %U:%G %s %l\\n'; find {places} -type d"
-    return sorted(host.run(script).stdout.splitlines())
 
 
 def test_installs_and_changes_nothing_when_run_again(
@@ -58,10 +27,10 @@ def test_installs_and_changes_nothing_when_run_again(
     modes = installed.run(f"stat -c %a {places}").stdout
     assert modes.split() == ["755", "755", "644", "2750"]
     assert installed.run(f"find {PREFIX} ! -user root -o -perm /022 ! -type l").stdout == ""
-    before = _listing(installed)
+    before = listing(installed)
     second = installed.run(f"cd / && {INSTALL} --no-demo")
     assert "up to date" in second.stdout
-    assert _listing(installed) == before
+    assert listing(installed) == before
 
 
 def test_profiles_of_this_host_are_out_of_reach(host: Host) -> None:
@@ -94,10 +63,10 @@ def test_uninstall_leaves_nothing_behind(
 ) -> None:
     """What install and probe put on the host is gone again afterwards."""
     _, before, _ = base
-    assert _listing(installed) != before
+    assert listing(installed) != before
     installed.run("/usr/local/bin/seccomp-shim probe")
     installed.run(f"{INSTALL} --uninstall")
-    assert _listing(installed) == before
+    assert listing(installed) == before
     assert installed.run("test -e /run/seccomp-shim", code=1).stdout == ""
 
 
@@ -112,6 +81,47 @@ def test_uninstall_keeps_what_the_admin_made(host: Host) -> None:
     assert host.run("tail -n 1 /etc/seccomp-shim/config.yaml").stdout == "on_error: deny\n"
     assert host.run("cat /var/log/seccomp-shim/audit.jsonl").stdout == "{}\n"
     host.run(f"{INSTALL} --uninstall --prefix /opt/elsewhere", code=2)
+    host.run(f"{INSTALL} --uninstall --purge --prefix /opt/elsewhere")
+    host.run("test ! -e /etc/seccomp-shim && test ! -e /var/log/seccomp-shim")
+
+
+def test_a_purge_of_what_is_kept_spares_an_installation(installed: Host) -> None:
+    """Whoever mistypes the prefix is told the right one, and loses neither settings nor log."""
+    installed.run("echo 'on_error: deny' >>/etc/seccomp-shim/config.yaml")
+    before = listing(installed)
+    failed = installed.run(f"{INSTALL} --uninstall --purge --prefix /opt/mistyped", code=2)
+    assert f"no seccomp-shim is installed there, but in {PREFIX} (--prefix {PREFIX})" in (
+        failed.stderr
+    )
+    assert listing(installed) == before
+
+
+def test_files_of_the_admin_beside_the_settings_stay(host: Host) -> None:
+    """Also where they have the names of the compiled settings, which go."""
+    host.run("mkdir /etc/seccomp-shim; cd /etc/seccomp-shim; echo mine >config.json")
+    host.run("printf 'settings\\non_error deny\\n' >/etc/seccomp-shim/config.lines")
+    said = host.run(f"{INSTALL} --uninstall --purge").stdout
+    assert "Kept, which are not the installation's: /etc/seccomp-shim/config.json\n" in said
+    assert host.run("ls -A /etc/seccomp-shim").stdout == "config.json\n"
+
+
+def test_a_failed_installation_leaves_nothing(host: Host) -> None:
+    """Where pip fails on wheels that are none, what was begun is removed."""
+    host.run("mkdir /opt/wheels; echo none >/opt/wheels/pip-1-py3-none-any.whl")
+    before = listing(host)
+    failed = host.run(f"{INSTALL} --wheels /opt/wheels --prefix /opt/elsewhere", code=2)
+    assert "pip could not install" in failed.stderr
+    assert listing(host) == before
+
+
+def test_a_broken_interpreter_is_built_anew(installed: Host) -> None:
+    """A version whose interpreter is gone is neither up to date nor in the way."""
+    installed.run(f"for p in {PREFIX}/current/bin/python*; do ln -sfn /nowhere $p; done")
+    assert "would be installed" in installed.run(f"{INSTALL} --dry-run").stdout
+    done = installed.run(f"{INSTALL} --no-demo")
+    assert "Installing seccomp-shim" in done.stdout
+    assert done.stderr == ""
+    installed.run("/usr/local/bin/seccomp-shim --version")
 
 
 def test_settings_and_log_can_be_purged(host: Host) -> None:
@@ -143,7 +153,6 @@ def test_what_patching_left_is_told(installed: Host) -> None:
     assert "These profiles stay as seccomp-shim patched them:\n" in said
     assert f"\n  {profile}\n" in said
     assert f"Kept: {state}, which seccomp-shim rollback needs" in said
-    installed.run(f"{INSTALL} --no-demo")
     said = installed.run(f"{INSTALL} --uninstall --purge").stdout
     assert f"\n  {profile}\n" in said
     assert f"Kept: {state}" not in said
@@ -204,10 +213,10 @@ def test_failed_upgrade_leaves_the_old_version_at_work(installed: Host) -> None:
     """When pip fails, the installed version stays as it was and no half of a new one remains."""
     installed.run(f"mkdir /opt/newer && cd {CHECKOUT} && cp -a {SOURCES} /opt/newer")
     installed.run("echo 'broken = [' >>/opt/newer/pyproject.toml")
-    before = _listing(installed)
+    before = listing(installed)
     failed = installed.run("/opt/newer/install.sh --no-demo", code=2)
     assert "pip could not install" in failed.stderr
-    assert _listing(installed) == before
+    assert listing(installed) == before
     installed.run("/usr/local/bin/seccomp-shim --version")
 
 
@@ -318,23 +327,29 @@ def test_uninstall_waits_for_a_crio_that_has_the_handler(
     [
         ("--prefix", "--prefix needs a directory"),
         ("--prefix opt", "absolute path"),
-        ("--prefix /", "not a usable folder name"),
-        ("--prefix '/opt/a b'", "not a usable folder name"),
-        ("--prefix /opt/../etc", "not a usable folder name"),
+        ("--prefix /", "not a usable directory name"),
+        ("--prefix '/opt/a b'", "not a usable directory name"),
+        ("--prefix /opt/../etc", "not a usable directory name"),
         ("--prefix /etc", "holds something else"),
+        ("--prefix /etc --dry-run", "holds something else"),
+        ("--prefix /etc/passwd --dry-run", "/etc/passwd: is no directory"),
+        ("--prefix /etc/passwd/x", "/etc/passwd: is no directory"),
+        ("--wheels /nonexist", "--wheels /nonexist: no such directory"),
+        ("--wheels /etc", "--wheels /etc: no wheel of pip is there"),
         ("--purge", "--purge goes with --uninstall"),
         ("--uninstall", "no seccomp-shim is installed there"),
+        ("--uninstall --purge", "no seccomp-shim is installed there"),
         ("--frobnicate", "unknown option --frobnicate"),
         ("--with flot", "there is fleet only"),
     ],
 )
 def test_unusable_arguments_change_nothing(host: Host, arguments: str, complaint: str) -> None:
     """A wrong call is answered with one line and exit status 2, and touches no file."""
-    before = _listing(host)
+    before = listing(host)
     result = host.run(f"{INSTALL} {arguments}", code=2)
     assert complaint in result.stderr
     assert result.stderr.count("\n") == 1
-    assert _listing(host) == before
+    assert listing(host) == before
 
 
 def test_needs_root(host: Host) -> None:

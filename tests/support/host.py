@@ -97,5 +97,12 @@ def throwaway(scratch: Path, base: Host | None = None, *, pids: bool = False) ->
         keeper.stdout.close()
 
 
+def listing(host: Host) -> list[str]:
+    """List what is in the directories that the installer may touch: owner, mode and size."""
+    places = " ".join(folder for folder in FOLDERS if folder != "/run")
+    script = f"find {places} ! -type d -printf '%p %m %U:%G %s %l\\n'; find {places} -type d"
+    return sorted(host.run(script).stdout.splitlines())
+
+
 def _only_child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
