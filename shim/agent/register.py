@@ -69,9 +69,9 @@ def _untell(name: str, words: Sequence[str], check: bool) -> _Done:
     parser = _Options(prog=name, add_help=False)
     engine.uninstall_options(parser)
     options = parser.parse_args(list(words))
-    notes = engine.removal_notes(options, host)
     places = engine.places(options, host)
     edits = changes.rolling_back(name, places, engine.without, host.state)
+    edits, notes = engine.removal(options, host, edits)
     if not check:
         changes.roll_back(name, edits, host.state, host.log)
         notes = [*notes, *engine.activate(options, host)]

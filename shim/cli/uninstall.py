@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
     host, engine = this_host(), load(args.engine)
     try:
-        notes = engine.removal_notes(args, host)
         places = engine.places(args, host)
-        edits = changes.rolling_back(args.engine, places, engine.without, host.state)
-        report = Report(args, edits, notes + _kept(args.engine, host, edits))
+        planned = changes.rolling_back(args.engine, places, engine.without, host.state)
+        edits, notes = engine.removal(args, host, planned)
+        report = Report(args, edits, notes + _kept(args.engine, host, planned))
         if not args.dry_run:
             changes.roll_back(args.engine, edits, host.state, host.log)
             report.activate(engine, args, host)

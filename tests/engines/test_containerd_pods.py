@@ -201,6 +201,37 @@ def test_pods_by_default_do_not_need_the_handler(node: engines.Engine) -> None:
         assert _status(node, config)["in_use"] is False
 
 
+def test_a_script_stays_while_containers_run_by_it(node: engines.Engine) -> None:
+    """In front of a runtime of somebody's own we are a script: it goes once no container calls it.
+
+    With it gone containerd could neither enter, stop nor remove them.
+    """
+    other = node.folder / "other"
+    other.write_text('#!/bin/sh\nexec runc "$@"\n')
+    other.chmod(0o755)
+    config = node.folder / "cri.toml"
+    table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes'
+    kind = 'runtime_type = "io.containerd.runc.v2"'
+    config.write_text(
+        f"{CONFIG.format(node.folder, cri.IMAGE)}{table}.runc]\n{kind}\n"
+        f'{table}.other]\n{kind}\n{table}.other.options]\nBinaryName = "{other}"\n'
+    )
+    before = config.read_text()
+    script = BIN / "seccomp-shim-containerd-other"
+    _verb(node, "install", "containerd", "--runtime", "other", "--config", str(config))
+    node.host.run(f"test -x {script}")
+    with _service(node, config) as runtime:
+        sandbox, container = runtime.start("other", image.CALLER, "400", "stay")
+        words = f"uninstall containerd --config {config}"
+        said = node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {words}").stderr
+        assert f"{script} stays, by which running containers were started" in said
+        assert config.read_text() == before
+        assert image.outcomes(runtime.exec(container, image.CALLER, "400"))[400] == ENOSYS
+        runtime.end(sandbox)
+    _verb(node, "uninstall", "containerd", "--config", str(config))
+    node.host.run(f"test ! -e {script}")
+
+
 def test_the_program_stays_while_containerd_needs_it(node: engines.Engine, tmp_path: Path) -> None:
     """install.sh waits for the registration, for the restart, and for containers started by it."""
     config = Path("/etc/containerd/config.toml")

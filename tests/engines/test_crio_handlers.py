@@ -18,7 +18,7 @@ import pytest
 
 from shim.engines.crio import config
 from shim.engines.crio import registration as crio
-from shim.engines.registration import Host, executable
+from shim.engines.registration import Host, changes, executable
 from shim.errors import ShimError
 from support import registration
 from support.registration import BIN, install, uninstall
@@ -253,9 +253,9 @@ def _conmon(host: Host) -> Path:
 def test_podmans_containers_are_not_its_own(host: Host) -> None:
     """They have the same monitor, and do not need the handler."""
     file = _conmon(host)
-    assert config.started(host) == ["aaaa"]
+    assert config.started(host) == {"aaaa": SCRIPT}
     file.write_text(file.read_text() + "--exit-command\0/usr/bin/podman\0")
-    assert config.started(host) == []
+    assert config.started(host) == {}
 
 
 def _kept(host: Host, handler: str = "seccomp-shim") -> Path:
@@ -279,7 +279,10 @@ def test_the_handler_stays_while_pods_have_it(host: Host, made: Any, hooks: bool
         if hooks:
             install("crio", host, "--way", "hooks")
         else:
-            crio.removal_notes(registration.options("crio", words, uninstall=True), host)
+            options = registration.options("crio", words, uninstall=True)
+            places = crio.places(options, host)
+            edits = changes.rolling_back("crio", places, crio.without, host.state)
+            crio.removal(options, host, edits)
 
     with pytest.raises(ShimError, match="1 pods have the handler: aaaa"):
         take_out()
@@ -293,8 +296,14 @@ def test_the_handler_stays_while_pods_have_it(host: Host, made: Any, hooks: bool
 def test_pods_by_default_do_not_need_the_handler(host: Host) -> None:
     """Those that asked for none get the former default; what runs needs the program alone."""
     install("crio", host, "--default")
-    _conmon(host)
+    running = _conmon(host)
     _kept(host, "")
-    options = registration.options("crio", uninstall=True)
-    notes = crio.removal_notes(options, host)
+    notes = uninstall("crio", host)
     assert notes[0].startswith("1 running containers were started by it: its program must stay")
+    assert notes[1].startswith(f"{host.path(SCRIPT)} stays, by which running containers")
+    assert notes[2].startswith("restart CRI-O afterwards")
+    assert not host.path(DROP_IN).exists()
+    assert host.path(SCRIPT).exists()
+    running.unlink()
+    uninstall("crio", host)
+    assert not host.path(SCRIPT).exists()

@@ -26,6 +26,8 @@ from support.verbs import (
     state,
 )
 
+NETLESS = ("--network", "none")
+
 
 def removed(host: Host) -> "subprocess.CompletedProcess[str]":
     """Have install.sh remove us, as if it had put us there."""
@@ -74,6 +76,66 @@ def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
     assert state(docker.host) == before
     shim(docker.host, "uninstall docker --force")
     docker.host.run(f"test ! -e {FILE}")
+
+
+@pytest.mark.parametrize("args", [[], ["--debug"]], ids=["bare", "with-arguments"])
+def test_uninstall_breaks_no_container_of_a_runtime_we_stand_in_front_of(
+    docker: engines.Docker, args: list[str]
+) -> None:
+    """With the entry's arguments its script goes, by which containers run: refused, and told."""
+    add_other_runtime(docker, default="runc", args=args)
+    shim(docker.host, "install docker --runtime other")
+    docker("create", *NETLESS, "--name", "stopped", "--runtime", "other", image.NAME, "/bin/true")
+    done = shim(docker.host, "uninstall docker", code=2)
+    assert "1 containers have the runtime other, of which the wrapper is taken out: stopped" in (
+        done.stderr
+    )
+    assert "these run by a script" not in done.stderr
+    started = ("--name", "pre", "--runtime", "other", image.NAME, "/bin/sleep", "1000")
+    docker("run", "--detach", *NETLESS, *started)
+    before = state(docker.host)
+    done = shim(docker.host, "uninstall docker", code=2)
+    assert "2 containers have the runtime other, of which" in done.stderr
+    assert ": pre (running), stopped" in done.stderr
+    assert "until that is killed they do not start: pre (" in done.stderr
+    assert "stop those of other that run (docker stop)" in done.stderr
+    assert state(docker.host) == before
+    docker("exec", "pre", "/bin/true")
+    docker("stop", "--time", "0", "pre")
+    shim(docker.host, "uninstall docker --force")
+    for name in ("pre", "stopped"):  # as the refusal has said
+        docker("start", name)
+
+
+def test_force_says_what_breaks(docker: engines.Docker) -> None:
+    """The running containers of an entry with arguments are named: exec in them fails at once."""
+    add_other_runtime(docker, default="other")
+    shim(docker.host, "install docker --default")
+    docker("run", "--detach", *NETLESS, "--name", "pre", image.NAME, "/bin/sleep", "1000")
+    refused = shim(docker.host, "uninstall docker", code=2).stderr
+    forced = shim(docker.host, "uninstall docker --force").stderr
+    for said in (refused, forced):
+        assert "1 containers were created with the runtime seccomp-shim and would not" in said
+        assert "no docker exec works in them any more" in said
+        assert "until that is killed they do not start: pre" in said
+    assert "no such file" in docker("exec", "pre", "/bin/true", code=126).stdout
+
+
+def test_an_install_that_takes_arguments_out_breaks_nothing_either(docker: engines.Docker) -> None:
+    """The entry loses them where the default runtime that it called is no longer the default."""
+    add_other_runtime(docker, default="other")
+    shim(docker.host, "install docker")
+    started = ("--name", "pre", "--runtime", "seccomp-shim", image.NAME, "/bin/sleep", "1000")
+    docker("run", "--detach", *NETLESS, *started)
+    document = json.loads(read(docker.host, FILE))
+    del document["default-runtime"]
+    docker.configure(document)
+    done = shim(docker.host, "install docker", code=2)
+    assert "the runtime seccomp-shim would lose its arguments" in done.stderr
+    docker("exec", "pre", "/bin/true")
+    docker("stop", "--time", "0", "pre")
+    shim(docker.host, "install docker")
+    docker("start", "pre")
 
 
 @pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())

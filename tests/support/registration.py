@@ -49,12 +49,15 @@ def install(engine: str, host: Host, *words: str) -> RegistrationPlan:
     return plan
 
 
-def uninstall(engine: str, host: Host, *words: str) -> None:
-    """Do what ``seccomp-shim uninstall ENGINE WORDS`` does."""
+def uninstall(engine: str, host: Host, *words: str) -> list[str]:
+    """Do what ``seccomp-shim uninstall ENGINE WORDS`` does; give what it says."""
     module = registration.load(engine)
-    places = module.places(options(engine, words, uninstall=True), host)
+    chosen = options(engine, words, uninstall=True)
+    places = module.places(chosen, host)
     edits = changes.rolling_back(engine, places, module.without, host.state)
+    edits, notes = module.removal(chosen, host, edits)
     changes.roll_back(engine, edits, host.state, host.log)
+    return notes
 
 
 def status(engine: str, host: Host) -> dict[str, Any]:

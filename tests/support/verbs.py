@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,14 @@ def replace_daemon(docker: engines.Docker, program: str) -> None:
         assert info(docker)["ServerVersion"] in docker.host.run(f"{program} --version").stdout
 
 
-def add_other_runtime(docker: engines.Docker, *, default: str) -> Path:
+def add_other_runtime(
+    docker: engines.Docker, *, default: str, args: Sequence[str] = ("--debug",)
+) -> Path:
     """Return the daemon a runtime of somebody else's, ``other``; return the log of its calls."""
     other = docker.folder / "other"
     other.write_text(f'#!/bin/sh\necho "$@" >>{other}.log\nexec runc "$@"\n')
     other.chmod(0o755)
-    runtimes = {"other": {"path": str(other), "runtimeArgs": ["--debug"]}}
+    runtimes = {"other": {"path": str(other), "runtimeArgs": list(args)}}
     docker.configure({"default-runtime": default, "runtimes": runtimes})
     docker.reload()
     return Path(f"{other}.log")

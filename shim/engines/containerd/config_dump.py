@@ -86,18 +86,18 @@ def _socket(options: argparse.Namespace, host: Host) -> str:
     return str(host.path(toml.look_up(document, ADDRESS) or SOCKET))
 
 
-def started(options: argparse.Namespace, host: Host) -> list[str]:
-    """Return the ids of the running containers that were started by one of our executables.
+def started(options: argparse.Namespace, host: Host) -> dict[str, str]:
+    """Return the running containers that were started by our executables: by id, which one.
 
     containerd's shim for runc keeps beside each task what it calls (runtime/v2/runc, WriteRuntime).
     """
     data = changes.content(host.path(options.config)) or b""
     state = toml.parse(data, options.config).get("state") or STATE
-    found = []
+    found = {}
     for file in sorted(host.path(str(state)).glob("io.containerd.runtime.v2.task/*/*/runtime")):
         with contextlib.suppress(OSError, UnicodeDecodeError):  # ended meanwhile
-            if executable.is_ours(file.read_text(encoding="utf-8").strip()):
-                found.append(file.parent.name)
+            if executable.is_ours(program := file.read_text(encoding="utf-8").strip()):
+                found[file.parent.name] = program
     return found
 
 

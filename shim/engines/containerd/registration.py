@@ -7,7 +7,7 @@ and that file imports the directory conf.d.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,12 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     return config_file.without(path, now, original)
 
 
-def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
+def removal(
+    options: argparse.Namespace, host: Host, edits: Sequence[Edit]
+) -> tuple[list[Edit], list[str]]:
     """Refuse while pods have our handler, unless ``--force`` is given."""
-    restart = "restart containerd afterwards; until then it has what it has read"
     pods, started = config_dump.pods(options, host), config_dump.started(options, host)
-    return [*executable.refusal(pods, started, options), restart]
+    return executable.removal(pods, started, options, edits, "containerd")
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:

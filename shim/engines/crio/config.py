@@ -112,22 +112,22 @@ def running(host: Host) -> dict[str, Any] | None:
     return None
 
 
-def started(host: Host) -> list[str]:
-    """Return the ids of the running containers that were started by one of our executables.
+def started(host: Host) -> dict[str, str]:
+    """Return the running containers that were started by our executables: by id, which one.
 
     CRI-O's monitor of a container is told its program.
     """
-    found = []
+    found = {}
     proc = str(host.path("/proc"))
     for pid in processes.pids(proc):
         with contextlib.suppress(OSError):  # ended meanwhile
             program, *words = processes.command_line(pid, proc)
-            ours = any(executable.is_ours(each) for each in words)
+            ours = next(filter(executable.is_ours, words), "")
             # Podman's own has an --exit-command; Podman passes over a program that is gone.
             podmans = "--exit-command" in words
             if os.path.basename(program) == "conmon" and ours and not podmans:
                 options = dict(itertools.pairwise(words))
-                found.append(options.get("-c") or options.get("--cid") or str(pid))
+                found[options.get("-c") or options.get("--cid") or str(pid)] = ours
     return found
 
 

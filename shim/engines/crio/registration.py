@@ -6,6 +6,7 @@ sources of version 1.37.
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,12 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     return dropin.without(path, text.encode(), "crio", ours)
 
 
-def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
+def removal(
+    options: argparse.Namespace, host: Host, edits: Sequence[Edit]
+) -> tuple[list[Edit], list[str]]:
     """Refuse while pods have our handler, unless ``--force`` is given."""
-    restart = "restart CRI-O afterwards; until then it has what it has read"
-    return [*executable.refusal(config.pods(host), config.started(host), options), restart]
+    pods, started = config.pods(host), config.started(host)
+    return executable.removal(pods, started, options, edits, "CRI-O")
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:

@@ -10,9 +10,10 @@ empty file and a byte order mark.
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from shim.engines.docker import config, dockerd
+from shim.engines.docker import config, dockerd, uses
 from shim.engines.docker import site as dockersite
 from shim.engines.docker import way as dockerway
 from shim.engines.docker.choose import RUNTIME
@@ -23,7 +24,7 @@ from shim.engines.registration.changes import Edit, edit
 from shim.errors import ShimError
 
 __all__ = [
-    "activate", "install_options", "places", "plan", "removal_notes", "status",
+    "activate", "install_options", "places", "plan", "removal", "status",
     "status_options", "uninstall_options", "without",
 ]  # fmt: skip
 
@@ -116,6 +117,7 @@ def _by_runtime(
     args, notes = _arguments(site, host, default=default)
     entry = {**(known or {}), "path": program, "runtimeArgs": args}
     if not args:
+        uses.refuse_lost_script(site, host, RUNTIME)
         del entry["runtimeArgs"]
     if real := dockerway.real_of(args):
         notes.append(f"{RUNTIME} calls {real}, Docker's default runtime so far")
@@ -231,19 +233,12 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     return config.without(now, original, str(path), dockerway.is_profile)
 
 
-def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
-    """Refuse while containers need the runtime to start, unless ``--force`` is given."""
+def removal(
+    options: argparse.Namespace, host: Host, edits: Sequence[Edit]
+) -> tuple[list[Edit], list[str]]:
+    """Refuse while containers have a runtime of ours, unless ``--force`` is given."""
     site = dockersite.find(options, host)
-    names = dockersite.users(site, host)
-    if not names:
-        return []
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    message = f"containers were created with the runtime {RUNTIME} and would not start again"
-    if not options.force:
-        raise ShimError(
-            f"{len(names)} {message}: {shown}", hint="recreate or remove them, or give --force"
-        )
-    return [f"{len(names)} {message}: {shown}"]
+    return list(edits), uses.refusal(site, host, force=options.force) if edits else []
 
 
 def _no_flag(site: Site, flag: str) -> None:

@@ -1,7 +1,6 @@
 """Which daemon.json is meant, who reads it, and which flags stand beside it."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,19 +69,6 @@ def find(options: argparse.Namespace, host: Host) -> Site:
     return Site(path, data, daemonjson.read(data, str(path)), daemons, flags)
 
 
-def users(site: Site, host: Host) -> list[str]:
-    """Return the names of the containers that were created with our runtime."""
-    names = []
-    for path in sorted(_data_root(site, host).glob("containers/*/hostconfig.json")):
-        try:
-            if json.loads(path.read_bytes()).get("Runtime") == RUNTIME:
-                named = json.loads((path.parent / "config.v2.json").read_bytes())
-                names.append(str(named.get("Name", path.parent.name)).removeprefix("/"))
-        except (OSError, ValueError, AttributeError):
-            continue  # removed meanwhile
-    return names
-
-
 def _configured(host: Host, service: list[dockerd.Flags]) -> Path:
     default = host.path(dockerd.DEFAULT)
     if host.root == Path("/"):
@@ -96,13 +82,3 @@ def _configured(host: Host, service: list[dockerd.Flags]) -> Path:
             return default if default in used else used.pop()
     named = [value for flags in service for value in flags.values("--config-file")]
     return host.path(named[-1]) if named else default
-
-
-def _data_root(site: Site, host: Host) -> Path:
-    for daemon in site.daemons:
-        if root := (dockerd.info(daemon) or {}).get("DockerRootDir"):
-            return Path(root)
-    given = [
-        value for flags in site.flags for value in flags.values("--data-root", "-g", "--graph")
-    ]
-    return host.path(site.config.tree.get("data-root") or "".join(given[:1]) or "/var/lib/docker")

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,17 +130,20 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     return dropin.without(path, now, "podman", ours)
 
 
-def removal_notes(options: argparse.Namespace, host: Host) -> list[str]:
+def removal(
+    options: argparse.Namespace, host: Host, edits: Sequence[Edit]
+) -> tuple[list[Edit], list[str]]:
     """Say what becomes of containers that are there, and which users have registered us."""
     del options, host
-    notes = ["containers that are there go on with the runtime itself, under the name they have"]
+    stay = "containers that are there go on with the runtime itself, under the name they have"
+    notes = [stay] if edits else []
     for user in users.registered(0):
         if user.file:
             hint = f"seccomp-shim uninstall podman, as {user.name}, takes it away"
             notes.append(
                 f"user {user.name} has registered it for himself, which stays: {user.file} ({hint})"
             )
-    return notes
+    return list(edits), notes
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shim.engines.registration.changes import Edit
 
 ENGINES = {
@@ -94,7 +96,8 @@ class Engine(Protocol):
     only this engine has; what ``places`` and ``status`` need must be in all three. ``plan`` reads
     files and asks programs, but changes nothing. ``places`` are the files in which our entries may
     be, also those of no record; ``without`` is that of ``shim.engines.registration.changes``.
-    ``removal_notes`` says what an uninstall will mean, and raises ShimError where it must not be.
+    ``removal`` gives those edits of an uninstall that can be made, and what they will mean; it
+    raises ShimError where it must not be.
     ``activate`` is called after files were changed and makes the running engine read them where
     that harms nobody; it gives lines to be shown.
 
@@ -112,7 +115,9 @@ class Engine(Protocol):
     def without(  # noqa: D102
         self, path: Path, now: bytes, original: bytes | None
     ) -> bytes | None: ...
-    def removal_notes(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
+    def removal(  # noqa: D102
+        self, options: argparse.Namespace, host: Host, edits: "Sequence[Edit]"
+    ) -> "tuple[list[Edit], list[str]]": ...
     def activate(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
     def status(self, options: argparse.Namespace, host: Host) -> dict[str, Any]: ...  # noqa: D102
 

@@ -9,7 +9,7 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def refusal(
-    pods: list[str] | None, started: list[str], options: argparse.Namespace | None
+    pods: list[str] | None, started: Mapping[str, str], options: argparse.Namespace | None
 ) -> list[str]:
     """Return what to say of pods that have our handler, and of containers started by us.
 
     ``pods`` is None where it cannot be told: then all that were started may have it. ShimError: not
     now. Once restarted without the handler the engine could neither enter, stop nor remove them.
     """
-    needing = started if pods is None else pods
+    needing = list(started) if pods is None else pods
     notes = [f"{len(needing)} pods have the handler: {_shown(needing)}"] if needing else []
     if needing and not (options and options.force):
         hint = "it stays until they are gone: end them first"
@@ -58,9 +58,35 @@ def refusal(
     if pods is not None and started:
         notes.append(
             f"{len(started)} running containers were started by it: its program must stay until "
-            f"they end: {_shown(started)}"
+            f"they end: {_shown(list(started))}"
         )
     return notes
+
+
+def removal(
+    pods: list[str] | None,
+    started: Mapping[str, str],
+    options: argparse.Namespace,
+    edits: Sequence[Edit],
+    engine: str,
+) -> tuple[list[Edit], list[str]]:
+    """Return the edits of an uninstall that can be made, and what to say of it; see ``refusal``.
+
+    A script by which running containers were started stays: each exec, stop and removal calls it.
+    """
+    if not edits:
+        return [], []
+    notes = refusal(pods, started, options)
+    called = {os.path.basename(each) for each in started.values()}
+    stay = [e for e in edits if e.after is None and is_ours(e.path.name) and e.path.name in called]
+    notes += [
+        f"{each.path} stays, by which running containers were started: once they have ended, run "
+        "this again"
+        for each in stay
+    ]
+    left = [each for each in edits if each not in stay]
+    restart = f"restart {engine} afterwards; until then it has what it has read"
+    return left, [*notes, *([restart] if left else [])]
 
 
 def _shown(ids: list[str]) -> str:
