@@ -1,10 +1,15 @@
 """The engines of the verbs install, uninstall and status, each with its own options."""
 
 import argparse
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shim.engines.registration import ENGINES
+from shim.errors import ShimError
+
+if TYPE_CHECKING:
+    from shim.engines.registration import Host
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,6 +26,22 @@ class _Parser(argparse.ArgumentParser):
             fill, self.fill = self.fill, None
             fill(self)
         return super().parse_known_args(args, namespace)
+
+
+def refuse_missing(args: argparse.Namespace, host: "Host") -> None:
+    """Refuse a file of the engine's that was named and is not there. ShimError: it is not.
+
+    One that ``install`` is to make needs its directory; one that we have changed may be gone.
+    """
+    from shim.engines.registration.changes import recorded
+
+    named = getattr(args, "config", None) or getattr(args, "daemon_json", None)
+    needed = os.path.dirname(named or "") if args.verb == "install" else named
+    if needed and named not in recorded(args.engine, host.state).files:
+        try:
+            os.stat(needed)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ShimError("is not there", subject=needed) from None
 
 
 def add(parser: argparse.ArgumentParser, kind: str, *, required: bool, **settings: Any) -> None:

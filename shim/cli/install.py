@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.engines.registration import changes, load, test_is_on, this_host
 
     host, engine = this_host(), load(args.engine)
+    engineoptions.refuse_missing(args, host)
     try:
         plan = engine.plan(args, host)
         if not plan.coverage.plain and _wants_all(args, plan.coverage):

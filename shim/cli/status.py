@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from shim.host import cache
 
     host = this_host()
+    if args.engine:
+        engineoptions.refuse_missing(args, host)
     states = cache.states()
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.engines.registration import changes, load, this_host
 
     host, engine = this_host(), load(args.engine)
+    engineoptions.refuse_missing(args, host)
     try:
         places = engine.places(args, host)
         planned = changes.rolling_back(args.engine, places, engine.without, host.state)

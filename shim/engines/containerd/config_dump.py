@@ -82,7 +82,8 @@ def pods(options: argparse.Namespace, host: Host) -> list[str] | None:
 
 
 def _socket(options: argparse.Namespace, host: Host) -> str:
-    document = toml.parse(changes.content(host.path(options.config)) or b"", options.config)
+    main = config_file.main(options, host)
+    document = toml.parse(changes.content(main) or b"", str(main))
     return str(host.path(toml.look_up(document, ADDRESS) or SOCKET))
 
 
@@ -91,8 +92,8 @@ def started(options: argparse.Namespace, host: Host) -> dict[str, str]:
 
     containerd's shim for runc keeps beside each task what it calls (runtime/v2/runc, WriteRuntime).
     """
-    data = changes.content(host.path(options.config)) or b""
-    state = toml.parse(data, options.config).get("state") or STATE
+    main = config_file.main(options, host)
+    state = toml.parse(changes.content(main) or b"", str(main)).get("state") or STATE
     found = {}
     for file in sorted(host.path(str(state)).glob("io.containerd.runtime.v2.task/*/*/runtime")):
         with contextlib.suppress(OSError, UnicodeDecodeError):  # ended meanwhile

@@ -1,5 +1,6 @@
 """Our handler in the text of containerd's configuration: in the main file, or one it imports."""
 
+import argparse
 import copy
 import fnmatch
 import glob
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.engines import toml
-from shim.engines.registration import dropin, executable
+from shim.engines.registration import Host, dropin, executable
 from shim.engines.registration.changes import Edit, content
 from shim.errors import ShimError
 
+CONFIG = "/etc/containerd/config.toml"
 NAME = "seccomp-shim"
 # The second sorts behind whatever begins with a digit, as 99-nvidia.toml.
 DROP_INS = ("conf.d/90-seccomp-shim.toml", "conf.d/zz-seccomp-shim.toml")
@@ -24,6 +26,11 @@ CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 PROGRAM = ("options", "BinaryName")
 _KEPT = {"runtime_type": RUNC}
 _MARK = "# kept by seccomp-shim: containerd 1.x forgets it once it is told of another handler\n"
+
+
+def main(options: argparse.Namespace, host: Host) -> Path:
+    """Return the place of the main file: the one that was named, or the usual one."""
+    return host.path(options.config or CONFIG)
 
 
 class ConfigFile(NamedTuple):

@@ -7,6 +7,7 @@ and that file imports the directory conf.d.
 """
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 
 _STOCK = ("runc", "crun")
-CONFIG = "/etc/containerd/config.toml"
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -44,16 +44,16 @@ def status_options(parser: argparse.ArgumentParser) -> None:
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        default=CONFIG,
+        type=os.path.abspath,
         metavar="FILE",
-        help="containerd's configuration (default: %(default)s)",
+        help=f"containerd's configuration (default: {config_file.CONFIG})",
     )
 
 
 def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     """Plan a handler that is like the default one but for its program, or another program."""
     release = config_dump.release(host)
-    file = config_file.read(host.path(options.config), 3 if release >= (2,) else 2)
+    file = config_file.read(config_file.main(options, host), 3 if release >= (2,) else 2)
     if {"cri", *CRI.values()} & set(
         map(str, toml.a_list(file.document, "disabled_plugins", file.path))
     ):
@@ -151,7 +151,7 @@ def _overruled(file: ConfigFile, ours: dict[Path, bytes], what: str, said: str) 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Return the main file, those of ours that it may import, and our scripts."""
-    main = host.path(options.config)
+    main = config_file.main(options, host)
     drop_ins = config_file.drop_ins(main)
     return [main, *drop_ins, *executable.places(host, "containerd", host.bin)]
 
@@ -186,7 +186,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         if not each["exists"]
     ]
     notes = [] if entries else ["ctr needs no registration: ctr run --runc-binary"]
-    file = config_file.read(host.path(options.config), 2) if entries else None
+    file = config_file.read(config_file.main(options, host), 2) if entries else None
     cri = config_dump.in_force(file, host) if file else None
     if file and cri:
         problems += _overruling(file, cri, entries, ours_default=default == NAME)
@@ -221,7 +221,8 @@ def _entries(options: argparse.Namespace, host: Host) -> tuple[list[dict[str, An
     """Return our entries in the files, and the default that they name."""
     entries: list[dict[str, Any]] = []
     default = None
-    for path in [host.path(options.config), *config_file.drop_ins(host.path(options.config))]:
+    main = config_file.main(options, host)
+    for path in [main, *config_file.drop_ins(main)]:
         data = content(path)
         document = toml.parse(data, str(path)) if data is not None else {}
         for plugin in CRI.values():

@@ -49,6 +49,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the file."""
     parser.add_argument(
         "--daemon-json",
+        type=os.path.abspath,
         metavar="FILE",
         help="Docker's configuration file (default: that of the running dockerd, else of "
         f"docker.service, else {dockerd.DEFAULT})",
@@ -58,7 +59,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 def find(options: argparse.Namespace, host: Host) -> Site:
     """Find daemon.json and read it. ShimError: there are several, or it is not to be understood."""
     service = dockerservice.flags(host)
-    path = Path(os.path.abspath(options.daemon_json)) if options.daemon_json else None
+    path = Path(options.daemon_json) if options.daemon_json else None
     path = path or _configured(host, service)
     data = content(path)
     daemons = dockerd.running(path)
