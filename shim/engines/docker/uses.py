@@ -27,7 +27,7 @@ _BREAK = (
 )
 
 
-class Container(NamedTuple):
+class DockerContainer(NamedTuple):
     """A container that is there, by the name of its runtime."""
 
     name: str
@@ -76,13 +76,13 @@ def refuse_lost_script(site: Site, host: Host, runtime: str) -> None:
         )
 
 
-def _losing_script(site: Site, there: Sequence[Container]) -> list[Container]:
+def _losing_script(site: Site, there: Sequence[DockerContainer]) -> list[DockerContainer]:
     """Return the running containers whose entry is in a script, as it is now."""
     known = site.config.runtimes
     return [e for e in there if e.running and known.get(e.runtime, {}).get("runtimeArgs")]
 
 
-def containers(site: Site, host: Host, runtimes: Collection[str]) -> list[Container]:
+def containers(site: Site, host: Host, runtimes: Collection[str]) -> list[DockerContainer]:
     """Return the containers of these runtimes, running or not."""
     found = []
     for path in sorted(_data_root(site, host).glob("containers/*/hostconfig.json")):
@@ -91,13 +91,13 @@ def containers(site: Site, host: Host, runtimes: Collection[str]) -> list[Contai
             if runtime in runtimes:
                 told = json.loads((path.parent / "config.v2.json").read_bytes())
                 name = str(told.get("Name", path.parent.name)).removeprefix("/")
-                found.append(Container(name, runtime, bool(told["State"]["Running"])))
+                found.append(DockerContainer(name, runtime, bool(told["State"]["Running"])))
         except (OSError, ValueError, AttributeError, LookupError, TypeError):
             continue  # removed meanwhile
     return sorted(found, key=lambda each: not each.running)
 
 
-def _shown(found: Sequence[Container], *, state: bool = True) -> str:
+def _shown(found: Sequence[DockerContainer], *, state: bool = True) -> str:
     names = [f"{each.name} (running)" if state and each.running else each.name for each in found]
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
