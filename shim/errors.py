@@ -1,4 +1,4 @@
-"""The one kind of error that a user is meant to read, and the decision to do nothing."""
+"""The one kind of error that a user is meant to read, its words, and the decision to do nothing."""
 
 
 class ShimError(Exception):
@@ -25,6 +25,11 @@ class LeftAlone(Exception):  # noqa: N818 - a decision, not an error
 def printable(text: str) -> str:
     """Show ``text`` on one line, control characters (a terminal escape) as backslash escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Return ``1 file``, ``2 files``; ``nouns`` where no s makes the plural."""
+    return f"{number} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def one_line(error: Exception) -> str:

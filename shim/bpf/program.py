@@ -6,7 +6,7 @@ An instruction is a plain tuple ``(code, jt, jf, k)``, ``struct sock_filter`` of
 from struct import Struct, error
 
 from shim import abi
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def decode(program: bytes) -> Insns:
     try:
         return list(_SOCK_FILTER.iter_unpack(program))
     except error:
-        raise BpfError(f"{len(program)} bytes are not whole BPF instructions of 8 bytes") from None
+        raise BpfError(
+            f"{counted(len(program), 'byte')}: not whole BPF instructions of 8 bytes"
+        ) from None
 
 
 def encode(insns: "Iterable[Insn]") -> bytes:
@@ -115,8 +117,9 @@ def allow(program: bytes, arch: int, nr: int) -> bytes:
     if insns[0][0] & 7 != abi.BPF_LD:
         prefix.append((LD_IMM, 0, 0, 0))
     if len(prefix) + len(insns) > abi.BPF_MAXINSNS:
+        more = counted(len(prefix), "more instruction")
         raise BpfError(
-            f"no room for {len(prefix)} more instructions behind the filter's {len(insns)}",
+            f"no room for {more} behind the filter's {len(insns)}",
             hint=f"the kernel takes {abi.BPF_MAXINSNS}",
         )
     return encode(prefix) + program

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,8 +117,6 @@ def run(args: argparse.Namespace) -> int:
 
 def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:
     """Say what could not be looked at; 2 if the user has named such a file, else 1, or 0."""
-    from shim.cli.output import counted
-
     closed = [path for path, why in survey.notes if why == _CLOSED]
     lines = [f"{path}: {why}" for path, why in survey.notes if why != _CLOSED or len(closed) == 1]
     if len(closed) > 1:

@@ -5,7 +5,7 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, counted, printable
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -55,17 +55,13 @@ def bar(total: int) -> Callable[[int], None]:
     def show(count: int) -> None:
         full = width * count // total
         seconds = time.monotonic() - began
-        line = f"\r[{'#' * full}{'.' * (width - full)}] {count} of {total} files, {seconds:.1f} s"
+        done = f"{count} of {counted(total, 'file')}"
+        line = f"\r[{'#' * full}{'.' * (width - full)}] {done}, {seconds:.1f} s"
         sys.stderr.write(line + ("\n" if count >= total else ""))
         sys.stderr.flush()
 
     show(0)
     return show
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 file``, ``2 files``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def agreed(question: str, *, yes: bool) -> bool:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
         return max(bad, 1 if args.check and plan.changes else 0)
     if not plan.changes:
         return bad
-    if not agreed(f"Change {len(plan.changes)} files?", yes=args.yes):
+    if not agreed(f"Change {counted(len(plan.changes), 'file')}?", yes=args.yes):
         return 1
     with state.opened(args.state or state.directory()) as opened:
         settled(opened, "patch")
@@ -107,7 +107,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
         for each in found.files
         if each.before == NOTHING
     ]
-    summary = f"{len(plan.changes)} of {len(found.files)} files would change"
+    summary = f"{len(plan.changes)} of {counted(len(found.files), 'file')} would change"
     if args.diff:
         for name, _, _, will, why in rows:
             if why:

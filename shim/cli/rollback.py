@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from shim.transaction.plan import Plan
@@ -71,7 +71,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Roll back, or list."""
-    from shim.cli.output import counted
     from shim.cli.transaction import carry_out, settled
     from shim.transaction import store as state
 
@@ -107,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _last(opened: "State") -> str:
     """Say what there is to roll back."""
-    from shim.cli.output import counted
     from shim.transaction.runs import listed
     from shim.transaction.store import whose
 

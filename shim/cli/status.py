@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from shim import config
 from shim.cli import engineoptions
 from shim.cli.config import log_trouble
-from shim.cli.output import counted, row
-from shim.errors import ShimError
+from shim.cli.output import row
+from shim.errors import ShimError, counted
 
 if TYPE_CHECKING:
     from shim.engines.registration import Host

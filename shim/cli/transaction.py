@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from shim.errors import printable
+from shim.errors import counted, printable
 
 if TYPE_CHECKING:
     from shim.transaction.plan import Plan
@@ -18,7 +18,9 @@ def settled(state: "State", verb: str) -> None:
 
     for run in recover(state):
         states = [entry.state for entry in run.entries.values()]
-        line = f"run {run.id} was killed: {states.count('new')} files are new"
+        line = (
+            f"run {run.id} was killed: {counted(states.count('new'), 'file is', 'files are')} new"
+        )
         line += f", {states.count('old')} old"
         if "changed" in states:
             line += f", {states.count('changed')} somebody else's"
@@ -27,7 +29,7 @@ def settled(state: "State", verb: str) -> None:
 
 def carry_out(plan: "Plan", state: "State", verb: str) -> int:
     """Make the changes; return 0, 1 if files were skipped, 2 if some failed."""
-    from shim.cli.output import bar, counted
+    from shim.cli.output import bar
     from shim.transaction.plan import run
 
     outcome = run(plan, state, bar(len(plan.changes)))

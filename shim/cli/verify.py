@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shim.cli.container import add_container_options, container
 from shim.cli.verified import Comparison, report, show
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from shim.bpf.equivalence import Difference
@@ -171,7 +171,8 @@ def _pairs(args: argparse.Namespace) -> "list[tuple[str, Source, Source]]":
     names = [name for name, _ in before]
     if names != [name for name, _ in after]:
         raise ShimError(
-            f"holds {len(before)} profiles, not the same as the other, which holds {len(after)}",
+            f"holds {counted(len(before), 'profile')}, not the same as the other, which holds "
+            f"{len(after)}",
             subject=args.before,
         )
     return [(one[0], one[1], other[1]) for one, other in zip(before, after, strict=True)]

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from shim.discovery.root import MAX_DEPTH, Root
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 from shim.host.credentials import user
 from shim.host.untrusted_files import Control
 from shim.profile.document import MAX_BYTES
@@ -88,7 +88,8 @@ class Collector:
         above = tuple(f"{each.rstrip('/')}/" for each in below)
         count = sum(f"{each}/".startswith(above) for each in self._unseen)
         if count:
-            self.note("/home", f"{count} home directories are not looked into: --homes does")
+            told = counted(count, "home directory is", "home directories are")
+            self.note("/home", f"{told} not looked into: --homes does")
 
     def used(self, path: str, who: str, file: str, line: int) -> None:
         """Note that ``who`` uses the profile ``path``, as ``file`` says."""

@@ -16,7 +16,7 @@ from shim.bpf.outcomes import names, outcomes
 from shim.catalog import kernel_injected
 from shim.engines import oci
 from shim.engines.registration import hookfile
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 from shim.host.cache import facts
 from shim.host.ptrace import installed_filters
 from shim.host.runtimes import numbers
@@ -149,7 +149,7 @@ def _observe(
     with oci.started(runtime, directory, f"seccomp-shim-demo-{uuid.uuid4().hex[:8]}") as process:
         filters = installed_filters(oci.wait_ready(process, directory))
         if len(filters) != 1:
-            raise ShimError(f"the container has {len(filters)} filters instead of one")
+            raise ShimError(f"the container has {counted(len(filters), 'filter')} instead of one")
         code = oci.outcomes(process)[subject.nr]
     if code < 0:
         return filters[0], "SIGILL: the kernel answered"
@@ -164,7 +164,7 @@ def _last_line(log: Path) -> dict[str, Any]:
 
 
 def _length(program: bytes) -> str:
-    return f"{len(program) // 8} instructions"
+    return counted(len(program) // 8, "instruction")
 
 
 def _verdict(program: bytes, subject: Subject) -> str:

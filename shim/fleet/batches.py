@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 from shim.fleet.store import WANTING
 
 
@@ -68,7 +68,8 @@ def stop(lines: Iterable[Mapping[str, Any]], max_fail: float) -> str:
         return f"containers do worse than before on {_some(regressed)}"
     wrong = [host for host, result in results if result in WANTING]
     if len(wrong) * 100 > max_fail * len(results):
-        return f"{len(wrong)} of {len(results)} hosts of the batch failed: {_some(wrong)}"
+        hosts = counted(len(results), "host")
+        return f"{len(wrong)} of {hosts} of the batch failed: {_some(wrong)}"
     return ""
 
 

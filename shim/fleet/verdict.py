@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shim.catalog import Syscall
+from shim.errors import counted
 from shim.host.runtimes import knows
 
 # In order of urgency.
@@ -77,9 +78,9 @@ def _profiles(
             by_name = any(verdicts.get(call) == "explicit-deny" for call in filtered)
             (named if by_name else default).add(each["file"])
     if default:
-        yield f"{_count(len(default), 'profile denies', 'profiles deny')} by default"
+        yield f"{counted(len(default), 'profile denies', 'profiles deny')} by default"
     if named:
-        yield f"{_count(len(named), 'profile denies', 'profiles deny')} by name"
+        yield f"{counted(len(named), 'profile denies', 'profiles deny')} by name"
 
 
 def _builtin(
@@ -111,7 +112,3 @@ def _runtimes(runtimes: Sequence[Mapping[str, Any]], calls: Sequence[Syscall]) -
     for names, found in dropping.items():
         who = " and ".join(found)
         yield f"libseccomp of {who} drops the name {names}: install the wrapper"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

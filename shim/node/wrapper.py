@@ -10,7 +10,7 @@ from pathlib import Path
 from shim import config
 from shim.agent import facts
 from shim.engines import registration
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 from shim.host import processes
 from shim.node.memory import EngineMemory
 from shim.node.root import NodeRoot
@@ -81,7 +81,8 @@ class Wrapper:
         if any(self._memory.known(self._registered())):
             left.append(f"{self._words[0]} has the handler in memory until it is restarted")
         if count := self._started():
-            left.append(f"{count} running containers were started by it")
+            were = counted(count, "running container was", "running containers were")
+            left.append(f"{were} started by it")
         if left:
             return [*left, stays]
         self._root.script("--uninstall")

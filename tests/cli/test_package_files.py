@@ -113,7 +113,7 @@ def test_a_diff_of_what_is_left_alone_says_so(package: str, tmp_path: Path) -> N
     done = run(tmp_path, (*ALL, "--diff", FILE))
     assert f"{FILE}: is left alone: " in done.stderr
     assert f"belongs to the package {package}" in done.stderr
-    assert "0 of 1 files would change" in done.stderr
+    assert "0 of 1 file would change" in done.stderr
 
 
 @pytest.mark.usefixtures("package")

@@ -269,7 +269,7 @@ def _refused(node: engines.Engine, config: Path, runtime: cri.Runtime) -> None:
     with runtime.container("seccomp-shim", image.CALLER, "400", "stay"):
         words = f"uninstall containerd --config {config}"
         done = node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {words}", code=2)
-        assert "1 pods have the handler" in done.stderr
+        assert "1 pod has the handler" in done.stderr
         assert "it stays until they are gone: end them first, or give --force" in done.stderr
     assert config.read_text() == before
 

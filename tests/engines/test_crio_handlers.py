@@ -284,7 +284,7 @@ def test_the_handler_stays_while_pods_have_it(host: Host, made: Any, hooks: bool
             edits = changes.rolling_back("crio", places, crio.without, host.state)
             crio.removal(options, host, edits)
 
-    with pytest.raises(ShimError, match="1 pods have the handler: aaaa"):
+    with pytest.raises(ShimError, match="1 pod has the handler: aaaa"):
         take_out()
     assert registration.files(host.root) == before
     if not hooks:
@@ -299,7 +299,7 @@ def test_pods_by_default_do_not_need_the_handler(host: Host) -> None:
     running = _conmon(host)
     _kept(host, "")
     notes = uninstall("crio", host)
-    assert notes[0].startswith("1 running containers were started by it: its program must stay")
+    assert notes[0].startswith("1 running container was started by it: its program must stay")
     assert notes[1].startswith(f"{host.path(SCRIPT)} stays, by which running containers")
     assert notes[2].startswith("restart CRI-O afterwards")
     assert not host.path(DROP_IN).exists()

@@ -74,7 +74,7 @@ def test_from_nothing_to_nothing(bare: Node) -> None:
             node.server.remove(rights=True)
             said = second.stop()
             assert "the DaemonSet was removed: rolled back, but for what is left" in said
-            assert "1 pods have the handler" in said
+            assert "1 pod has the handler" in said
             assert handlers(node) == {"runc", HANDLER}
             # What runs goes on, also once containerd was restarted, to the end.
             node.restart()

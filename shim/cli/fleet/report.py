@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from shim import files
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         _write(args.html, document)
         if not args.json:
-            print(f"{args.html}: {len(document['hosts'])} hosts")
+            print(f"{args.html}: {counted(len(document['hosts']), 'host')}")
             return 0
     if args.json:
         for each in document["hosts"]:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from shim.cli.output import counted, table
+    from shim.cli.output import table
 
     urgency = list(document["verdicts"])
     hosts = sorted(document["hosts"], key=lambda each: urgency.index(each["verdict"]))
@@ -47,7 +47,7 @@ def _show(document: dict[str, Any]) -> None:
     print(table(("HOST", "VERDICT", "KERNEL", "CHANGED", "WHY"), rows), end="")
     counts = [sum(each["verdict"] == verdict for each in hosts) for verdict in urgency]
     told = [f"{n} {verdict}" for verdict, n in zip(urgency, counts, strict=True) if n]
-    print(f"{len(hosts)} hosts: {', '.join(told)}")
+    print(f"{counted(len(hosts), 'host')}: {', '.join(told)}")
     if document["runs"]:
         print()
         rows = [

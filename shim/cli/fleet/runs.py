@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from shim.cli.output import agreed, counted, write_diff
-from shim.errors import ShimError, printable
+from shim.cli.output import agreed, write_diff
+from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from shim.fleet.ansible import AnsibleOptions
@@ -194,7 +194,8 @@ class Progress:
         if self._live and self._at_work:
             more = "" if len(self._at_work) <= 3 else f" and {len(self._at_work) - 3} more"
             names = printable(", ".join(self._at_work[:3]))
-            sys.stderr.write(f"\r\x1b[K{self._ended} of {self._total} hosts; {names}{more}")
+            done = f"{self._ended} of {counted(self._total, 'host')}"
+            sys.stderr.write(f"\r\x1b[K{done}; {names}{more}")
             sys.stderr.flush()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from shim import config
 from shim.engines.registration import Coverage, Host, dropin
 from shim.engines.registration.changes import Edit, edit
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 
 _MODE = 0o755
 _STOCK = ("runc", "crun")
@@ -51,14 +51,16 @@ def refusal(
     now. Once restarted without the handler the engine could neither enter, stop nor remove them.
     """
     needing = list(started) if pods is None else pods
-    notes = [f"{len(needing)} pods have the handler: {_shown(needing)}"] if needing else []
+    have = counted(len(needing), "pod has", "pods have")
+    notes = [f"{have} the handler: {_shown(needing)}"] if needing else []
     if needing and not (options and options.force):
-        hint = "it stays until they are gone: end them first"
+        hint = "it stays until none is left: end them first"
         raise ShimError(notes[0], hint=f"{hint}, or give --force" if options else hint)
     if pods is not None and started:
+        were = counted(len(started), "running container was", "running containers were")
+        until = "it ends" if len(started) == 1 else "they end"
         notes.append(
-            f"{len(started)} running containers were started by it: its program must stay until "
-            f"they end: {_shown(list(started))}"
+            f"{were} started by it: its program must stay until {until}: {_shown(list(started))}"
         )
     return notes
 
