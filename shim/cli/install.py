@@ -61,7 +61,13 @@ def run(args: argparse.Namespace) -> int:
         if not plan.coverage.plain and _wants_all(args, plan.coverage):
             args.default = True
             plan = engine.plan(args, host)
-        report = Report(args, plan.edits, [*test_is_on(), *plan.notes])
+        notes = [*test_is_on(), *plan.notes]
+        if engineoptions.roots(each.path for each in plan.edits):
+            notes.append(
+                "without root it is not seen what root has recorded and what runs here: as root "
+                "the diff and what is said may be others"
+            )
+        report = Report(args, plan.edits, notes)
         if not args.dry_run:
             changes.apply(
                 args.engine, plan.edits, engine.without, host.state, host.log, default=plan.default

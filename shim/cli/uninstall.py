@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shim.cli import engineoptions
 from shim.cli.install import Report, common_options, needs_root
+from shim.errors import ShimError
 
 if TYPE_CHECKING:
     from shim.engines.registration import Host
@@ -50,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         places = engine.places(args, host)
         planned = changes.rolling_back(args.engine, places, engine.without, host.state)
+        if theirs := engineoptions.roots([each.path for each in planned] or places[:1]):
+            raise ShimError(
+                "this takes root: what was there before us is recorded for root's eyes only",
+                subject=str(theirs),
+                hint=f"sudo seccomp-shim uninstall {args.engine}",
+            )
         edits, notes = engine.removal(args, host, planned)
         report = Report(args, edits, notes + _kept(args.engine, host, planned))
         if not args.dry_run:

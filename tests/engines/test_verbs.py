@@ -3,8 +3,9 @@
 import pytest
 
 from support.host import Host
-from support.verbs import read, shim, write
+from support.verbs import FILE, read, shim, write
 
+AS_NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent"
 FILES = {"docker": "--daemon-json", "containerd": "--config"}
 
 
@@ -59,3 +60,49 @@ def test_an_uninstall_of_nothing_asks_for_nothing(place: Host, engine: str) -> N
     """Where no file of ours is, no restart is asked for, and nothing is said of containers."""
     done = shim(place, "uninstall", engine)
     assert done.stderr == f"{engine}: no file needs to be changed\n"
+
+
+@pytest.mark.parametrize("engine", ["docker", "containerd", "crio"])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["done", "dry-run"])
+def test_an_uninstall_without_root_shows_no_diff(
+    place: Host, engine: str, dry: tuple[str, ...]
+) -> None:
+    """What was there before us is in root's record: without it the diff would be another one."""
+    write(place, FILE, b'{"default-runtime": "runc"}')
+    place.run("mkdir -p /etc/containerd /etc/crio; rm -rf /etc/crio/* /etc/containerd/*")
+    shim(place, "install", engine, "--default")
+    try:
+        done = shim(place, "uninstall", engine, *dry, code=2, before=AS_NOBODY)
+        assert done.stdout == ""
+        assert "this takes root" in done.stderr
+        assert done.stderr.endswith(f" (sudo seccomp-shim uninstall {engine})\n")
+        assert "+++ " in shim(place, "uninstall", engine, "--dry-run").stdout
+    finally:
+        shim(place, "uninstall", engine)
+    done = shim(place, "uninstall", engine, *dry, code=2, before=AS_NOBODY)
+    assert "this takes root" in done.stderr
+
+
+def test_a_users_own_registration_takes_no_root(place: Host) -> None:
+    """A user's file, with the user's record, is the user's to have back."""
+    place.run("mkdir -p /run/t/home; chmod 711 /run/t; chown -R 65534 /run/t/home")
+    as_user = AS_NOBODY.replace("/nonexistent", "/run/t/home")
+    file = "/run/t/home/.config/containers/containers.conf.d/99-seccomp-shim.conf"
+    done = shim(place, "install podman --dry-run", before=as_user)
+    assert "without root" not in done.stderr
+    shim(place, "install podman", before=as_user)
+    place.run(f"test -e {file}")
+    shim(place, "uninstall podman", before=as_user)
+    place.run(f"test ! -e {file}")
+
+
+def test_what_cannot_be_seen_without_root_is_not_denied(place: Host) -> None:
+    """Whether a dockerd of root's runs is not known to others; root is told that none does."""
+    write(place, FILE, b"{}")
+    done = shim(place, "install docker --dry-run", before=AS_NOBODY)
+    assert f"whether a dockerd runs, and with {FILE}, is not seen without root" in done.stderr
+    assert "without root it is not seen what root has recorded" in done.stderr
+    assert "no dockerd runs" not in done.stderr
+    done = shim(place, "install docker --dry-run")
+    assert f"no dockerd runs with {FILE}" in done.stderr
+    assert "without root" not in done.stderr

@@ -87,7 +87,9 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     if not site.daemons:
         notes += dropin.absence(host, "dockerd")
     if changed and not site.daemons:
-        steps.append(f"no dockerd runs with {where}: it holds from its next start on")
+        unseen = f"whether a dockerd runs, and with {where}, is not seen without root"
+        none = f"no dockerd runs with {where}: it holds from its next start on"
+        steps.append(unseen if os.geteuid() else none)
     after = config.read(edits[-1].after, where)
     covers = coverage(after, after.default or site.default, site.daemons)
     return RegistrationPlan(changed, notes, steps, covers, bool(options.default))
