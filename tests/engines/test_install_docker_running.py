@@ -71,7 +71,7 @@ def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
     docker("create", "--name", "mine", "--runtime", "seccomp-shim", image.NAME, "/bin/true")
     before = state(docker.host)
     done = shim(docker.host, "uninstall docker", code=2)
-    assert "1 containers were created with the runtime" in done.stderr
+    assert "1 container was created with the runtime" in done.stderr
     assert "mine" in done.stderr
     assert state(docker.host) == before
     shim(docker.host, "uninstall docker --force")
@@ -87,7 +87,7 @@ def test_uninstall_breaks_no_container_of_a_runtime_we_stand_in_front_of(
     shim(docker.host, "install docker --runtime other")
     docker("create", *NETLESS, "--name", "stopped", "--runtime", "other", image.NAME, "/bin/true")
     done = shim(docker.host, "uninstall docker", code=2)
-    assert "1 containers have the runtime other, of which the wrapper is taken out: stopped" in (
+    assert "1 container has the runtime other, of which the wrapper is taken out: stopped" in (
         done.stderr
     )
     assert "these run by a script" not in done.stderr
@@ -115,7 +115,7 @@ def test_force_says_what_breaks(docker: engines.Docker) -> None:
     refused = shim(docker.host, "uninstall docker", code=2).stderr
     forced = shim(docker.host, "uninstall docker --force").stderr
     for said in (refused, forced):
-        assert "1 containers were created with the runtime seccomp-shim and would not" in said
+        assert "1 container was created with the runtime seccomp-shim and would not" in said
         assert "no docker exec works in them any more" in said
         assert "until that is killed they do not start: pre" in said
     assert "no such file" in docker("exec", "pre", "/bin/true", code=126).stdout

@@ -17,7 +17,7 @@ from shim.engines.docker import dockerd
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
 from shim.engines.registration import Host
-from shim.errors import ShimError
+from shim.errors import ShimError, counted
 
 _SHOWN = 5
 _BREAK = (
@@ -42,17 +42,16 @@ def refusal(site: Site, host: Host, *, force: bool) -> list[str]:
     there = containers(site, host, {*ours, *fronted})
     notes, hints = [], []
     if own := [each for each in there if each.runtime == RUNTIME]:
-        shown = _shown(own)
+        were = counted(len(own), "container was", "containers were")
         notes.append(
-            f"{len(own)} containers were created with the runtime {RUNTIME} and would not start "
-            f"again: {shown}"
+            f"{were} created with the runtime {RUNTIME} and would not start again: {_shown(own)}"
         )
         hints.append("recreate or remove them")
     for name in fronted:
         if of_it := [each for each in there if each.runtime == name]:
+            have = counted(len(of_it), "container has", "containers have")
             notes.append(
-                f"{len(of_it)} containers have the runtime {name}, of which the wrapper is taken "
-                f"out: {_shown(of_it)}"
+                f"{have} the runtime {name}, of which the wrapper is taken out: {_shown(of_it)}"
             )
             hints.append(
                 f"stop those of {name} that run (docker stop); stopped ones start by {name} itself "
