@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shim.cli import engineoptions
-from shim.cli.output import write_diff
+from shim.cli.output import answer, write_diff
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.registration import Coverage, Engine, Host
+    from shim.engines.registration import Coverage, Engine, Host, RegistrationPlan
     from shim.engines.registration.changes import Edit
 
 DESCRIPTION = """\
@@ -26,7 +26,8 @@ examples:
   seccomp-shim install docker --help
 
 exit statuses: 0 done or nothing to do, 1 done, but the running engine could not be
-told, 2 error, with nothing changed."""
+told, or nothing done since the question on the terminal was not answered, 2 error,
+with nothing changed."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,16 +59,20 @@ def run(args: argparse.Namespace) -> int:
     engineoptions.refuse_missing(args, host)
     try:
         plan = engine.plan(args, host)
-        if not plan.coverage.plain and _wants_all(args, plan.coverage):
-            args.default = True
-            plan = engine.plan(args, host)
+        asks = not plan.coverage.plain and _may_ask(args)
+        if asks:
+            chosen = _chosen(args, plan, _whole(engine, args, host))
+            if chosen is None:
+                print(f"{args.engine}: not answered: nothing was changed", file=sys.stderr)
+                return 1
+            plan = chosen
         notes = [*test_is_on(), *plan.notes]
         if engineoptions.roots(each.path for each in plan.edits):
             notes.append(
                 "without root it is not seen what root has recorded and what runs here: as root "
                 "the diff and what is said may be others"
             )
-        report = Report(args, plan.edits, notes)
+        report = Report(args, plan.edits, notes, seen=asks)
         if not args.dry_run:
             changes.apply(
                 args.engine, plan.edits, engine.without, host.state, host.log, default=plan.default
@@ -82,17 +87,46 @@ def run(args: argparse.Namespace) -> int:
     return report.end(steps)
 
 
-def _wants_all(args: argparse.Namespace, coverage: "Coverage") -> bool:
-    """Ask on a terminal whether what the command leaves out is to be covered, too."""
+def _may_ask(args: argparse.Namespace) -> bool:
+    """Tell whether somebody is there to be asked what the command does not say."""
     said = args.json or args.dry_run or getattr(args, "runtime", "") or not hasattr(args, "default")
-    if said or args.default is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    print(f"{args.engine}: covered: {coverage.covered}", file=sys.stderr)
-    print(f"{args.engine}: not covered: {coverage.left_out}", file=sys.stderr)
-    print(f"{args.engine}: cover these as well (--default)? [Y/n] ", end="", file=sys.stderr)
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    return answer.strip().lower() in {"", "y", "yes"} if answer else False
+    return not said and args.default is None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _whole(
+    engine: "Engine", args: argparse.Namespace, host: "Host"
+) -> "RegistrationPlan | ShimError":
+    """Return the plan with ``--default``, or why there is none."""
+    try:
+        return engine.plan(argparse.Namespace(**{**vars(args), "default": True}), host)
+    except ShimError as error:
+        return error
+
+
+def _chosen(
+    args: argparse.Namespace, plan: "RegistrationPlan", whole: "RegistrationPlan | ShimError"
+) -> "RegistrationPlan | None":
+    """Show both plans' diffs and ask for one; None: it was not answered."""
+    from shim.engines.registration.changes import diff
+
+    def say(line: str) -> None:
+        print(f"{args.engine}: {printable(line)}", file=sys.stderr)
+
+    def show(each: "RegistrationPlan") -> None:
+        write_diff(shown := diff(each.edits))
+        say(f"covered: {each.coverage.covered}")
+        say(f"not covered: {each.coverage.left_out}")
+        if not shown:
+            say("no file needs to be changed for that")
+
+    show(plan)
+    if isinstance(whole, ShimError):
+        say(f"these cannot be covered as well (--default): {whole}")
+        return plan
+    say("with --default instead:")
+    show(whole)
+    answered = answer(f"{args.engine}: cover these as well (--default)?", usual=True)
+    return None if answered is None else whole if answered else plan
 
 
 def _all(args: argparse.Namespace) -> str:
@@ -114,7 +148,15 @@ class Report:
     The diff goes to standard output, everything else to standard error.
     """
 
-    def __init__(self, args: argparse.Namespace, edits: "list[Edit]", notes: list[str]) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        edits: "list[Edit]",
+        notes: list[str],
+        *,
+        seen: bool = False,
+    ) -> None:
+        """Say the notes, and show the diff unless it was ``seen`` already."""
         from shim.engines.registration.changes import diff
 
         shown = diff(edits)
@@ -132,7 +174,7 @@ class Report:
             "done": [],
         }
         self._say(notes)
-        if not self.json:
+        if not self.json and not seen:
             write_diff(shown)
         self._say([] if shown else ["no file needs to be changed"])
 

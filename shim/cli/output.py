@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from shim.errors import ShimError, counted, printable
 
+_TIMES = 3
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows laid out in columns; the last one is as long as it is."""
@@ -73,6 +75,20 @@ def agreed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ShimError("nobody can be asked here", hint="--yes changes without asking")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return answer(question, usual=False) is True
+
+
+def answer(question: str, *, usual: bool) -> bool | None:
+    """Ask on the terminal; ``usual`` is what no word means. None: no clear answer was given."""
+    words = {"y": True, "yes": True, "n": False, "no": False, "": usual}
+    for _ in range(_TIMES):
+        sys.stderr.write(f"{question} [{'Y/n' if usual else 'y/N'}] ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:  # end of file: the cursor is still behind the question
+            sys.stderr.write("\n")
+            return None
+        if (word := line.strip().lower()) in words:
+            return words[word]
+        sys.stderr.write("please answer y or n\n")
+    return None

@@ -14,7 +14,7 @@ from support import registration
 from support.checkout import CHECKOUT
 from support.host import Host
 from support.registration import install
-from support.verbs import FILE, LOG, read, shim, write
+from support.verbs import FILE, LOG, read, shim, state, write
 
 PLAIN = "not covered: a plain docker run"
 RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"
@@ -28,7 +28,7 @@ def host(view: Host) -> Iterator[Host]:
     view.run("rm -f /run/seccomp-shim/probe.json")
 
 
-def at_a_terminal(host: Host, line: str, answer: str) -> str:
+def at_a_terminal(host: Host, line: str, answer: str, code: int = 0) -> str:
     """Run the program in the view with a terminal, on which ``answer`` is typed; give its words."""
     ours, theirs = os.openpty()
     script = f"cd / && exec {sys.executable} -P -m shim {line}"
@@ -46,7 +46,7 @@ def at_a_terminal(host: Host, line: str, answer: str) -> str:
         except OSError:
             pass  # EIO: nobody has the other end any more
     os.close(ours)
-    assert process.returncode == 0, words
+    assert process.returncode == code, words
     return words.decode()
 
 
@@ -72,14 +72,47 @@ def test_without_a_terminal_it_is_told_what_is_left_out(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "chosen"), [("\n", "seccomp-shim"), ("y\n", "seccomp-shim"), ("n\n", None)]
+    ("answer", "chosen"),
+    [
+        ("\n", "seccomp-shim"),
+        ("y\n", "seccomp-shim"),
+        ("n\n", None),
+        ("foo\nfo\nno\n", None),
+        ("foo\nYES\n", "seccomp-shim"),
+    ],
 )
 def test_on_a_terminal_it_asks(host: Host, answer: str, chosen: str | None) -> None:
-    """Who only types return has all containers covered."""
+    """Who only types return has all containers covered; what is neither yes nor no is no answer."""
     said = at_a_terminal(host, "install docker", answer)
-    assert "cover these as well (--default)? [Y/n]" in said
+    assert said.count("cover these as well (--default)? [Y/n]") == answer.count("\n")
+    assert said.count("please answer y or n") == answer.count("\n") - 1
     assert default(host) == chosen
-    assert (PLAIN in said.split("[Y/n]")[1]) == (chosen is None)
+    before, _, after = said.rpartition("[Y/n]")
+    assert (PLAIN in after) == (chosen is None)
+    for diff in before.split("with --default instead:"):
+        assert "+++ /etc/docker/daemon.json" in diff
+        assert '"seccomp-shim": {' in diff
+    assert '"default-runtime": "seccomp-shim"' in diff
+    assert "+++ " not in after
+
+
+@pytest.mark.parametrize("answer", ["\x04", "foo\n\x04", "foo\nbar\n?\n"])
+def test_what_is_not_answered_changes_nothing(host: Host, answer: str) -> None:
+    """End of file is no answer, and neither is what was no answer three times."""
+    before = state(host)
+    said = at_a_terminal(host, "install docker", answer, code=1)
+    assert said.endswith("docker: not answered: nothing was changed\r\n")
+    assert state(host) == before
+
+
+def test_nobody_is_asked_for_what_cannot_be(host: Host) -> None:
+    """A default runtime that cannot be wrapped stays; why is told, and the rest is done."""
+    write(host, FILE, b'{"default-runtime": "io.containerd.kata.v2"}')
+    said = at_a_terminal(host, "install docker", "")
+    assert "[Y/n]" not in said
+    assert "these cannot be covered as well (--default): /etc/docker/daemon.json: " in said
+    assert default(host) == "io.containerd.kata.v2"
+    assert "seccomp-shim" in json.loads(read(host, FILE))["runtimes"]
 
 
 def test_lines_of_the_log_are_not_for_the_terminal(host: Host) -> None:
