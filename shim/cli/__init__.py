@@ -19,10 +19,11 @@ def main(argv: list[str] | None = None) -> int:
         from shim.cli import docker
 
         return docker.main(words[1:])
-    import argparse
     import importlib
 
-    parser = argparse.ArgumentParser(
+    from shim.cli.parser import Parser
+
+    parser = Parser(
         prog="seccomp-shim",
         description="Keep containers alive when the kernel learns a system call that their "
         "seccomp profile has never heard of.",

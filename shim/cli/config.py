@@ -18,6 +18,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         f"the settings in force. {config.PATH} is compiled for the container start path as well, "
         "as the first container after an edit does by itself; this verb tells you beforehand what "
         "is wrong.",
+        epilog="exit statuses: 0 the settings are in order, or there is no file and the defaults "
+        "are in force; 2 error, or the log cannot be written.",
     )
     parser.add_argument(
         "--file", metavar="FILE", help=f"check this file and write nothing (default: {config.PATH})"

@@ -18,6 +18,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "of this host, without the hook and with it; show the filters that are really installed, "
         "the proof of what distinguishes them, and the line in the log. Needs root; leaves "
         "nothing behind.",
+        epilog="exit statuses: 0 it was shown (or there is nothing to show on this machine), 2 "
+        "error, or the hook did not do what it is for.",
     )
     parser.add_argument(
         "--runtime",

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from shim.profile.edit import When
 
 HELP = """\
-usage: seccomp-shim docker [--when WHEN] [--dry-run] [--quiet] DOCKER ARGUMENTS...
+usage: seccomp-shim docker [--when WHEN] [--dry-run] [--quiet] DOCKER WORDS...
 
 Run docker. To run, create, compose up, run, create, scale and watch, what keeps
-their containers alive is added: the runtime seccomp-shim where the daemon has it
-registered, else the profile the container would have had anyway, augmented. One
-line on standard error says what was added, or what should have been but could
-not. Nothing can be added to a build or a service of a swarm: of these it is said
-where their containers lack something. Everything else goes to docker as it is, and
-where it cannot be told what docker would do, that goes as it is, too.
+their containers alive is added: the runtime seccomp-shim where the daemon has
+it registered, else the profile the container would have had anyway, augmented.
+One line on standard error says what was added, or what should have been but
+could not. Nothing can be added to a build or a service of a swarm: of these it
+is said where their containers lack something. Everything else goes to docker as
+it is; so does a command line of which it cannot be told what docker would do.
 
   alias docker='seccomp-shim docker'   in ~/.bashrc, to use it all day
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from shim.cli.parser import Parser
 from shim.engines.registration import ENGINES
 from shim.errors import ShimError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from shim.engines.registration import Host
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """A parser that asks for an engine's options only when it is used: other verbs need no module.
 
     ``fill`` adds them.
@@ -73,6 +74,7 @@ def add(parser: argparse.ArgumentParser, kind: str, *, required: bool, **setting
     for name in ENGINES:
         each = engines.add_parser(
             name,
+            usage="%(prog)s [OPTION ...]",  # argparse breaks no group of options: it would not fit
             help=f"{parser.prog.rpartition(' ')[2]} {name}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **{key: value.format(engine=name) for key, value in settings.items()},

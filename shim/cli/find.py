@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 _CLOSED = os.strerror(errno.EACCES)
 DESCRIPTION = """\
 List every seccomp profile that is in use or lies where engines look: Docker,
-Podman, CRI-O and containerd by their settings, the kubelet's directory, Kubernetes
-manifests, compose files, and systemd's units, which have filters of their own
-and are only listed. Nothing is changed."""
+Podman, CRI-O and containerd by their settings, the kubelet's directory,
+Kubernetes manifests, compose files, and systemd's units, which have filters of
+their own and are only listed. Nothing is changed."""
 
 EPILOG = """\
 states:
   allows             the kernel's own calls (uretprobe, uprobe) pass
   denies by default  the profile has never heard of them: patch helps (a default
                      of SCMP_ACT_TRACE denies, too, where nobody traces)
-  no effect          it allows them by name, and the libseccomp of every runtime here
-                     drops the name: the wrapper helps (install ENGINE --default)
+  no effect          it allows them by name, and the libseccomp of every runtime
+                     here drops it: the wrapper helps (install ENGINE --default)
   explicit deny      it denies them by name, somebody wanted that
-  supervised         a listener decides, or a tracer that the profile names for them
+  supervised         a listener decides, or a tracer that is named for them
   filters nothing    it has neither rules nor a default action
   invalid            no engine could use it; WHY tells what is wrong
   not judged         systemd's own filter
@@ -40,21 +40,22 @@ uretprobe, 2.6.1 for uprobe. "effect" in the JSON says under which of the
 runtimes here it has one: all, some, none, or unknown (there is no runtime, or
 it does not tell its libseccomp; also with --root).
 
-Compose files are looked for in /etc, /opt, /srv and /root, four directories deep,
-and with --homes in the home directories of users. Links are followed, but not out of
---root, and not where somebody else could change them. What could not be read is
-told on standard error.
+Compose files are looked for in /etc, /opt, /srv and /root, four directories
+deep, and with --homes in the home directories of users. Links are followed, but
+not out of --root, and not where somebody else could change them. What could not
+be read is told on standard error.
 
 examples:
   seccomp-shim find
-  seccomp-shim find --extra-path /srv/deploy --json | jq 'select(.state == "denies by default")'
+  seccomp-shim find --extra-path /srv/deploy --json |
+    jq 'select(.state == "denies by default")'
   seccomp-shim find --root /mnt/image
 
 A PATH means that and nothing else, --extra-path that besides all others. With
 --root both are paths inside of it.
 
-exit statuses: 0 done, 1 some files are invalid or could not be read (each is named,
-the others are listed all the same), 2 error: a PATH is no profile, for instance."""
+exit statuses: 0 done, 1 some files are invalid or could not be read (each is
+named), 2 error: a PATH is no profile, for instance."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -146,6 +147,11 @@ def row(found: "FoundProfile") -> tuple[str, ...]:
     from shim.host.libseccomp import about_unknown
 
     name = f"{found.file} ({found.profile})" if found.profile else found.file
-    users = ", ".join(f"{who} ({where.removeprefix(found.file)})" for who, where in found.uses)
+    users = ", ".join(_user(who, where.removeprefix(found.file)) for who, where in found.uses)
     why = "; ".join(filter(None, (found.reason, about_unknown(found.unknown))))
     return name, found.format or "-", found.state, users or "-", why
+
+
+def _user(who: str, where: str) -> str:
+    """Return who uses a profile, and where that is written: nowhere if it is built in."""
+    return f"{who}, built in" if where == "(built in)" else f"{who} ({where})"

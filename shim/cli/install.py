@@ -25,9 +25,9 @@ examples:
   seccomp-shim install docker --default
   seccomp-shim install docker --help
 
-exit statuses: 0 done or nothing to do, 1 done, but the running engine could not be
-told, or nothing done since the question on the terminal was not answered, 2 error,
-with nothing changed."""
+exit statuses: 0 done or nothing to do, 1 done, but the running engine could not
+be told, or nothing done since the question on the terminal was not answered,
+2 error, with nothing changed."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

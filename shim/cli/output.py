@@ -9,16 +9,59 @@ from shim.errors import ShimError, counted, printable
 
 _TIMES = 3
 
+# The least that a column at the end is wrapped to; with less room it has lines of its own.
+_NARROW = 24
+
+
+def screen() -> int:
+    """Return how wide the terminal is that standard output goes to; 0: it goes to no terminal."""
+    if not sys.stdout.isatty():
+        return 0
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows laid out in columns; the last one is as long as it is."""
+    """Return rows laid out in columns; on a terminal those that do not fit are wrapped.
+
+    What has no room beside the others is below them, indented. To a program a row is a line.
+    """
     cells = [[printable(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    total = screen()
+    beside, used = len(head), sum(widths) + 2 * (len(widths) - 1)
+    if total and used > total and used - widths[-1] > total - _NARROW:
+        while beside > 1 and used > total:
+            beside -= 1
+            used -= widths[beside] + 2
     lines = []
     for row in cells:
-        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        lines.append("  ".join([*padded, row[-1]]).rstrip() + "\n")
-    return "".join(lines)
+        padded = [cell.ljust(width) for cell, width in zip(row[:beside], widths, strict=False)]
+        line = "  ".join(padded).rstrip()
+        if total and beside == len(head):
+            line = _filled(line, total, used - widths[-1], first="")
+        below = (
+            _filled(cell, total, 4, first="    ") for cell in row[beside:] if cell not in ("", "-")
+        )
+        lines += [line, *below]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _filled(text: str, width: int, indent: int, *, first: str) -> str:
+    """Wrap a text between words: whole paths can still be copied."""
+    if len(first + text) <= width:
+        return first + text
+    if not first:  # not all through textwrap: it would break between columns, too
+        first, text = text[:indent], text[indent:]
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def row(label: str, text: str, width: int = 10, *, columns: int = 0) -> None:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(host, indent=2))
     else:
         for label, text in _rows(host):
-            row(label, text, 12, columns=96)
+            row(label, text, 12, columns=80)
     return 0
 
 

@@ -23,8 +23,8 @@ examples:
   seccomp-shim uninstall docker --dry-run
   seccomp-shim uninstall docker
 
-exit statuses: 0 done or nothing to do, 1 done, but the running engine could not be
-told, 2 error, with nothing changed."""
+exit statuses: 0 done or nothing to do, 1 done, but the running engine could not
+be told, 2 error, with nothing changed."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

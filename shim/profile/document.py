@@ -72,6 +72,8 @@ class Document(NamedTuple):
 def read(data: bytes, where: str) -> Document:
     """Read a JSON profile strictly; ShimError with file, line and column says what is wrong."""
     text = decode(data, where)
+    if not text.strip():
+        raise ShimError("the file is empty", subject=where)
     try:
         tree = scanner.parse(text)
     except scanner.NotJSON as error:

@@ -165,7 +165,7 @@ def test_when_asks_the_kernel(shim: Run, profile: Path) -> None:
         (b"\xef\xbb\xbf" + BEFORE.encode(), "p.json:1:1: begins with a byte order mark"),
         (b'{"a": "\xff"}', "p.json:1:8: not valid UTF-8"),
         (b'{"defaultErrnoRet": NaN}', "p.json:1:21: not valid JSON"),
-        (b"", "p.json:1:1: not valid JSON: the text ends too early"),
+        (b"", "p.json: the file is empty"),
         (b'{"apiVersion": "v1"}', "p.json:1:1: is no profile"),
     ],
     ids=range(13),

@@ -6,8 +6,8 @@ from shim.cli import when
 
 _DESCRIPTION = """\
 Ask many hosts what their kernels do and which profiles they have, plan what to
-change, change it in batches, roll it back, and report. The
-hosts are those of an Ansible inventory; they need Python 3.11 and nothing else."""
+change, change it in batches, roll it back, and report. The hosts are those of
+an Ansible inventory; they need Python 3.11 and nothing else."""
 
 _EPILOG = """\
 The usual way:
@@ -16,12 +16,13 @@ The usual way:
   seccomp-shim fleet apply -i hosts.yml
   seccomp-shim fleet report -i hosts.yml --html report.html
 
-Every run has an id and a journal: --resume goes on with one that was interrupted
-or stopped, and asks those hosts again that had failed. What follows a -- goes on
-to ansible-playbook: seccomp-shim fleet facts -i hosts.yml -- --user admin
+Every run has an id and a journal: --resume goes on with one that was
+interrupted or stopped, and asks those hosts again that had failed. What follows
+a -- goes on to ansible-playbook:
+  seccomp-shim fleet facts -i hosts.yml -- --user admin
 
-exit statuses: 0 done, 1 hosts have failed or could not be reached or the roll-out was
-stopped, 2 error: nothing was begun, 130 interrupted."""
+exit statuses: 0 done, 1 hosts have failed or could not be reached or the
+roll-out was stopped, 2 error: nothing was begun, 130 interrupted."""
 
 _EACH = {
     "facts": "ask hosts about kernel, runtimes, engines and profiles",
