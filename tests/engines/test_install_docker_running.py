@@ -16,6 +16,7 @@ from support.verbs import (
     ENOSYS,
     EPERM,
     FILE,
+    TEST_SYSCALL,
     add_other_runtime,
     info,
     outcome,
@@ -136,6 +137,27 @@ def test_an_install_that_takes_arguments_out_breaks_nothing_either(docker: engin
     docker("stop", "--time", "0", "pre")
     shim(docker.host, "install docker")
     docker("start", "pre")
+
+
+@pytest.mark.parametrize("default", ["runc", "other"])
+def test_containers_of_a_runtime_we_stand_in_front_of_need_not_be_made_anew(
+    docker: engines.Docker, default: str
+) -> None:
+    """Those that were made before are covered from their next start on, as is said."""
+    add_other_runtime(docker, default=default)
+    call = ("--name", "pre", "--runtime", "other", image.NAME, image.CALLER, str(TEST_SYSCALL))
+    assert docker.calls("run", *NETLESS, *call) == {TEST_SYSCALL: EPERM}
+    for said in (
+        shim(docker.host, "install docker --runtime other").stderr,
+        shim(docker.host, "status docker").stdout,
+    ):
+        assert "; those of other from their next start on" in said
+        assert "made anew" not in said
+    assert docker.calls("start", "--attach", "pre") == {TEST_SYSCALL: ENOSYS}
+    done = shim(docker.host, "install docker --default")
+    assert "not covered: other containers made before, until they are made anew" in done.stderr
+    assert "recreate those to be covered, but for those of other\n" in done.stderr
+    assert docker.calls("start", "--attach", "pre") == {TEST_SYSCALL: ENOSYS}
 
 
 @pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())

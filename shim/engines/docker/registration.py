@@ -127,7 +127,10 @@ def _by_runtime(
     after = config.merged(site.config, entry, default, "")
     steps = []
     if default:
-        steps.append("containers that are there keep their runtime; recreate those to be covered")
+        but = "".join(f", but for those of {name}" for name in config.fronted(site.config))
+        steps.append(
+            f"containers that are there keep their runtime; recreate those to be covered{but}"
+        )
     return [edit(site.path, after)], notes, steps
 
 

@@ -112,23 +112,26 @@ def coverage(
     if daemonjson.is_ours(config.runtimes.get(RUNTIME)):
         named.insert(0, f"--runtime {RUNTIME} (or by seccomp-shim docker)")
     by_name = " or ".join(named)
+    # A container keeps its runtime's name, which has become ours with all that are there.
+    later = f"; those of {' and '.join(fronted)} from their next start on" if fronted else ""
     if default in {RUNTIME, *fronted}:
+        before = f"{'other ' if fronted else ''}containers made before, until they are made anew; "
         return Coverage(
-            f"every container that is created from now on, and exec into it{built}",
-            "containers made before, until they are made anew; those with another --runtime"
-            + unbuilt,
+            f"every container that is created from now on, and exec into it{later}{built}",
+            f"{before if default == RUNTIME else ''}those with another --runtime{unbuilt}",
             plain=True,
         )
     if way.is_profile(config.profile):
         return Coverage(
             "containers without a profile or a runtime of their own, and exec into them"
             + (f"; those with {by_name}" if named else "")
+            + later
             + built,
             f"those with --security-opt seccomp= or another --runtime{unbuilt}",
             plain=True,
         )
     return Coverage(
-        f"only containers that are created with {by_name}, and exec into them",
+        f"only containers that are created with {by_name}, and exec into them{later}",
         "a plain docker run, and all else that does not name such a runtime",
         plain=False,
     )
