@@ -55,7 +55,8 @@ A PATH means that and nothing else, --extra-path that besides all others. With
 --root both are paths inside of it.
 
 exit statuses: 0 done, 1 some files are invalid or could not be read (each is
-named), 2 error: a PATH is no profile, for instance."""
+named; several that are closed to you are counted), 2 error: a PATH is no
+profile, for instance."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.before == args.after == "-":
         raise ShimError("standard input can be read once only", subject="-")
+    container(args)  # what is wrong with these options is wrong with programs as well
     pairs = _pairs(args)
     known = catalog.load()
     reports = []

@@ -364,3 +364,11 @@ def test_a_capability_is_written_in_any_case(tmp_path: Path, name: str) -> None:
     """With CAP_ or without, as Docker takes it."""
     profile = _files(tmp_path, _old(), _old())
     assert _verify("--cap", name, *profile) == 0
+
+
+def test_a_wrong_capability_is_refused_of_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where nothing depends on it: what cannot mean anything is no option."""
+    assert _verify("--cap", "FOO", *_files(tmp_path, denying(0), denying(0))) == 2
+    assert capsys.readouterr().err.startswith("seccomp-shim verify: FOO: is no capability")
