@@ -49,7 +49,7 @@ def test_people_get_a_line_a_fact(capsys: pytest.CaptureFixture[str]) -> None:
     for name, call in facts()["syscalls"].items():
         (line,) = (line for line in lines if line.startswith(f"{name} "))
         assert call["state"] in line
-    assert all(len(line) <= 100 for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_the_words_fit_the_facts(
