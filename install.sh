@@ -20,8 +20,9 @@ Run it again to upgrade; where nothing has changed it does nothing.
                  nothing else needs, and the settings if you never edited them; the log of
                  adjustments, edited settings, and the journal and backups of patched
                  profiles stay
-  --purge        with --uninstall, also a later one: remove these, too. Profiles stay as they were patched, each
-                 is named: seccomp-shim rollback gives back what was there, before this
+  --purge        with --uninstall, also a later one: remove these, too. Profiles stay as they
+                 were patched, each is named: seccomp-shim rollback gives back what was there,
+                 before this
   --help         this text
 
 What it puts where:
