@@ -108,7 +108,7 @@ def test_what_is_not_answered_changes_nothing(host: Host, answer: str) -> None:
 def test_nobody_is_asked_for_what_cannot_be(host: Host) -> None:
     """A default runtime that cannot be wrapped stays; why is told, and the rest is done."""
     write(host, FILE, b'{"default-runtime": "io.containerd.kata.v2"}')
-    said = at_a_terminal(host, "install docker", "")
+    said = at_a_terminal(host, "install docker", "\x04")
     assert "[Y/n]" not in said
     assert "these cannot be covered as well (--default): /etc/docker/daemon.json: " in said
     assert default(host) == "io.containerd.kata.v2"

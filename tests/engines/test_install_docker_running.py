@@ -11,6 +11,7 @@ from support import engines, image
 from support.checkout import CHECKOUT
 from support.host import Host
 from support.verbs import (
+    AS_NOBODY,
     BIN,
     DAEMONS,
     ENOSYS,
@@ -177,6 +178,9 @@ def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker, pr
 
 def test_no_reload_leaves_the_daemon_alone_and_status_says_so(docker: engines.Docker) -> None:
     """With --no-reload the daemon is not told, and both verbs say that this is left to do."""
+    seen_by_nobody = shim(docker.host, "install docker --dry-run", before=AS_NOBODY).stderr
+    assert f"whether a dockerd runs, and with {FILE}, is not seen without root" in seen_by_nobody
+    assert "no dockerd runs" not in seen_by_nobody
     done = shim(docker.host, "install docker --no-reload")
     assert "has not been told: kill -HUP" in done.stderr
     assert "seccomp-shim" not in info(docker)["Runtimes"]

@@ -3,9 +3,8 @@
 import pytest
 
 from support.host import Host
-from support.verbs import FILE, read, shim, write
+from support.verbs import AS_NOBODY, FILE, read, shim, write
 
-AS_NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent"
 FILES = {"docker": "--daemon-json", "containerd": "--config"}
 
 

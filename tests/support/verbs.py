@@ -16,6 +16,7 @@ BIN = "/opt/seccomp-shim/bin"
 WRAPPER = f"{BIN}/seccomp-shim-runtime"
 FILE = engines.DAEMON_JSON
 LOG = "/var/log/seccomp-shim/audit.jsonl"
+AS_NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent"
 TEST_SYSCALL, EPERM, ENOSYS = 400, 1, 38
 # Newer ones than the installed: the virtual machines' user lands, where these have been made.
 _STACKS = Path("/var/cache/seccomp-shim/stacks")
