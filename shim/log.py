@@ -210,18 +210,22 @@ def _backwards(log: str) -> "Iterator[bytes]":
 def backwards(file: "BinaryIO", limit: int) -> "Iterator[bytes]":
     """Return the lines of an open log, the newest first; a line of ``limit`` bytes ends it."""
     at = os.fstat(file.fileno()).st_size
-    rest = b""
+    parts: list[bytes] = []  # of a line whose beginning has not been read, the last one first
+    long = 0
     while at:
         size = min(_CHUNK, at)
         at -= size
         file.seek(at)
-        first, *lines = (file.read(size) + rest).split(b"\n")
-        yield from reversed(lines)
-        rest = first
-        if len(rest) > limit:  # no line of ours is as long
-            yield rest
-            return
-    yield rest
+        first, *lines = file.read(size).split(b"\n")
+        if lines:
+            yield b"".join((lines.pop(), *reversed(parts)))
+            yield from reversed(lines)
+            parts, long = [], 0
+        parts.append(first)
+        long += len(first)
+        if long > limit:  # no line of ours is as long
+            break
+    yield b"".join(reversed(parts))
 
 
 def _time(line: bytes) -> str:

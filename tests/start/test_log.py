@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import subprocess
+import tempfile
+import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,18 @@ FIELDS = st.dictionaries(
     st.text(min_size=1).filter(lambda key: key not in {"time", "level", "event", "log"}),
     st.one_of(st.text(), st.integers(), st.booleans(), st.none()),
 )
+
+
+@given(st.text("ab\n").map(str.encode), st.integers(1, 16))
+def test_lines_are_read_from_the_end(text: bytes, size: int) -> None:
+    """However a log is cut into what is read at once, its lines come whole, the newest first."""
+    with (
+        tempfile.TemporaryFile() as file,
+        unittest.mock.patch.object(log, "_CHUNK", size),
+    ):
+        file.write(text)
+        file.flush()
+        assert list(log.backwards(file, 1 << 20)) == text.split(b"\n")[::-1]
 
 
 @given(FIELDS)
