@@ -223,7 +223,7 @@ def test_a_file_changed_since_is_not_rolled_back(managed: Managed) -> None:
     managed["plain"].write("/srv/edited.json", edited)
     refused = managed.patch("plain", state="rolled_back", path="/srv/edited.json")
     assert refused["failed"] is True
-    assert refused["msg"].startswith("/srv/edited.json: changed since")
+    assert refused["msg"].startswith("/srv/edited.json: was changed since its run")
     assert managed["plain"].read("/srv/edited.json") == edited
     managed.patch("plain", state="rolled_back", path="/srv/edited.json", force=True)
     assert managed["plain"].read("/srv/edited.json") == TEXT.encode()
