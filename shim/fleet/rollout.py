@@ -7,10 +7,11 @@ containers do worse than before); ``rolled back``; and for each kind of run ``fa
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError
-from shim.fleet import known
+from shim.fleet import answers, known
 from shim.fleet.ansible import AnsibleOptions, Answer, TaskListener, ask
 from shim.fleet.batches import batches, stop
 from shim.fleet.store import FleetRun, RunJournal, Store, wants
@@ -18,7 +19,6 @@ from shim.transaction.store import whose
 
 # The role's variable, by which an inventory names what lies elsewhere on a host.
 _EXTRA = "{{ (seccomp_shim_extra_paths | default([])) + given.extra_paths }}"
-_KEPT = ("files", "problems", "notes", "no_effect", "diff", "health", "run")
 
 
 class RolloutListener(NamedTuple):
@@ -80,7 +80,7 @@ def facts_again(
     given = {"extra_paths": book.run.head["extra_paths"]}
     asked = {"extra_paths": _EXTRA, "homes": book.run.head["homes"]}
     task = _Task("seccomp_shim_facts", asked, dict.fromkeys(book.run.hosts, given))
-    return _drive(way, book, task, tell, _read_facts)
+    return _drive(way, book, task, tell, answers.of_facts)
 
 
 def plan(
@@ -124,7 +124,7 @@ def _plan(
     task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
 
     def read(answer: Answer) -> dict[str, Any]:
-        line = _read(answer, "would change", "nothing to do")
+        line = answers.of_profiles(answer, "would change", "nothing to do")
         return _planned(answer.host, facts, head, line, line["reason"])
 
     return _drive(way, book, task, tell, read)
@@ -172,7 +172,9 @@ def _apply(
     given = {each: _expected(made, each) for each in book.run.hosts}
     arguments = {**_patched(made.head), "expected": "{{ given.expected }}", "verify": rules.verify}
     task = _Task("seccomp_shim_profile", arguments, given)
-    outcome = _drive(way, book, task, tell, lambda each: _read(each, "changed", "unchanged"))
+    outcome = _drive(
+        way, book, task, tell, lambda each: answers.of_profiles(each, "changed", "unchanged")
+    )
     worse = any(outcome.lines[each]["result"] == "regressed" for each in outcome.batch)
     if worse and rules.auto_rollback:
         applied = store.found(book.id, "apply")
@@ -253,7 +255,7 @@ def roll_back_again(
         "verify": rules.verify,
     }
     task = _Task("seccomp_shim_profile", arguments, given)
-    read = lambda each: _read(each, "rolled back", "unchanged")  # noqa: E731 - one word of it differs
+    read = partial(answers.of_profiles, changed="rolled back", unchanged="unchanged")
     return _drive(way, book, task, tell, read)
 
 
@@ -344,32 +346,6 @@ def _ask(
         raise Interrupted(book.id)
     for host in list(silent):
         answered(Answer(host, "failed", "Ansible has ended without a word of it", {}))
-
-
-def _read_facts(answer: Answer) -> dict[str, Any]:
-    line = _line(answer)
-    if answer.what == "ok":
-        facts = answer.result["ansible_facts"]["seccomp_shim"]
-        return {**line, "result": "asked", "facts": facts}
-    return line
-
-
-def _read(answer: Answer, changed: str, unchanged: str) -> dict[str, Any]:
-    """Make a line of what the module for profiles says."""
-    told = {key: answer.result[key] for key in _KEPT if answer.result.get(key)}
-    diff = told.get("diff")
-    if isinstance(diff, Mapping):
-        told["diff"] = diff.get("prepared", "")
-    line = {**_line(answer), **told}
-    if answer.what == "ok":
-        line["result"] = changed if answer.result.get("changed") else unchanged
-    elif (told.get("health") or {}).get("regressions"):
-        line["result"] = "regressed"
-    return line
-
-
-def _line(answer: Answer) -> dict[str, Any]:
-    return {"host": answer.host, "result": answer.what, "reason": answer.reason}
 
 
 def _where(facts: known.Answers, host: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,3 +40,14 @@ def test_the_tests_have_the_same_rooms() -> None:
     rooms = {each.parent.name for each in CHECKOUT.glob("shim/*/__init__.py")}
     tested = {each.parent.name for each in CHECKOUT.glob("tests/*/test_*.py")}
     assert tested - rooms <= _OTHER
+
+
+def test_no_file_is_too_long_to_be_read() -> None:
+    """A file of more than 400 lines has more than one subject; generated ones have none."""
+    files = [*CHECKOUT.glob("shim/**/*.py"), *CHECKOUT.glob("tests/**/*.py")]
+    long = {
+        str(path.relative_to(CHECKOUT)): lines
+        for path in files
+        if (lines := path.read_text().count("\n")) > 400
+    }
+    assert long == {}
