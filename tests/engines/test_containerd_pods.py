@@ -270,7 +270,7 @@ def _refused(node: engines.Engine, config: Path, runtime: cri.Runtime) -> None:
         words = f"uninstall containerd --config {config}"
         done = node.host.run(f"cd {CHECKOUT}; {sys.executable} -m shim {words}", code=2)
         assert "1 pod has the handler" in done.stderr
-        assert "it stays until they are gone: end them first, or give --force" in done.stderr
+        assert "it stays until none is left: end them first, or give --force" in done.stderr
     assert config.read_text() == before
 
 
