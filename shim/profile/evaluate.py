@@ -162,7 +162,7 @@ def _means(spelling: str, name: str) -> bool:
 def _number_of(name: str) -> "int | None":
     """Return the number of call ``name`` on x86-64, None if that is not known."""
     if name.startswith("test-syscall-"):
-        return int(name[7:])
+        return int(name.rpartition("-")[2])
     from shim.catalog import load
 
     call = load().get(name)

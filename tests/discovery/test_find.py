@@ -312,4 +312,4 @@ def test_a_path_is_that_path_and_nothing_else(host: Host) -> None:
     assert "/srv/one.json" not in everything
     extra = survey(Root(str(host.root)), None, options(), extra=["/srv"])
     assert {each.file for each in extra.found} == everything | {"/srv/one.json"}
-    assert "home directories" in str(host.survey("/home").notes)
+    assert "home director" in str(host.survey("/home").notes)
