@@ -11,6 +11,7 @@ from shim.errors import ShimError, counted
 from shim.host.credentials import user
 from shim.host.untrusted_files import Control
 from shim.profile.document import MAX_BYTES
+from shim.profile.yamltext.nodes import Node, NotYAML, parse
 
 Use = tuple[str, str]
 # Whose home directories are people's, as adduser(8) and useradd(8) have it.
@@ -130,6 +131,14 @@ class Collector:
     def notes(self) -> list[tuple[str, str]]:
         """Return what could not be looked at: path and why, each once."""
         return list(self._noted)
+
+    def yaml(self, path: str, text: str) -> list[Node]:
+        """Return the documents of a file's text; none, and it is noted, where that is not YAML."""
+        try:
+            return parse(text)
+        except NotYAML as error:
+            self.note(path, f"is not YAML: {error}", bad=True)
+            return []
 
     def text(self, path: str) -> str | None:
         """Read a configuration file; None: there is none, or it is noted that it is unreadable."""

@@ -5,7 +5,6 @@ import re
 from fnmatch import fnmatch
 
 from shim.discovery.collector import Collector, Lines
-from shim.profile.yamltext.nodes import NotYAML, parse
 
 _FOLDERS = ("/etc", "/opt", "/srv")
 _NAMES = ("compose*.y*ml", "docker-compose*.y*ml")
@@ -26,13 +25,8 @@ def composition(collector: Collector, path: str) -> None:
     text = collector.text(path)
     if text is None or "security_opt" not in text or "seccomp" not in text:
         return
-    try:
-        roots = parse(text)
-    except NotYAML as error:
-        collector.note(path, f"is not YAML: {error}", bad=True)
-        return
     lines = Lines(text)
-    for root in roots:
+    for root in collector.yaml(path, text):
         services = root.get("services")
         for key, service in services.pairs if services else ():
             options = (service.alias or service).get("security_opt")

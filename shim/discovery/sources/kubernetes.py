@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from shim.discovery.collector import Collector, Lines
-from shim.profile.yamltext.nodes import Node, NotYAML, parse
+from shim.profile.yamltext.nodes import Node
 
 _ROOTS = (
     "/var/lib/kubelet/seccomp",
@@ -40,13 +40,8 @@ def manifest(collector: Collector, path: str) -> None:
     text = collector.text(path)
     if text is None or not re.search(rf"localhostProfile|{_ANNOTATION}", text):
         return
-    try:
-        roots = parse(text)
-    except NotYAML as error:
-        collector.note(path, f"is not YAML: {error}", bad=True)
-        return
     lines = Lines(text)
-    for root in roots:
+    for root in collector.yaml(path, text):
         who = _title(root)
         for name, node in _asked(root):
             collector.used(f"{_ROOTS[0]}/{name}", who, path, lines.at(node.start))
