@@ -14,7 +14,7 @@ from shim.errors import ShimError, counted
 
 if TYPE_CHECKING:
     from shim.engines.registration import Host
-    from shim.log import Recent
+    from shim.logread import Recent
 
 DESCRIPTION = """\
 Tell for each engine whether seccomp-shim is registered, whether what the
@@ -153,7 +153,7 @@ def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
 
 def _alarms(log: str) -> "tuple[Recent, str]":
     """Return what went wrong lately, and why that could not be read."""
-    from shim.log import Recent, recent
+    from shim.logread import Recent, recent
 
     try:
         return recent(log, _SECONDS), ""

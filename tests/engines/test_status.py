@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import log as journal
+from shim import logread as journal
 from shim.engines.docker import way
 from shim.engines.registration import executable
 from shim.errors import ShimError

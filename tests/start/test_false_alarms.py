@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shim.engines import oci
-from shim.log import recent
+from shim.logread import recent
 from support.containers import OTHER_TEST_SYSCALL, TEST_SYSCALL, profile
 from support.wrapped import WrappedLab
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim import log
+from shim import log, logread
 from shim.errors import ShimError
 from support import need
 
@@ -28,11 +28,11 @@ def test_lines_are_read_from_the_end(text: bytes, size: int) -> None:
     """However a log is cut into what is read at once, its lines come whole, the newest first."""
     with (
         tempfile.TemporaryFile() as file,
-        unittest.mock.patch.object(log, "_CHUNK", size),
+        unittest.mock.patch.object(logread, "_CHUNK", size),
     ):
         file.write(text)
         file.flush()
-        assert list(log.backwards(file, 1 << 20)) == text.split(b"\n")[::-1]
+        assert list(logread.backwards(file, 1 << 20)) == text.split(b"\n")[::-1]
 
 
 @given(FIELDS)

@@ -13,7 +13,7 @@ from shim import abi
 from shim.bpf import program
 from shim.bpf.program import LD_ABS, RET_K, Insns, allow
 from shim.engines.registration import hookfile
-from shim.log import recent
+from shim.logread import recent
 from shim.start.digest import sha256
 from shim.start.hooks.poststart import CannotTell, opinion
 from support import need

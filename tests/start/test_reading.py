@@ -13,7 +13,7 @@ from shim import log as journal
 from shim.engines.registration import hookfile
 from shim.errors import ShimError
 from shim.host import cache
-from shim.log import recent
+from shim.logread import recent
 from shim.start import spec
 from shim.start.wrapper import container_state, enginelog
 from support import need

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from shim import log
+from shim import logread
 from shim.engines.podman.config import DROP_IN
 from shim.errors import ShimError
 from shim.host.children import answer_of
@@ -92,7 +92,7 @@ def _tell(uid: int, home: str, seconds: float, writer: int) -> None:
 def _wrong(place: Reached, seconds: float) -> dict[str, Any]:
     """Return what went wrong lately by a user's log, whose lines may say anything."""
     with open(place.open(), "rb") as file:
-        events = log.lately(log.backwards(file, _BYTES), seconds, _BYTES).events
+        events = logread.lately(logread.backwards(file, _BYTES), seconds, _BYTES).events
     told = [
         {key: str(event[key])[:_LENGTH] for key in _TOLD if event.get(key)}
         for event in events[-_EVENTS:]
