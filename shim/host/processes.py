@@ -48,8 +48,12 @@ def environment(pid: int) -> "list[bytes]":
 
 def started(pid: int, proc: str = "/proc") -> str:
     """Return when ``pid`` started, which tells it from a later process of the same number."""
-    text = _read(f"{proc}/{pid}/stat").decode(errors="replace")
-    return text.rpartition(")")[2].split()[_STARTED]
+    return started_of(_read(f"{proc}/{pid}/stat").decode(errors="replace"))
+
+
+def started_of(stat: str) -> str:
+    """Return when a process started, of the text of its /proc/PID/stat."""
+    return stat.rpartition(")")[2].split()[_STARTED]
 
 
 def link(pid: int, name: str) -> str:
@@ -70,8 +74,17 @@ def effective_capabilities() -> int:
 
 def pin(pid: int) -> int:
     """Return a descriptor that stands for process ``pid``, -1 if there is none."""
+    return _pinned(f"/proc/{pid}")
+
+
+def pin_thread(pid: int, tid: int) -> int:
+    """Return a descriptor that stands for thread ``tid`` of a process, -1 if there is none."""
+    return _pinned(f"/proc/{pid}/task/{tid}")
+
+
+def _pinned(path: str) -> int:
     try:
-        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return -1
 

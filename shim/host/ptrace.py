@@ -165,14 +165,14 @@ class Tracee:
         without CONFIG_CHECKPOINT_RESTORE.
         """
         found: list[bytes] = []
+        buffer = ctypes.create_string_buffer(abi.BPF_MAXINSNS * 8)
+        at = ctypes.addressof(buffer)
         while True:
             try:
-                length = ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found))
+                length = ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found), at)
             except FileNotFoundError:  # ENOENT: no filter of that index
                 return found[::-1]
-            buffer = ctypes.create_string_buffer(length * 8)
-            ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found), ctypes.addressof(buffer))
-            found.append(buffer.raw)
+            found.append(bytes(memoryview(buffer)[: length * 8]))
 
     def detach(self) -> None:
         """Let the stopped thread go on, untraced."""
@@ -312,16 +312,7 @@ def _look(
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
     _signal.alarm(int(seconds) + _GRACE)
     try:
-        tracee = _Looked(pid, seconds)
-        denied = True
-        try:
-            if not is_meant():
-                raise EndedError("the process has ended")
-            found = tracee.filters()
-            denied = denies_restart is None or denies_restart(found)
-        finally:
-            tracee.hide(restart_denied=denied)
-            tracee.detach()
+        found = look(pid, denies_restart, seconds, is_meant)
     except OSError as error:
         return "errno", error.errno
     except StillError as error:
@@ -333,6 +324,29 @@ def _look(
     except Exception as error:
         return "error", str(error) or repr(error)
     return "filters", found
+
+
+def look(
+    pid: int,
+    denies_restart: "Callable[[list[bytes]], bool] | None",
+    seconds: float,
+    is_meant: "Callable[[], bool]",
+) -> list[bytes]:
+    """Read the filters of thread ``pid`` by ourselves: where this fails, our end lets go of it.
+
+    As ``installed_filters``, which is for who lives on.
+    """
+    tracee = _Looked(pid, seconds)
+    denied = True
+    try:
+        if not is_meant():
+            raise EndedError("the process has ended")
+        found = tracee.filters()
+        denied = denies_restart is None or denies_restart(found)
+    finally:
+        tracee.hide(restart_denied=denied)
+        tracee.detach()
+    return found
 
 
 class _Looked(Tracee):

@@ -1,0 +1,1 @@
+"""What the calls of this kernel meet in the filters of this host's live processes."""
