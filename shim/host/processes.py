@@ -72,6 +72,22 @@ def effective_capabilities() -> int:
     return int(status_of("self", ("CapEff",))["CapEff"][0], 16)
 
 
+def threads(pid: int) -> "list[int]":
+    """Return the numbers of the threads of ``pid``, the first one's too."""
+    return [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
+
+
+def has_filtered_thread(pid: int, limit: int = 512) -> bool:
+    """Tell whether any thread has a filter, of those that fit into ``limit``."""
+    try:
+        return any(
+            b"\nSeccomp:\t2" in _read(f"/proc/{pid}/task/{tid}/status")
+            for tid in threads(pid)[:limit]
+        )
+    except OSError:
+        return False
+
+
 def pin(pid: int) -> int:
     """Return a descriptor that stands for process ``pid``, -1 if there is none."""
     return _pinned(f"/proc/{pid}")

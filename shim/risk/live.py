@@ -35,7 +35,6 @@ _ANSWER_BYTES = 16 << 20
 # Of a batch's answer: with one process more it stays below the limit.
 _ENOUGH_BYTES = 4 << 20
 _THREADS = 32
-_LOOKED_THROUGH = 512
 _ENDED = ("Z", "X", "x")
 _KEYS = (
     "Name", "State", "Tgid", "TracerPid", "Uid", "NSpid", "Threads", "Seccomp", "Seccomp_filters",
@@ -205,7 +204,7 @@ class _Worker:
         if not status or status["Tgid"] != [str(pid)]:
             return None
         mode, count = _number(status, "Seccomp"), _number(status, "Threads")
-        if not mode and count > 1 and _filtered_thread(pid):
+        if not mode and count > 1 and processes.has_filtered_thread(pid):
             mode = abi.SECCOMP_MODE_FILTER  # of some thread, though not of the first
         self.stopped = []
         sets: dict[Programs, list[int]] = {}
@@ -248,7 +247,9 @@ class _Worker:
             return why, ""
         numbers = {_number(status, "Seccomp_filters")}
         read, counted = 1, 0
-        for tid in (int(each) for each in os.listdir(f"/proc/{pid}/task") if each != str(pid)):
+        for tid in processes.threads(pid):
+            if tid == pid:
+                continue
             pinned = processes.pin_thread(pid, tid)
             try:
                 if not (status := processes.status(pinned, _KEYS)):
@@ -328,18 +329,6 @@ class _Worker:
 
             self.denies_restart[key] = not lets_through(key, abi.NR_RESTART_SYSCALL)
         return self.denies_restart[key]
-
-
-def _filtered_thread(pid: int) -> bool:
-    """Tell whether any thread has a filter, of a process whose first one has none."""
-    try:
-        for tid in os.listdir(f"/proc/{pid}/task")[:_LOOKED_THROUGH]:
-            with open(f"/proc/{pid}/task/{tid}/status", "rb", buffering=0) as file:
-                if b"\nSeccomp:\t2" in file.read(65536):
-                    return True
-    except OSError:
-        pass  # it has ended
-    return False
 
 
 def _number(status: "dict[str, list[str]]", key: str) -> int:
