@@ -1,6 +1,5 @@
 """What there is to know of a host: its kernel, runtimes, engines, profiles, and of us."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +9,8 @@ from shim.catalog import kernel_injected, load
 from shim.discovery.find import document, survey
 from shim.discovery.root import Root
 from shim.discovery.state import PatchOptions
-from shim.engines import registration
-from shim.errors import ShimError
+from shim.engines.registration import ENGINES, this_host
+from shim.engines.service import status_or_problem
 from shim.host import cache
 from shim.host.effect import effects_here, library, runtimes
 
@@ -36,13 +35,14 @@ def gather(
     ``notes``: what could not be looked at, and why.
     """
     notes: list[str] = []
+    host = this_host()
     return {
         "version": __version__,
         **cache.facts(fresh=fresh),
         "ptrace": {"yama_scope": _yama_scope()},
         "libseccomp": library(load()),
         "runtimes": runtimes(),
-        "engines": [_engine(name) for name in registration.ENGINES],
+        "engines": [status_or_problem(name, host).document() for name in ENGINES],
         "installed": installed(),
         "profiles": _profiles(extra_paths, notes, homes) if profiles else None,
         "extra_paths": list(extra_paths),
@@ -66,17 +66,6 @@ def _yama_scope() -> int | None:
             return int(file.read())
     except FileNotFoundError:
         return None
-
-
-def _engine(name: str) -> dict[str, Any]:
-    """Return one engine's status; where it cannot be told, the others are told all the same."""
-    try:
-        engine = registration.load(name)
-        parser = argparse.ArgumentParser()
-        engine.status_options(parser)
-        return engine.status(parser.parse_args([]), registration.this_host())
-    except (ShimError, OSError) as error:
-        return {"engine": name, "present": True, "registered": None, "problems": [str(error)]}
 
 
 def _profiles(extra_paths: Sequence[str], notes: list[str], homes: bool) -> list[dict[str, Any]]:

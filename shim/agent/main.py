@@ -41,9 +41,11 @@ def _registered(**request: Any) -> Any:
 
 
 def _installed() -> Any:
-    from shim.agent import facts, register
+    from shim.agent import facts
+    from shim.engines import service
+    from shim.engines.registration import this_host
 
-    return {"installed": facts.installed(), "engines": register.recorded()}
+    return {"installed": facts.installed(), "engines": service.installed(this_host())}
 
 
 QUESTIONS: Mapping[str, Callable[..., Any]] = {

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.parser import Parser
@@ -10,8 +10,6 @@ from shim.engines.registration import ENGINES
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from shim.engines.registration import Host
 
 
@@ -45,21 +43,6 @@ def refuse_missing(args: argparse.Namespace, host: "Host") -> None:
             os.stat(needed)
         except (FileNotFoundError, NotADirectoryError):
             raise ShimError("is not there", subject=needed) from None
-
-
-def roots(paths: Iterable["Path"]) -> "Path | None":
-    """Return the first file that is not for who runs us to change, who is not root; None: none is.
-
-    Only root sees what root has recorded of it, and what its engine runs.
-    """
-    for path in paths if os.geteuid() else ():
-        try:
-            mine = path.stat().st_uid == os.geteuid()
-        except FileNotFoundError:
-            mine = os.access(next(each for each in path.parents if each.exists()), os.W_OK)
-        if not mine:
-            return path
-    return None
 
 
 def add(parser: argparse.ArgumentParser, kind: str, *, required: bool, **settings: Any) -> None:

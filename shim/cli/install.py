@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from shim.cli import engineoptions
@@ -10,8 +11,8 @@ from shim.cli.output import answer, write_diff
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
-    from shim.engines.registration import Coverage, Engine, Host, RegistrationPlan
-    from shim.engines.registration.changes import Edit
+    from shim.engines.registration import Coverage, Host
+    from shim.engines.service import PlannedChange
 
 DESCRIPTION = """\
 Change an engine's configuration so that its containers are kept alive: every
@@ -53,36 +54,27 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, apply, and tell the running engine."""
-    from shim.engines.registration import changes, load, test_is_on, this_host
+    from shim.engines import service
+    from shim.engines.registration import this_host
 
-    host, engine = this_host(), load(args.engine)
+    host = this_host()
     engineoptions.refuse_missing(args, host)
     try:
-        plan = engine.plan(args, host)
-        asks = not plan.coverage.plain and _may_ask(args)
+        planned = service.plan_install(args.engine, args, host)
+        asks = not planned.coverage.plain and _may_ask(args)
         if asks:
-            chosen = _chosen(args, plan, _whole(engine, args, host))
+            chosen = _chosen(args, planned, _whole(args, host))
             if chosen is None:
                 print(f"{args.engine}: not answered: nothing was changed", file=sys.stderr)
                 return 1
-            plan = chosen
-        notes = [*test_is_on(), *plan.notes]
-        if engineoptions.roots(each.path for each in plan.edits):
-            notes.append(
-                "without root it is not seen what root has recorded and what runs here: as root "
-                "the diff and what is said may be others"
-            )
-        report = Report(args, plan.edits, notes, seen=asks)
-        if not args.dry_run:
-            changes.apply(
-                args.engine, plan.edits, engine.without, host.state, host.log, default=plan.default
-            )
-            report.activate(engine, args, host)
+            planned = chosen
+        report = Report(args, planned, seen=asks)
+        report.carry_out(planned)
     except PermissionError as error:
         raise needs_root(error, args) from None
-    report.cover(plan.coverage)
-    steps = plan.next_steps
-    if not plan.coverage.plain:
+    report.cover(planned.coverage)
+    steps = planned.next_steps
+    if not planned.coverage.plain:
         steps = [f"to cover these as well: seccomp-shim install {args.engine}{_all(args)}", *steps]
     return report.end(steps)
 
@@ -93,27 +85,27 @@ def _may_ask(args: argparse.Namespace) -> bool:
     return not said and args.default is None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _whole(
-    engine: "Engine", args: argparse.Namespace, host: "Host"
-) -> "RegistrationPlan | ShimError":
+def _whole(args: argparse.Namespace, host: "Host") -> "PlannedChange | ShimError":
     """Return the plan with ``--default``, or why there is none."""
+    from shim.engines.service import plan_install
+
     try:
-        return engine.plan(argparse.Namespace(**{**vars(args), "default": True}), host)
+        options = argparse.Namespace(**{**vars(args), "default": True})
+        return plan_install(args.engine, options, host)
     except ShimError as error:
         return error
 
 
 def _chosen(
-    args: argparse.Namespace, plan: "RegistrationPlan", whole: "RegistrationPlan | ShimError"
-) -> "RegistrationPlan | None":
+    args: argparse.Namespace, plan: "PlannedChange", whole: "PlannedChange | ShimError"
+) -> "PlannedChange | None":
     """Show both plans' diffs and ask for one; None: it was not answered."""
-    from shim.engines.registration.changes import diff
 
     def say(line: str) -> None:
         print(f"{args.engine}: {printable(line)}", file=sys.stderr)
 
-    def show(each: "RegistrationPlan") -> None:
-        write_diff(shown := diff(each.edits))
+    def show(each: "PlannedChange") -> None:
+        write_diff(shown := each.diff)
         say(f"covered: {each.coverage.covered}")
         say(f"not covered: {each.coverage.left_out}")
         if not shown:
@@ -149,44 +141,42 @@ class Report:
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        edits: "list[Edit]",
-        notes: list[str],
-        *,
-        seen: bool = False,
+        self, args: argparse.Namespace, planned: "PlannedChange", *, seen: bool = False
     ) -> None:
         """Say the notes, and show the diff unless it was ``seen`` already."""
-        from shim.engines.registration.changes import diff
-
-        shown = diff(edits)
+        shown = planned.diff
         self.code = 0
         self.json: bool = args.json
         self.dry_run: bool = args.dry_run
         self.document: dict[str, Any] = {
-            "verb": args.verb,
-            "engine": args.engine,
+            "verb": planned.verb,
+            "engine": planned.engine,
             "dry_run": args.dry_run,
             "changed": bool(shown),
-            "files": [str(each.path) for each in edits],
+            "files": [str(each.path) for each in planned.edits],
             "diff": shown,
-            "notes": notes,
+            "notes": planned.notes,
             "done": [],
         }
-        self._say(notes)
+        self._say(planned.notes)
         if not self.json and not seen:
             write_diff(shown)
         self._say([] if shown else ["no file needs to be changed"])
 
-    def activate(self, engine: "Engine", args: argparse.Namespace, host: "Host") -> None:
-        """Tell the running engine, once the files are written, and add what became of that."""
+    def carry_out(self, planned: "PlannedChange") -> None:
+        """Write the files, tell the running engine, and add what became of that."""
+        from shim.engines import service
+
+        if self.dry_run:
+            return
+        service.make(planned)
         try:
-            lines = engine.activate(args, host)
+            lines = service.activate(planned)
         except (ShimError, OSError) as error:
             lines = [f"the running engine could not be told: {error}"]
             self.code = 1
         self.document["done"] = lines
-        word = "written" if self.document["verb"] == "install" else "rolled back"
+        word = "written" if planned.verb == "install" else "rolled back"
         self._say([*([word] if self.document["changed"] else []), *lines])
 
     def cover(self, coverage: "Coverage") -> None:
@@ -195,7 +185,7 @@ class Report:
         self.document["not_covered"] = coverage.left_out
         self._say([f"covered: {coverage.covered}", f"not covered: {coverage.left_out}"])
 
-    def end(self, next_steps: list[str]) -> int:
+    def end(self, next_steps: Sequence[str]) -> int:
         """Add what is left to do, print the document, and give the exit status."""
         self.document["next_steps"] = next_steps
         self._say([f"next: {each}" for each in next_steps])
@@ -204,6 +194,6 @@ class Report:
             print(json.dumps(self.document, indent=2))
         return self.code
 
-    def _say(self, lines: list[str]) -> None:
+    def _say(self, lines: Sequence[str]) -> None:
         for line in lines if not self.json else ():
             print(f"{self.document['engine']}: {printable(line)}", file=sys.stderr)

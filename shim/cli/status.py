@@ -3,17 +3,18 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shim import config
 from shim.cli import engineoptions
 from shim.cli.config import log_trouble
 from shim.cli.output import row
-from shim.errors import ShimError, counted
+from shim.errors import counted
 
 if TYPE_CHECKING:
-    from shim.engines.registration import Host
+    from shim.engines.registration.status import EngineStatus
     from shim.logread import Recent
 
 DESCRIPTION = """\
@@ -66,19 +67,19 @@ def run(args: argparse.Namespace) -> int:
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)
     users = _users() if args.engine in (None, "podman") else []
-    problems, unseen = _settings(registered=any(each["registered"] for each in engines))
-    problems += [f"{each['engine']}: {line}" for each in engines for line in each["problems"]]
+    problems, unseen = _settings(registered=any(each.registered for each in engines))
+    problems += [f"{each.engine}: {line}" for each in engines for line in each.problems]
     when = "24 hours" if alarms.whole else f"64 MiB of the log, since {alarms.since}"
     problems += _counts(alarms.events, f"the last {when}: {host.log}")
     for each in users:
         where = f"the last 24 hours, as the log of user {each['name']} says: {each['log']}"
         problems += _counts(each["events"], where)
-    unseen += [f"{each['engine']}: {line}" for each in engines for line in each.get("unseen", ())]
+    unseen += [f"{each.engine}: {line}" for each in engines for line in each.unseen]
     if unread:
         unseen.append(f"the log: {unread}")
     elif not alarms.whole:
         unseen.append(f"the log before {alarms.since}: it is too long, and only 64 MiB were read")
-    if os.geteuid() != 0 and any(each.get("unseen") for each in engines):
+    if os.geteuid() != 0 and any(each.unseen for each in engines):
         unseen.append(
             f"root's log, which has what these start: {config.DEFAULTS['log']} or another"
         )
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     document = {
         "kernel": states,
         "test_syscall": test_is_on(),
-        "engines": engines,
+        "engines": [each.document() for each in engines],
         "log": host.log,
         "alarms": alarms.events,
         "users": users,
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(document, indent=2))
     else:
-        _show(document)
+        _show(document, engines)
     return 1 if problems or unseen else 0
 
 
@@ -107,48 +108,22 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _asked(name: str, args: argparse.Namespace, states: dict[str, str]) -> dict[str, Any]:
+def _asked(name: str, args: argparse.Namespace, states: Mapping[str, str]) -> "EngineStatus":
     """Return one engine's status; what cannot be told is a problem, and the others still count."""
-    from shim.engines.registration import load, this_host
+    from shim.engines import service
+    from shim.engines.registration import this_host
 
-    host, engine = this_host(), load(name)
-    options = args
-    if not args.engine:
-        parser = argparse.ArgumentParser()
-        engine.status_options(parser)
-        options = parser.parse_args([])
-    try:
-        told = engine.status(options, host)
-        told["problems"] += _lost(name, told, host)
-    except (ShimError, OSError) as error:
-        reason = str(error)
-        return {"engine": name, "present": True, "registered": None, "problems": [reason]}
+    told = service.status_or_problem(name, this_host(), args if args.engine else None)
     dying = [call for call, state in states.items() if state == "filtered"]
-    if dying and told["present"] and not told["covers_all"]:
-        which = f" ({told['not_covered']})" if told["registered"] else ""
-        default = "" if name == "podman" else " --default"
-        told["problems"].append(
-            f"this kernel kills containers over {', '.join(dying)}{which}: seccomp-shim install "
-            f"{name}{default}"
-        )
-    return told
-
-
-def _lost(name: str, told: dict[str, Any], host: "Host") -> list[str]:
-    """Say what is no longer as it was installed: somebody else has changed it since."""
-    from shim.engines.registration.changes import recorded
-
-    record = recorded(name, host.state)
-    again = f"seccomp-shim install {name}"
-    if record.files and not told["registered"]:
-        where = ", ".join(record.files)
-        return [f"{where}: our entries are gone: {again}, or uninstall {name}"]
-    if record.default and not told["default"] and told.get("way") != "hooks":
-        return [
-            f"it was made the default runtime, and somebody has changed that since: {again} "
-            f"--default, or uninstall {name}"
-        ]
-    return []
+    if not dying or not told.present or told.covers_all or told.registered is None:
+        return told
+    which = f" ({told.not_covered})" if told.registered else ""
+    default = "" if name == "podman" else " --default"
+    problem = (
+        f"this kernel kills containers over {', '.join(dying)}{which}: seccomp-shim install "
+        f"{name}{default}"
+    )
+    return replace(told, problems=[*told.problems, problem])
 
 
 def _alarms(log: str) -> "tuple[Recent, str]":
@@ -194,20 +169,20 @@ def _users() -> list[dict[str, Any]]:
     return [each._asdict() for each in users.registered(_SECONDS)]
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(document: dict[str, Any], engines: "Sequence[EngineStatus]") -> None:
     states = ", ".join(f"{name} {state}" for name, state in document["kernel"].items())
     row("kernel", states)
     for line in document["test_syscall"]:
         row("test", line)
-    for engine in document["engines"]:
-        row(engine["engine"], _summary(engine))
-        for entry in engine.get("entries", ()):
-            there = "" if entry["exists"] else "  (not there)"
-            row("", f"{entry['name']}: {entry['path']}{there}")
-        if engine.get("registered"):
-            row("", f"covered: {engine['covers']}")
-            row("", f"not covered: {engine['not_covered']}")
-        for note in engine.get("notes", ()):
+    for engine in engines:
+        row(engine.engine, _summary(engine))
+        for entry in engine.entries:
+            there = "" if entry.exists else "  (not there)"
+            row("", f"{entry.name}: {entry.path}{there}")
+        if engine.registered:
+            row("", f"covered: {engine.covers}")
+            row("", f"not covered: {engine.not_covered}")
+        for note in engine.notes:
             row("", note)
     for user in document["users"]:
         if user["file"]:
@@ -234,18 +209,18 @@ def _alarm(event: dict[str, Any]) -> str:
     return ", ".join(told.values())
 
 
-def _summary(engine: dict[str, Any]) -> str:
-    if engine["registered"] is None:
+def _summary(engine: "EngineStatus") -> str:
+    if engine.registered is None:
         return "could not be told"
-    if not engine["registered"]:
-        return "not registered" if engine["present"] else "not installed"
-    words = ["registered" if engine["covers_all"] else "registered for some containers only"]
-    if engine.get("way") == "hooks":
+    if not engine.registered:
+        return "not registered" if engine.present else "not installed"
+    words = ["registered" if engine.covers_all else "registered for some containers only"]
+    if engine.way == "hooks":
         words.append("by hooks")
-    elif engine.get("default"):
+    elif engine.default:
         words.append("the default runtime")
-    if engine.get("running") is False:
+    if engine.running is False:
         words.append("not running")
-    elif engine.get("known") is not None:
-        words.append("the running one knows it" if engine["known"] else "not known to the running")
+    elif engine.known is not None:
+        words.append("the running one knows it" if engine.known else "not known to the running")
     return ", ".join(words)

@@ -1,16 +1,9 @@
 """The verb uninstall: undo what install has changed."""
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shim.cli import engineoptions
 from shim.cli.install import Report, common_options, needs_root
-from shim.errors import ShimError
-
-if TYPE_CHECKING:
-    from shim.engines.registration import Host
-    from shim.engines.registration.changes import Edit
 
 DESCRIPTION = """\
 Undo what install has changed in an engine's configuration. A file that nobody
@@ -44,36 +37,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, roll back, and tell the running engine."""
-    from shim.engines.registration import changes, load, this_host
+    from shim.engines import service
+    from shim.engines.registration import this_host
 
-    host, engine = this_host(), load(args.engine)
+    host = this_host()
     engineoptions.refuse_missing(args, host)
     try:
-        places = engine.places(args, host)
-        planned = changes.rolling_back(args.engine, places, engine.without, host.state)
-        if theirs := engineoptions.roots([each.path for each in planned] or places[:1]):
-            raise ShimError(
-                "this takes root: what was there before us is recorded for root's eyes only",
-                subject=str(theirs),
-                hint=f"sudo seccomp-shim uninstall {args.engine}",
-            )
-        edits, notes = engine.removal(args, host, planned)
-        report = Report(args, edits, notes + _kept(args.engine, host, planned))
-        if not args.dry_run:
-            changes.roll_back(args.engine, edits, host.state, host.log)
-            report.activate(engine, args, host)
+        planned = service.plan_uninstall(args.engine, args, host)
+        report = Report(args, planned)
+        report.carry_out(planned)
     except PermissionError as error:
         raise needs_root(error, args) from None
     return report.end([])
-
-
-def _kept(engine: str, host: "Host", edits: "list[Edit]") -> list[str]:
-    """Name the files that we made and somebody else has edited: they are left."""
-    from shim.engines.registration.changes import content, recorded
-
-    changed = {str(each.path) for each in edits}
-    return [
-        f"{path} was edited since and is left where it is"
-        for path, kept in recorded(engine, host.state).files.items()
-        if kept.original is None and path not in changed and content(Path(path)) is not None
-    ]

@@ -1,6 +1,5 @@
 """The wrapper on the node, and its engine told of it; or both rolled back."""
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from shim import config
 from shim.agent import facts
-from shim.engines import registration
+from shim.engines import service
+from shim.engines.registration import Host
 from shim.errors import ShimError, counted
 from shim.host import processes
 from shim.node.memory import EngineMemory
@@ -34,10 +34,8 @@ class Wrapper:
             raise ShimError("install and remove take one of: " + ", ".join(_ENGINES))
         self._root = root
         self._words = list(words)
-        parser = argparse.ArgumentParser(prog=words[0], add_help=False)
-        registration.load(words[0]).install_options(parser)
-        self._options = parser.parse_args(self._words[1:])
-        self._file = str(getattr(self._options, "config", _ENGINES[words[0]]))
+        self._options = service.options(words[0], "install", self._words[1:])
+        self._file = getattr(self._options, "config", None) or _ENGINES[words[0]]
         self._memory = EngineMemory(root, words[0], self._file)
         self._next = 0.0
 
@@ -100,9 +98,9 @@ class Wrapper:
     def _registered(self) -> str:
         """Return what the engine's file has of us: the handler, that as the default, or nothing."""
         nowhere = Path(self._root.path("/"))
-        host = registration.Host(nowhere, Path(facts.PREFIX, "bin"), nowhere, nowhere, "", "")
-        status = registration.load(self._words[0]).status(self._options, host)
-        return ("default" if status["default"] else "handler") if status["registered"] else ""
+        host = Host(nowhere, Path(facts.PREFIX, "bin"), nowhere, nowhere, "", "")
+        status = service.status(self._words[0], self._options, host)
+        return ("default" if status.default else "handler") if status.registered else ""
 
     def _started(self) -> int:
         """Count the running containers that were started by us: each exec in them calls us."""

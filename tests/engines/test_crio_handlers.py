@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from shim.engines import service
 from shim.engines.crio import config
-from shim.engines.crio import registration as crio
-from shim.engines.registration import Host, changes, executable
+from shim.engines.registration import Host, executable
 from shim.errors import ShimError
 from support import registration
 from support.registration import BIN, install, uninstall
@@ -279,10 +279,7 @@ def test_the_handler_stays_while_pods_have_it(host: Host, made: Any, hooks: bool
         if hooks:
             install("crio", host, "--way", "hooks")
         else:
-            options = registration.options("crio", words, uninstall=True)
-            places = crio.places(options, host)
-            edits = changes.rolling_back("crio", places, crio.without, host.state)
-            crio.removal(options, host, edits)
+            service.plan_uninstall("crio", service.options("crio", "uninstall", words), host)
 
     with pytest.raises(ShimError, match="1 pod has the handler: aaaa"):
         take_out()

@@ -7,6 +7,7 @@ import pytest
 
 from shim.node.memory import EngineMemory
 from shim.node.root import NodeRoot
+from shim.node.wrapper import Wrapper
 
 CONFIG = "/etc/containerd/config.toml"
 
@@ -18,7 +19,8 @@ class Proc:
         (top / "run/seccomp-shim").mkdir(parents=True)
         self.folder = top / "proc"
         self.folder.mkdir()
-        self.memory = EngineMemory(NodeRoot(str(top), ""), "containerd", CONFIG)
+        self.root = NodeRoot(str(top), "")
+        self.memory = EngineMemory(self.root, "containerd", CONFIG)
 
     def starts(self, pid: int, at: int, *words: str, name: str = "containerd") -> None:
         """Have a process there that was started at a time."""
@@ -74,6 +76,17 @@ def test_only_what_reads_the_file_counts(proc: Proc, words: list[str], counts: b
     proc.starts(8, 100, name="containerd-shim")
     proc.starts(9, 100, name="a (containerd) b")
     assert proc.memory.known("handler") == (["handler"] if counts else [])
+
+
+@pytest.mark.parametrize("words", [[], ["--config", CONFIG]])
+def test_the_usual_file_need_not_be_named(
+    proc: Proc, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job sees a containerd that names its usual file; so it does where it is told of it."""
+    proc.starts(7, 100, "--config", CONFIG)
+    monkeypatch.setattr(NodeRoot, "script", lambda *_: "")
+    monkeypatch.setattr(NodeRoot, "ask", lambda *_: {})
+    assert Wrapper(proc.root, ["containerd", *words]).step() == []
 
 
 def test_what_cannot_be_kept_is_an_error(proc: Proc, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Installing and uninstalling for an engine below a directory that stands for a host's root."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shim.engines import registration
-from shim.engines.registration import Host, RegistrationPlan, changes
+from shim.engines import registration, service
+from shim.engines.registration import Host
+from shim.engines.service import PlannedChange
 
 BIN = Path("/opt/seccomp-shim/bin")
 
@@ -31,39 +30,24 @@ def program(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def options(
-    engine: str, words: Sequence[str] = (), *, uninstall: bool = False
-) -> argparse.Namespace:
-    """Parse an engine's own options."""
-    parser = argparse.ArgumentParser()
-    module = registration.load(engine)
-    (module.uninstall_options if uninstall else module.install_options)(parser)
-    return parser.parse_args(words)
-
-
-def install(engine: str, host: Host, *words: str) -> RegistrationPlan:
-    """Do what ``seccomp-shim install ENGINE WORDS`` does."""
-    module = registration.load(engine)
-    plan = module.plan(options(engine, words), host)
-    changes.apply(engine, plan.edits, module.without, host.state, host.log, default=plan.default)
+def install(engine: str, host: Host, *words: str) -> PlannedChange:
+    """Do what ``seccomp-shim install ENGINE WORDS`` does; give what was planned."""
+    plan = service.plan_install(engine, service.options(engine, "install", words), host)
+    service.make(plan)
     return plan
 
 
 def uninstall(engine: str, host: Host, *words: str) -> list[str]:
     """Do what ``seccomp-shim uninstall ENGINE WORDS`` does; give what it says."""
-    module = registration.load(engine)
-    chosen = options(engine, words, uninstall=True)
-    places = module.places(chosen, host)
-    edits = changes.rolling_back(engine, places, module.without, host.state)
-    edits, notes = module.removal(chosen, host, edits)
-    changes.roll_back(engine, edits, host.state, host.log)
-    return notes
+    plan = service.plan_uninstall(engine, service.options(engine, "uninstall", words), host)
+    service.make(plan)
+    return list(plan.notes)
 
 
 def status(engine: str, host: Host) -> dict[str, Any]:
-    """Return what ``seccomp-shim status ENGINE --json`` says."""
-    module = registration.load(engine)
-    return module.status(options(engine, uninstall=True), host)
+    """Return what the engine's module says for ``seccomp-shim status ENGINE --json``."""
+    options = service.options(engine, "status")
+    return registration.load(engine).status(options, host).document()
 
 
 def files(folder: Path) -> dict[str, bytes | str]:

@@ -15,6 +15,7 @@ from shim.engines import toml
 from shim.engines.containerd import config_file
 from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, ConfigFile
 from shim.engines.registration import Host, changes, executable
+from shim.engines.registration.status import StatusEntry
 from shim.errors import ShimError
 
 SOCKET = "/run/containerd/containerd.sock"
@@ -112,13 +113,13 @@ def programs(table: Mapping[str, Any]) -> dict[str, str]:
 def unread(
     now: Mapping[str, Any] | None,
     file: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[StatusEntry],
     default: bool,
 ) -> list[str]:
     """Say what the running containerd, which has ``now``, has not read since."""
     if now is None:
         return []
-    ours = programs(file) or {e["name"]: e["path"] for e in entries if e["handler"]}
+    ours = programs(file) or {e.name: e.path for e in entries if e.handler}
     if programs(now) == ours and (now["default_runtime_name"] == NAME) == default:
         return []
     if not entries:

@@ -17,9 +17,19 @@ from shim.engines.containerd import config_dump, config_file
 from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, RUNC, ConfigFile, Wanted
 from shim.engines.registration import Host, RegistrationPlan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, content, edit
+from shim.engines.registration.status import EngineStatus, StatusEntry
 from shim.errors import ShimError
 
 _STOCK = ("runc", "crun")
+
+
+class ContainerdStatus(EngineStatus):
+    """containerd's."""
+
+    DOCUMENT = (
+        "engine present registered entries default covers not_covered covers_all unseen in_use "
+        "running known problems notes"
+    )
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -177,13 +187,13 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     return []
 
 
-def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what the files say of us, and what containerd makes of them and has read."""
     entries, default = _entries(options, host)
     problems = [
-        f"{each['file']}: {each['path']} is not there: its pods cannot start"
+        f"{each.file}: {each.path} is not there: its pods cannot start"
         for each in entries
-        if not each["exists"]
+        if not each.exists
     ]
     notes = [] if entries else ["ctr needs no registration: ctr run --runc-binary"]
     file = config_file.read(config_file.main(options, host), 2) if entries else None
@@ -193,33 +203,27 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
         default = cri.get("default_runtime_name")
     running = config_dump.running(options, host)
     problems += config_dump.unread(running, cri or {}, entries, default == NAME)
-    return {
-        "engine": "containerd",
-        "present": host.program("containerd") is not None,
-        "registered": bool(entries),
-        "entries": entries,
-        "default": default == NAME if entries else False,
-        **executable.coverage(_names(entries), default=default == NAME).told(
-            registered=bool(entries)
-        ),
-        "unseen": executable.unseen("containerd")
-        if host.program("containerd") and running is None
-        else [],
-        "in_use": bool(
-            entries
-            or (running and config_dump.programs(running))
-            or config_dump.started(options, host)
-        ),
-        "running": None if running is None else True,
-        "known": None if running is None else not problems,
-        "problems": problems,
-        "notes": notes,
-    }
+    known = running and config_dump.programs(running)
+    blind = host.program("containerd") and running is None
+    return ContainerdStatus(
+        engine="containerd",
+        present=host.program("containerd") is not None,
+        registered=bool(entries),
+        entries=entries,
+        default=bool(entries) and default == NAME,
+        coverage=executable.coverage(_names(entries), default=default == NAME),
+        unseen=executable.unseen("containerd") if blind else [],
+        in_use=bool(entries or known or config_dump.started(options, host)),
+        running=None if running is None else True,
+        known=None if running is None else not problems,
+        problems=problems,
+        notes=notes,
+    )
 
 
-def _entries(options: argparse.Namespace, host: Host) -> tuple[list[dict[str, Any]], str | None]:
+def _entries(options: argparse.Namespace, host: Host) -> tuple[list[StatusEntry], str | None]:
     """Return our entries in the files, and the default that they name."""
-    entries: list[dict[str, Any]] = []
+    entries: list[StatusEntry] = []
     default = None
     main = config_file.main(options, host)
     for path in [main, *config_file.drop_ins(main)]:
@@ -238,15 +242,15 @@ def _entries(options: argparse.Namespace, host: Host) -> tuple[list[dict[str, An
     return entries, default
 
 
-def _names(entries: list[dict[str, Any]]) -> list[str]:
-    return [each["name"] for each in entries if each["handler"]]
+def _names(entries: list[StatusEntry]) -> list[str]:
+    return [each.name for each in entries if each.handler]
 
 
 def _overruling(
-    file: ConfigFile, cri: dict[str, Any], entries: list[dict[str, Any]], *, ours_default: bool
+    file: ConfigFile, cri: dict[str, Any], entries: list[StatusEntry], *, ours_default: bool
 ) -> list[str]:
     """Say which other file is read after ours and says otherwise."""
-    meant = {e["name"]: {"options": {"BinaryName": e["path"]}} for e in entries if e["handler"]}
+    meant = {e.name: {"options": {"BinaryName": e.path}} for e in entries if e.handler}
     ours = {path: b"" for path in _ours(file) if content(path) is not None}
     try:
         _check(file, cri, ours, Wanted(meant, ours_default))

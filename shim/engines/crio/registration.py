@@ -23,11 +23,21 @@ from shim.engines.registration import (
     hooksd,
 )
 from shim.engines.registration.changes import Edit, content, edit
+from shim.engines.registration.status import EngineStatus
 from shim.errors import ShimError
 
 HOOKS = "/etc/containers/oci/hooks.d"
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 _BY_HOOKS = Coverage("all pods, whatever their handler", "exec into them", plain=True)
+
+
+class CrioStatus(EngineStatus):
+    """CRI-O's."""
+
+    DOCUMENT = (
+        "engine present registered entries default in_use covers not_covered covers_all unseen "
+        "running known problems notes way"
+    )
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +168,7 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     return []
 
 
-def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what our drop-in file says, whether it holds, and what the running CRI-O has read."""
     del options
     entries = hooksd.entries(host.path(HOOKS), host)
@@ -174,7 +184,7 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
             meant["default_runtime"] = NAME
         if HOOKS in runtime.get("hooks_dir", []):
             meant["hooks_dir"] = runtime["hooks_dir"]
-    problems = [f"{e['file']}: {e['path']} is not there" for e in entries if not e["exists"]]
+    problems = [f"{e.file}: {e.path} is not there" for e in entries if not e.exists]
     file = config.read(host, ours)
     for key, value in meant.items():
         if _said(file, key) != value:
@@ -190,21 +200,20 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     hooks = "hooks_dir" in meant
     names = [key.partition("/")[2] for key in handlers]
     covers = _BY_HOOKS if hooks else executable.coverage(names, default="default_runtime" in meant)
-    return {
-        "engine": "crio",
-        "present": host.program("crio") is not None,
-        "registered": bool(entries),
-        "entries": entries,
-        "default": bool(entries) and _said(file, "default_runtime") == NAME,
-        "in_use": bool(entries or _seen(running) or config.started(host)),
-        **covers.told(registered=bool(entries)),
-        "unseen": executable.unseen("CRI-O") if host.program("crio") and running is None else [],
-        "running": None if running is None else True,
-        "known": None if running is None else not problems,
-        "problems": problems,
-        "notes": [],
-        "way": "runtime" if handlers else "hooks" if hooks else None,
-    }
+    return CrioStatus(
+        engine="crio",
+        present=host.program("crio") is not None,
+        registered=bool(entries),
+        entries=entries,
+        default=bool(entries) and _said(file, "default_runtime") == NAME,
+        in_use=bool(entries or _seen(running) or config.started(host)),
+        coverage=covers,
+        unseen=executable.unseen("CRI-O") if host.program("crio") and running is None else [],
+        running=None if running is None else True,
+        known=None if running is None else not problems,
+        problems=problems,
+        way="runtime" if handlers else "hooks" if hooks else None,
+    )
 
 
 def _seen(running: dict[str, Any] | None) -> list[str]:

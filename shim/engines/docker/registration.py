@@ -98,7 +98,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
 def _by_runtime(
     site: Site, host: Host, release: str, *, default: bool
 ) -> tuple[list[Edit], list[str], list[str]]:
-    program = _program(host)
+    program = dropin.program(host, config.PROGRAM)
     known = site.config.runtimes.get(RUNTIME)
     if known is not None and not config.is_ours(known):
         shown = known.get("path") or known.get("runtimeType")
@@ -137,7 +137,7 @@ def _by_runtime(
 def _in_front(site: Site, host: Host, name: str) -> tuple[list[Edit], list[str], list[str]]:
     """Plan that the runtime ``name`` is the wrapper, which calls what it was."""
     where = str(site.path)
-    program = _program(host)
+    program = dropin.program(host, config.PROGRAM)
     entry = site.config.runtimes.get(name)
     if name == RUNTIME or name not in site.runtimes:
         known = ", ".join(site.runtimes) or "none"
@@ -165,13 +165,6 @@ def _in_front(site: Site, host: Host, name: str) -> tuple[list[Edit], list[str],
     notes = [f"{name} is the wrapper, and calls {dockerway.real_of(args)}, which it was so far"]
     steps = ["containers of it are covered from their next start on"]
     return [edit(site.path, after)], notes, steps
-
-
-def _program(host: Host) -> str:
-    program = host.executable(config.PROGRAM)
-    if not os.access(program, os.X_OK):
-        raise ShimError("is not there", subject=str(program), hint="run install.sh first")
-    return str(program)
 
 
 def _arguments(site: Site, host: Host, *, default: bool) -> tuple[list[str], list[str]]:

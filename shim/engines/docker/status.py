@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from shim.engines.docker import config as daemonjson
@@ -11,8 +12,22 @@ from shim.engines.docker import site as dockersite
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.site import Site
 from shim.engines.registration import Coverage, Host
+from shim.engines.registration.status import EngineStatus, StatusEntry
 
 _BUILT = "what docker build runs by BuildKit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerStatus(EngineStatus):
+    """Docker's: the default ``profile`` where that is ours, and dockerd's ``version``."""
+
+    DOCUMENT = (
+        "engine present registered entries default in_use profile version covers not_covered "
+        "covers_all unseen running known problems notes"
+    )
+
+    profile: str
+    version: str
 
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
@@ -43,7 +58,7 @@ def _activated(
     return [f"{who} has read {site.path} again", *_left_over(site, info, who)]
 
 
-def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what is registered, whether it works, and what the running daemon knows."""
     site = dockersite.find(options, host)
     entry = site.config.runtimes.get(RUNTIME)
@@ -63,9 +78,9 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     if profile:
         entries.append(_entry(site, "seccomp-profile", profile, os.R_OK))
     problems += [
-        f"{each['file']}: {each['name']} names {each['path']}, which is not there"
+        f"{each.file}: {each.name} names {each.path}, which is not there"
         for each in entries
-        if not each["exists"]
+        if not each.exists
     ]
     infos = [(daemon, dockerd.info(daemon)) for daemon in site.daemons]
     release = way.release_of(host, infos[0][1] if infos else None)
@@ -83,22 +98,22 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     answered = [info for _, info in infos if info is not None]
     # Which files a process of root's reads is for root to see.
     blind = os.geteuid() != 0 and not site.daemons
-    return {
-        "engine": "docker",
-        "present": bool(host.program("dockerd") or site.daemons or site.data is not None),
-        "registered": bool(entries),
-        "entries": entries,
-        "default": ours and site.config.default == RUNTIME,
-        "in_use": bool(entries) or any(_has_us(info) for info in answered),
-        "profile": profile,
-        "version": release,
-        **coverage(site.config, site.default, site.daemons).told(registered=bool(entries)),
-        "unseen": ["whether dockerd runs and what it has read: this takes root"] if blind else [],
-        "running": None if blind else bool(site.daemons),
-        "known": all(not _pending(site, info) for info in answered) if answered else None,
-        "problems": problems,
-        "notes": notes,
-    }
+    return DockerStatus(
+        engine="docker",
+        present=bool(host.program("dockerd") or site.daemons or site.data is not None),
+        registered=bool(entries),
+        entries=entries,
+        default=ours and site.config.default == RUNTIME,
+        in_use=bool(entries) or any(_has_us(info) for info in answered),
+        profile=profile,
+        version=release,
+        coverage=coverage(site.config, site.default, site.daemons),
+        unseen=["whether dockerd runs and what it has read: this takes root"] if blind else [],
+        running=None if blind else bool(site.daemons),
+        known=all(not _pending(site, info) for info in answered) if answered else None,
+        problems=problems,
+        notes=notes,
+    )
 
 
 def coverage(
@@ -137,9 +152,9 @@ def coverage(
     )
 
 
-def _entry(site: Site, name: str, path: str, needed: int) -> dict[str, Any]:
+def _entry(site: Site, name: str, path: str, needed: int) -> StatusEntry:
     there = os.path.isfile(path) and os.access(path, needed)
-    return {"file": str(site.path), "name": name, "path": path, "exists": there}
+    return StatusEntry(file=str(site.path), name=name, path=path, exists=there)
 
 
 def _pending(site: Site, info: dict[str, Any]) -> bool:

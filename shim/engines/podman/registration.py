@@ -24,6 +24,7 @@ from shim.engines.podman import config, users
 from shim.engines.podman.config import DROP_IN, Conf
 from shim.engines.registration import Coverage, Host, RegistrationPlan, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
+from shim.engines.registration.status import EngineStatus
 from shim.errors import ShimError
 from shim.host.runtimes import knows, libseccomp_version
 
@@ -31,6 +32,15 @@ from shim.host.runtimes import knows, libseccomp_version
 HOOKS = "oci/podman-hooks.d"
 RUNTIMES = ("crun", "runc")
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
+
+
+class PodmanStatus(EngineStatus):
+    """Podman's: no daemon of its own has anything in memory."""
+
+    DOCUMENT = (
+        "engine present registered entries default covers not_covered covers_all running known "
+        "problems notes way"
+    )
 
 
 class PodmanEdit(NamedTuple):
@@ -152,7 +162,7 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     return []
 
 
-def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
+def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what our drop-in file says, and whether another one overrules it."""
     del options
     directory = config.folder_of(host)
@@ -165,28 +175,20 @@ def status(options: argparse.Namespace, host: Host) -> dict[str, Any]:
     way = "runtime" if "runtimes" in engine else "hooks" if entries else None
     meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
     problems = [
-        f"{each['file']}: {each['path']} is not there: {meaning}"
-        for each in entries
-        if not each["exists"]
+        f"{each.file}: {each.path} is not there: {meaning}" for each in entries if not each.exists
     ]
     conf = config.read(directory, host)
     problems += [f"{each} overrules {path}" for each in config.overruling(engine, conf, directory)]
-    precreate = any(each["name"] == "seccomp-shim-precreate" for each in entries)
-    return {
-        "engine": "podman",
-        "present": host.program("podman") is not None,
-        "registered": bool(entries),
-        "entries": entries,
-        "default": False,
-        **_coverage(engine.get("runtimes", {}), precreate, conf, host).told(
-            registered=bool(entries)
-        ),
-        "running": None,
-        "known": None,
-        "problems": problems,
-        "notes": [],
-        "way": way,
-    }
+    precreate = any(each.name == "seccomp-shim-precreate" for each in entries)
+    return PodmanStatus(
+        engine="podman",
+        present=host.program("podman") is not None,
+        registered=bool(entries),
+        entries=entries,
+        coverage=_coverage(engine.get("runtimes", {}), precreate, conf, host),
+        problems=problems,
+        way=way,
+    )
 
 
 def _coverage(table: dict[str, Any], precreate: bool, conf: Conf, host: Host) -> Coverage:

@@ -9,12 +9,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.engines.registration.changes import Edit
+    from shim.engines.registration.status import EngineStatus
 
 ENGINES = {
     "docker": "shim.engines.docker.registration",
@@ -65,15 +66,8 @@ class Coverage(NamedTuple):
     left_out: str
     plain: bool
 
-    def told(self, *, registered: bool) -> dict[str, Any]:
-        """Return what ``status`` says of it."""
-        if not registered:
-            return {"covers": "", "not_covered": "", "covers_all": False}
-        return {
-            "covers": self.covered,
-            "not_covered": self.left_out,
-            "covers_all": self.plain,
-        }
+
+NOBODY = Coverage("", "", plain=False)
 
 
 class RegistrationPlan(NamedTuple):
@@ -100,11 +94,6 @@ class Engine(Protocol):
     raises ShimError where it must not be.
     ``activate`` is called after files were changed and makes the running engine read them where
     that harms nobody; it gives lines to be shown.
-
-    ``status`` gives ``{"engine", "present", "registered", "entries": [{"file", "name", "path",
-    "exists"}], "default", "running", "known", "problems": [line], "notes": [line]}``; None for what
-    could not be told, more keys as the engine likes: those of ``Coverage.told``,
-    ``unseen`` what only root sees. Any problem makes the exit status 1.
     """
 
     def install_options(self, parser: argparse.ArgumentParser) -> None: ...  # noqa: D102
@@ -119,7 +108,7 @@ class Engine(Protocol):
         self, options: argparse.Namespace, host: Host, edits: "Sequence[Edit]"
     ) -> "tuple[list[Edit], list[str]]": ...
     def activate(self, options: argparse.Namespace, host: Host) -> list[str]: ...  # noqa: D102
-    def status(self, options: argparse.Namespace, host: Host) -> dict[str, Any]: ...  # noqa: D102
+    def status(self, options: argparse.Namespace, host: Host) -> "EngineStatus": ...  # noqa: D102
 
 
 def add_default(group: argparse._ActionsContainer, what: str) -> None:

@@ -11,11 +11,11 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from shim import config
 from shim.engines.registration import Coverage, Host, dropin
 from shim.engines.registration.changes import Edit, edit
+from shim.engines.registration.status import StatusEntry
 from shim.errors import ShimError, counted
 
 _MODE = 0o755
@@ -143,19 +143,14 @@ def places(host: Host, engine: str, where: Path) -> list[Path]:
     return sorted(host.path(str(where)).glob(f"seccomp-shim-{engine}-*"))
 
 
-def entries(host: Host, file: Path, name: str, program: str) -> Iterator[dict[str, Any]]:
+def entries(host: Host, file: Path, name: str, program: str) -> Iterator[StatusEntry]:
     """Return the entries of ``status`` for a runtime ``name``: ours, and what that calls."""
     for what, path in ((name, program), (f"{name} calls", real_of(host.path(program)))):
         if path:
             there = os.access(host.path(path), os.X_OK)
-            handler = what == name
-            yield {
-                "file": str(file),
-                "name": what,
-                "path": path,
-                "exists": there,
-                "handler": handler,
-            }
+            yield StatusEntry(
+                file=str(file), name=what, path=path, exists=there, handler=what == name
+            )
 
 
 def coverage(names: list[str], *, default: bool) -> Coverage:

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from shim.engines.registration import Host, dropin
 from shim.engines.registration.changes import Edit, content, edit
+from shim.engines.registration.status import StatusEntry
 from shim.start.hookentry import hook, program
 
 STAGES = {
@@ -41,7 +41,7 @@ def entry(host: Host, name: str, args: Sequence[str]) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def entries(directory: Path, host: Host) -> list[dict[str, Any]]:
+def entries(directory: Path, host: Host) -> list[StatusEntry]:
     """Return the entries that are there, for ``status``."""
     found = []
     for path in places(directory):
@@ -49,7 +49,7 @@ def entries(directory: Path, host: Host) -> list[dict[str, Any]]:
         if data is not None:
             program = _program(data)
             there = os.access(host.path(program), os.X_OK)
-            found.append({"file": str(path), "name": path.stem, "path": program, "exists": there})
+            found.append(StatusEntry(file=str(path), name=path.stem, path=program, exists=there))
     return found
 
 
