@@ -25,6 +25,25 @@ ARCHITECTURES = {
     abi.AUDIT_ARCH_I386: "i386",
     abi.AUDIT_ARCH_AARCH64: "aarch64",
     abi.AUDIT_ARCH_ARM: "arm",
+    # include/uapi/linux/audit.h; the bits are of the byte order and of 64-bit programs
+    0x4: "m68k",
+    0x8: "mips",
+    0xF: "parisc",
+    0x14: "ppc",
+    0x16: "s390",
+    0x2A: "sh",
+    0x40000008: "mips",
+    0x4000002A: "sh",
+    0x80000008: "mips64",
+    0x8000000F: "parisc64",
+    0x80000015: "ppc64",
+    0x80000016: "s390x",
+    0xA0000008: "mips64n32",
+    0xC0000008: "mips64",
+    0xC0000015: "ppc64",
+    0xC00000F3: "riscv64",
+    0xC0000102: "loongarch64",
+    0xE0000008: "mips64n32",
 }
 
 _UNDECIDED = "the filters compute more than the proof may follow"

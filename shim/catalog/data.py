@@ -1,40 +1,19 @@
 """Generated from profiles/syscalls.yaml by shim/catalog/generate.py: do not edit."""
 
-_SHARED_BY = (
-    "x86_64",
-    "i386",
-    "x32",
-    "aarch64",
-    "arm",
-    "loongarch64",
-    "ppc64le",
-    "riscv64",
-    "s390x",
-)
-
+# The calls that kernels make processes issue.
 ROWS: tuple[tuple[str, dict[str, int], str, str], ...] = (
     ("uretprobe", {"x86_64": 335, "x32": 335}, "kernel-injected", "2.5.6"),
     ("uprobe", {"x86_64": 336, "x32": 336}, "kernel-injected", "2.6.1"),
-    ("riscv_hwprobe", {"riscv64": 258}, "program", "2.5.6"),
-    ("cachestat", dict.fromkeys(_SHARED_BY, 451), "program", "2.5.5"),
-    ("fchmodat2", dict.fromkeys(_SHARED_BY, 452), "program", "2.5.5"),
-    ("map_shadow_stack", dict.fromkeys(_SHARED_BY, 453), "program", "2.5.5"),
-    ("futex_wake", dict.fromkeys(_SHARED_BY, 454), "program", "2.5.5"),
-    ("futex_wait", dict.fromkeys(_SHARED_BY, 455), "program", "2.5.5"),
-    ("futex_requeue", dict.fromkeys(_SHARED_BY, 456), "program", "2.5.5"),
-    ("statmount", dict.fromkeys(_SHARED_BY, 457), "program", "2.5.6"),
-    ("listmount", dict.fromkeys(_SHARED_BY, 458), "program", "2.5.6"),
-    ("lsm_get_self_attr", dict.fromkeys(_SHARED_BY, 459), "program", "2.5.6"),
-    ("lsm_set_self_attr", dict.fromkeys(_SHARED_BY, 460), "program", "2.5.6"),
-    ("lsm_list_modules", dict.fromkeys(_SHARED_BY, 461), "program", "2.5.6"),
-    ("mseal", dict.fromkeys(_SHARED_BY, 462), "program", "2.5.6"),
-    ("setxattrat", dict.fromkeys(_SHARED_BY, 463), "program", "2.5.6"),
-    ("getxattrat", dict.fromkeys(_SHARED_BY, 464), "program", "2.5.6"),
-    ("listxattrat", dict.fromkeys(_SHARED_BY, 465), "program", "2.5.6"),
-    ("removexattrat", dict.fromkeys(_SHARED_BY, 466), "program", "2.5.6"),
-    ("open_tree_attr", dict.fromkeys(_SHARED_BY, 467), "program", "2.6.1"),
-    ("file_getattr", dict.fromkeys(_SHARED_BY, 468), "program", "2.6.1"),
-    ("file_setattr", dict.fromkeys(_SHARED_BY, 469), "program", "2.6.1"),
-    ("listns", dict.fromkeys(_SHARED_BY, 470), "program", "2.6.1"),
-    ("rseq_slice_yield", dict.fromkeys(_SHARED_BY, 471), "program", "2.6.1"),
 )
+
+# From this number on all architectures share them.
+FIRST = 424
+# The calls since then that every libseccomp knows which knows one of those above.
+LATER = (
+    "pidfd_send_signal", "io_uring_setup", "io_uring_enter", "io_uring_register", "open_tree",
+    "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "pidfd_open", "clone3", "openat2",
+    "pidfd_getfd", "faccessat2", "close_range", "process_madvise", "epoll_pwait2",
+    "mount_setattr", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
+    "quotactl_fd", "memfd_secret", "process_mrelease", "futex_waitv", "set_mempolicy_home_node",
+    "cachestat", "fchmodat2", "map_shadow_stack", "futex_wake", "futex_wait", "futex_requeue",
+)  # fmt: skip

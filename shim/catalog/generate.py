@@ -1,8 +1,10 @@
-"""Write data.py from profiles/syscalls.yaml: ``python -m shim.catalog.generate``."""
+"""Write data.py and calls.tsv from the files in profiles/: ``python -m shim.catalog.generate``."""
 
+import csv
 import re
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -10,32 +12,56 @@ from shim.errors import ShimError
 
 _CHECKOUT = Path(__file__).parents[2]
 SOURCE = _CHECKOUT / "profiles" / "syscalls.yaml"
+OLDER = _CHECKOUT / "profiles" / "syscalls-before-3.17.csv"
+# The container start path imports this one; all else that is told of calls is in the other.
 TARGET = _CHECKOUT / "shim" / "catalog" / "data.py"
+TABLE = _CHECKOUT / "shim" / "catalog" / "calls.tsv"
 
 # What each text of an entry looks like. What people alone read stays where it is.
-_PROSE = r'[^"\\\n]{6,86}'
+_PROSE = r'[^"\\\n\t]{6,90}'
 _TEXTS = {
-    "name": "[a-z][a-z0-9_]*",
+    "name": "[a-z_][a-z0-9_]*",
     "class": "kernel-injected|program",
-    "kernel": r"\d+\.\d+",
+    "kernel": r"\d+\.\d+(\.\d+)?",
     "libseccomp": r"(\d+\.\d+\.\d+)?",
     "risk": _PROSE,
+    "users": _PROSE,
     "source": _PROSE,
 }
+# From this number on all architectures share them.
+_FIRST = 424
+_INDENT = "    "
+_NUMBERS = {"number", "numbers", "not_on"}
 _HEAD = '''"""Generated from profiles/syscalls.yaml by shim/catalog/generate.py: do not edit."""
 
-_SHARED_BY = (
-{shared_by}
-)
-
+# The calls that kernels make processes issue.
 ROWS: tuple[tuple[str, dict[str, int], str, str], ...] = (
 {rows}
 )
+
+# From this number on all architectures share them.
+FIRST = {first}
+# The calls since then that every libseccomp knows which knows one of those above.
+LATER = (
+{later}
+)  # fmt: skip
 '''
 
 
-def render(text: str, subject: str = str(SOURCE)) -> str:
-    """Return the Python module for the catalogue ``text`` (YAML).
+class Row(NamedTuple):
+    """One call as calls.tsv has it."""
+
+    name: str
+    kernel: str
+    libseccomp: str
+    kind: str
+    numbers: dict[str, int]
+    risk: str = ""
+    users: str = ""
+
+
+def rows(text: str, older: str = "", subject: str = str(SOURCE)) -> list[Row]:
+    """Return the calls of the catalogue ``text`` (YAML) and of the table ``older`` (CSV).
 
     ShimError names the first entry that is not well-formed, or the name or number listed twice.
     """
@@ -44,8 +70,8 @@ def render(text: str, subject: str = str(SOURCE)) -> str:
         shared_by, entries = document["shared_by"], document["syscalls"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ShimError(f"is not a catalogue: {error!r}", subject=subject) from None
-    taken: set[object] = set()
-    rows = []
+    found = _older(older)
+    taken = {fact for row in found for fact in (row.name, *row.numbers.items())}
     for entry in entries:
         try:
             numbers = _checked(entry, shared_by)
@@ -56,39 +82,80 @@ def render(text: str, subject: str = str(SOURCE)) -> str:
         if twice := facts & taken:
             raise ShimError(f"{entry['name']}: {twice.pop()} is listed twice", subject=subject)
         taken |= facts
-        rows.append(_row(entry, numbers))
-    return _HEAD.format(
-        shared_by="\n".join(f'    "{arch}",' for arch in shared_by), rows="\n".join(rows)
+        name, kernel, libseccomp = (entry[key] for key in ("name", "kernel", "libseccomp"))
+        prose = entry["risk"], entry["users"]
+        found.append(Row(name, kernel, libseccomp, entry["class"], numbers, *prose))
+    return found
+
+
+def render(found: list[Row]) -> tuple[str, str]:
+    """Return the module data.py and the table calls.tsv for the calls ``found``."""
+    injected = [row for row in found if row.kind == "kernel-injected"]
+    lines = (
+        f'    ("{row.name}", {{{_pairs(row.numbers)}}}, "{row.kind}", "{row.libseccomp}"),'
+        for row in injected
     )
+    since = min((_parts(row.libseccomp) for row in injected), default=())
+    later = [
+        f'"{row.name}",'
+        for row in found
+        if _parts(row.libseccomp) < since and row.numbers.get("x86_64", 0) >= _FIRST
+    ]
+    listed = textwrap.fill(" ".join(later), 96, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    module = _HEAD.format(rows="\n".join(lines), first=_FIRST, later=listed)
+    return module, "".join(_line(row) for row in found)
+
+
+def _parts(release: str) -> tuple[int, ...]:
+    """Return the numbers of a release; none of one that is not out yet."""
+    return tuple(map(int, release.split("."))) if release else (99,)
+
+
+def _pairs(table: dict[str, int]) -> str:
+    return ", ".join(f'"{arch}": {number}' for arch, number in table.items())
+
+
+def _line(row: Row) -> str:
+    numbers = " ".join(f"{arch}={number}" for arch, number in row.numbers.items())
+    return "\t".join((*row[:4], numbers, row.risk, row.users)) + "\n"
+
+
+def _older(text: str) -> list[Row]:
+    """Read the table of calls that have a line each: whoever is that old, programs call it."""
+    found = []
+    for entry in csv.DictReader(text.splitlines()):
+        name, kernel, libseccomp = (entry.pop(key) for key in ("name", "kernel", "libseccomp"))
+        numbers = {arch: int(number) for arch, number in entry.items() if number}
+        found.append(Row(name, kernel, libseccomp, "program", numbers))
+    return found
 
 
 def _checked(entry: Any, shared_by: list[str]) -> dict[str, int]:
     """Return the numbers of ``entry`` by architecture; ValueError says what is wrong with it."""
     if not isinstance(entry, dict):
         raise ValueError("is not a mapping")
-    keys = entry.keys() - {"number", "numbers"}
-    if keys != _TEXTS.keys() or len(entry) != len(keys) + 1:
+    keys = entry.keys() - _NUMBERS
+    if keys != _TEXTS.keys() or ("number" in entry) == ("numbers" in entry):
         raise ValueError(f"needs number or numbers, and exactly {', '.join(_TEXTS)}")
     for key, pattern in _TEXTS.items():
         if not isinstance(entry[key], str) or not re.fullmatch(pattern, entry[key]):
             raise ValueError(f"{key} {entry[key]!r} does not look like {pattern}")
-    numbers = entry.get("numbers") or dict.fromkeys(shared_by, entry.get("number"))
+    lacking = entry.get("not_on", [])
+    if not isinstance(lacking, list) or not set(lacking) <= set(shared_by):
+        raise ValueError(f"not_on {lacking!r} does not list architectures")
+    sharing = [arch for arch in shared_by if arch not in lacking]
+    numbers = entry.get("numbers") or dict.fromkeys(sharing, entry.get("number"))
     if not isinstance(numbers, dict) or not all(
         isinstance(arch, str) and type(number) is int and 0 <= number < 1 << 30
         for arch, number in numbers.items()
     ):
         raise ValueError(f"has no usable numbers: {numbers!r}")
+    if "number" in entry and entry["number"] < _FIRST:
+        raise ValueError(f"architectures share numbers from {_FIRST} on only")
     return numbers
 
 
-def _row(entry: dict[str, Any], numbers: dict[str, int]) -> str:
-    if "number" in entry:
-        mapping = f"dict.fromkeys(_SHARED_BY, {entry['number']})"
-    else:
-        mapping = "{" + ", ".join(f'"{arch}": {nr}' for arch, nr in numbers.items()) + "}"
-    name, kind, libseccomp = (f'"{entry[key]}"' for key in ("name", "class", "libseccomp"))
-    return f"    ({name}, {mapping}, {kind}, {libseccomp}),"
-
-
 if __name__ == "__main__":
-    TARGET.write_text(render(SOURCE.read_text()))
+    module, table = render(rows(SOURCE.read_text(), OLDER.read_text()))
+    TARGET.write_text(module)
+    TABLE.write_text(table)

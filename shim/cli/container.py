@@ -33,6 +33,12 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help="the kernel that minKernel is compared with (default: the one here)",
     )
+    parser.add_argument(
+        "--machine",
+        metavar="M",
+        default="",
+        help="the machine that the profile is for, such as aarch64 (default: this one)",
+    )
 
 
 def container(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,9 +50,27 @@ def container(args: argparse.Namespace) -> dict[str, Any]:
     caps = {f"CAP_{name}" for name in names - {_ALL}}
     return {
         "capabilities": Everything() if _ALL in names else caps | DEFAULT_CAPABILITIES,
-        "machine": here.machine,
+        "machine": machine(args),
         "kernel": _kernel(args.kernel or here.release, strict=bool(args.kernel)),
     }
+
+
+def machine(args: argparse.Namespace) -> str:
+    """Return what uname calls the machine that the options mean. ShimError: it is not known."""
+    from shim.profile.docker import MACHINES
+
+    name: str = args.machine or os.uname().machine
+    if args.machine and name not in MACHINES:
+        raise ShimError("is no machine", subject=name, hint=f"knows {', '.join(MACHINES)}")
+    return name
+
+
+def key_of(name: str) -> str:
+    """Return the catalogue's key for the machine ``name``."""
+    from shim.catalog.table import ARCHITECTURES
+    from shim.profile.docker import architecture
+
+    return ARCHITECTURES[architecture(name).removeprefix("SCMP_ARCH_")]
 
 
 def _capability(word: str) -> str:

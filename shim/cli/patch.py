@@ -118,7 +118,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="append",
         default=[],
         metavar="NAME",
-        help="also allow this call that programs make (on x86-64), whatever --when says; "
+        help="also allow this call that programs make, any of any kernel, whatever --when says; "
         "may be repeated",
     )
     parser.add_argument(
@@ -224,10 +224,11 @@ def _files(
 
 def _calls(names: list[str]) -> "list[Syscall]":
     """Return the kernel-injected calls and those that the admin named."""
-    from shim.catalog import kernel_injected, load
+    from shim.catalog import every, kernel_injected
 
-    injected, every = kernel_injected(), load()
-    known = {n: c for n, c in every.items() if n not in injected and "x86_64" in c.numbers}
+    injected, known = kernel_injected(), every()
+    from difflib import get_close_matches
+
     for name in names:
         if name in injected:
             raise ShimError(
@@ -236,8 +237,9 @@ def _calls(names: list[str]) -> "list[Syscall]":
                 hint="this one needs no --add: --when says on which kernels it is added",
             )
         if name not in known:
-            listed = ", ".join(sorted(known))
-            raise ShimError("--add does not know this call", subject=name, hint=f"knows: {listed}")
+            near = get_close_matches(name, known)
+            hint = f"did you mean {' or '.join(near)}?" if near else ""
+            raise ShimError("--add does not know this call", subject=name, hint=hint)
     return [*injected.values(), *(known[name] for name in dict.fromkeys(names))]
 
 

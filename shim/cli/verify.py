@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from shim.cli.container import add_container_options, container
+from shim.cli.container import add_container_options, container, key_of, machine
 from shim.cli.verified import Comparison, report, show
 from shim.errors import ShimError, counted, printable
 
@@ -35,9 +35,9 @@ also knows the names of 2.5.5), or --runtime a runtime, which is asked for its
 version and that of its libseccomp.
 
 exit statuses:
-  0  the difference is exactly calls of the catalogue, newly allowed on x86-64
-     (and on x32 where a profile's name brings them), or there is none: the
-     last line says which of the two
+  0  the difference is exactly calls that are newer than Linux 5.17, or named
+     with --add, newly allowed on this machine's architecture (and on x32 where
+     a profile's name brings them), or there is none: the last line says which
   1  anything else differs, or the proof had to give up (incomplete)
   2  error
 
@@ -75,11 +75,19 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="show what this runtime here would load of both profiles",
     )
     parser.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also accept this call, as patch adds it; may be repeated",
+    )
+    parser.add_argument(
         "--also-on",
         action="append",
         default=[],
-        choices=("x32", "i386"),
-        help="also accept a call on this architecture where it is newly allowed on x86-64",
+        metavar="ARCH",
+        help="also accept a call on this architecture (i386, x32, arm, ...) where it is newly "
+        "allowed on the machine's own",
     )
     parser.set_defaults(run=run)
 
@@ -87,6 +95,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; 0 if only calls of the catalogue, or nothing, became allowed."""
     from shim import catalog
+    from shim.catalog.table import numbers
     from shim.profile.compile import name_of
     from shim.profile.loosening import assess
 
@@ -94,7 +103,13 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("standard input can be read once only", subject="-")
     container(args)  # what is wrong with these options is wrong with programs as well
     pairs = _pairs(args)
-    known = catalog.load()
+    for word, names in ((args.add, catalog.every()), (args.also_on, numbers())):
+        for name in word:
+            if name not in names:
+                kind = "system call" if word is args.add else "architecture"
+                raise ShimError(f"is no {kind} that we know", subject=name)
+    known = catalog.load() | {name: catalog.every()[name] for name in args.add}
+    native = key_of(machine(args))
     reports = []
     good = True
     for name, before, after in pairs:
@@ -104,7 +119,9 @@ def run(args: argparse.Namespace) -> int:
         loaders = _loaders(args, by_name=by_name)
         found = _found(before, after, args, loaders)
         assessed = {
-            program: assess(each, known, name_of, by_name=by_name, also_on=args.also_on)
+            program: assess(
+                each, known, name_of, by_name=by_name, also_on=args.also_on, native=native
+            )
             for program, each in found.items()
         }
         unseen = False
@@ -132,11 +149,13 @@ def _loaders(args: argparse.Namespace, *, by_name: bool) -> "list[Loader]":
     nothing to the other side.
     """
     from shim.cli.runtime import loader
+    from shim.profile.compile import token_of
     from shim.profile.model import NEWEST
 
+    arch = token_of(args.machine) if args.machine else None
     if args.runtime:
-        return [loader(args.runtime, args.for_libseccomp)]
-    kinds = [each._replace(libseccomp=args.for_libseccomp) for each in NEWEST]
+        return [loader(args.runtime, args.for_libseccomp)._replace(arch=arch)]
+    kinds = [each._replace(libseccomp=args.for_libseccomp, arch=arch) for each in NEWEST]
     return kinds if by_name else kinds[-1:]
 
 

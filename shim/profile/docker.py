@@ -38,7 +38,7 @@ DEFAULT_CAPABILITIES = frozenset(
 )
 
 # uname's machine: the name in ``includes.arches``, and the architecture that archMap lists.
-_ARCHITECTURES = {
+MACHINES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "i386": ("x86", "SCMP_ARCH_X86"),
     "i686": ("x86", "SCMP_ARCH_X86"),
@@ -148,9 +148,8 @@ def resolve(
     ``capabilities`` are the container's bounding set (``CAP_...``), ``machine`` is uname's.
     ShimError where the daemon would refuse the profile, or knows no such machine.
     """
-    if machine not in _ARCHITECTURES:
-        raise ShimError("no Docker profile is defined for this machine", subject=machine)
-    arch, scmp_arch = _ARCHITECTURES[machine]
+    scmp_arch = architecture(machine)
+    arch = MACHINES[machine][0]
     rules = core.sequence(profile, "syscalls", "")
     if not profile.get("defaultAction") and not rules:
         return None
@@ -166,6 +165,13 @@ def resolve(
         if _holds(rule, pointer, arch, capabilities, kernel)
     ]
     return flat
+
+
+def architecture(machine: str) -> str:
+    """Return what profiles call the architecture of ``machine`` (uname's); ShimError: unknown."""
+    if machine not in MACHINES:
+        raise ShimError("no Docker profile is defined for this machine", subject=machine)
+    return MACHINES[machine][1]
 
 
 def _holds(

@@ -72,6 +72,8 @@ def plan(
     form = document.format
     findings: list[Finding] = []
     denied: list[str] = []
+    calls = list(calls)
+    injected = {call.name for call in calls if call.kind == "kernel-injected"}
     for call in calls:
         verdict, reason = _verdict(document.tree, form, call.name)
         changed = verdict in _LACKING
@@ -92,10 +94,15 @@ def plan(
         if finding.changed and _verdict(tree, form, finding.syscall)[0] in _LACKING
     ]
     if lacking:
-        other = preserve(seccomp_of(tree, form) or {}, form, lacking, line)
-        keeping = [_preserving(tree, form, other, lacking)] if other.names else []
-        edits += keeping
-        edits.append(_added(amended(tree, keeping), form, lacking, findings))
+        everywhere = form is DOCKER and not injected.issuperset(lacking)
+        other = preserve(seccomp_of(tree, form) or {}, form, lacking, line, everywhere)
+        more = [_preserving(tree, form, other, lacking, everywhere)] if other.names else []
+        # In Docker's format what the kernel injects on x86-64 is a rule for that alone.
+        kinds = [[name for name in lacking if (name in injected) == kind] for kind in (True, False)]
+        for names in filter(None, kinds if everywhere else [lacking]):
+            here = everywhere and injected.isdisjoint(names)
+            more.append(_added(amended(tree, more), form, names, findings, here))
+        edits += more
         findings = _with_notes(findings, other)
     return edits, findings
 
@@ -173,7 +180,7 @@ def _undenied(document: Document, names: Collection[str]) -> list[TreeEdit]:
 
 
 def _preserving(
-    tree: dict[str, object], form: Format, other: Preserved, names: list[str]
+    tree: dict[str, object], form: Format, other: Preserved, names: list[str], everywhere: bool
 ) -> TreeEdit:
     """Make the rule that keeps other calls as runc answers them."""
     rule: dict[str, object] = {
@@ -182,7 +189,7 @@ def _preserving(
         "errnoRet": ENOSYS,
     }
     reason = f"newer than this profile, so runc answers ENOSYS: kept with {', '.join(names)} in it"
-    return _first(tree, form, rule, other.names, reason)
+    return _first(tree, form, rule, other.names, reason, everywhere)
 
 
 def _with_notes(findings: list[Finding], other: Preserved) -> list[Finding]:
@@ -211,13 +218,17 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _added(
-    tree: dict[str, object], form: Format, names: list[str], findings: list[Finding]
+    tree: dict[str, object],
+    form: Format,
+    names: list[str],
+    findings: list[Finding],
+    everywhere: bool,
 ) -> TreeEdit:
     """Make the one rule that allows ``names``."""
     rule: dict[str, object] = {"names": names, "action": "SCMP_ACT_ALLOW"}
     reasons = dict.fromkeys(finding.reason for finding in findings if finding.syscall in names)
     reason = "; ".join(reasons)
-    return _first(tree, form, rule, tuple(names), reason)
+    return _first(tree, form, rule, tuple(names), reason, everywhere)
 
 
 def _first(
@@ -226,11 +237,12 @@ def _first(
     rule: dict[str, object],
     names: tuple[str, ...],
     reason: str,
+    everywhere: bool,
 ) -> TreeEdit:
-    """Put a rule of ours in front of the others."""
+    """Put a rule of ours in front of the others, in Docker's format for x86-64 or everywhere."""
     if form is DOCKER:
         rule["comment"] = "Added by seccomp-shim: newer than this profile"
-        rule["includes"] = {"arches": [ARCHITECTURE]}
+        rule |= {} if everywhere else {"includes": {"arches": [ARCHITECTURE]}}
     pointer = f"{form.pointer}/syscalls"
     syscalls = (seccomp_of(tree, form) or {}).get("syscalls")
     if isinstance(syscalls, list):

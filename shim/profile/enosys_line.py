@@ -3,18 +3,18 @@
 Where the default action denies, runc answers ENOSYS to all numbers above the largest one that the
 profile names, per architecture (libcontainer/seccomp/patchbpf, since 1.0.0-rc93). A name that is
 added moves that line, and calls in between would get the default action: programs that fall back to
-an older call on ENOSYS fail then. So they are given ENOSYS by name. Pure; for x86-64 and its
-companions, as a libseccomp counts that knows every name.
+an older call on ENOSYS fail then. So they are given ENOSYS by name. Pure; as a libseccomp counts
+that knows every name. x86-64 comes first: what holds there is kept, wherever else it does not.
 """
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from shim import catalog
-from shim.catalog.later import FIRST
-from shim.catalog.numbers import numbers
+from shim.catalog.data import FIRST
+from shim.catalog.table import ARCHITECTURES, numbers
 from shim.profile import evaluate as core
-from shim.profile.docker import architectures_on
+from shim.profile.docker import architectures, architectures_on
 from shim.profile.document import DOCKER, Format
 
 # Who has a line: nobody (crun); runc on the architectures that a profile lists; since 1.1.15 also
@@ -22,8 +22,7 @@ from shim.profile.document import DOCKER, Format
 NOBODY, LISTED, IMPLIED = "", "listed", "implied"
 
 ENOSYS = 38
-_KEYS = {core.X86_64: "x86_64", "SCMP_ARCH_X32": "x32", "SCMP_ARCH_X86": "i386"}
-_TABLES = tuple(_KEYS.values())
+_KEYS = {f"SCMP_ARCH_{name}": key for name, key in ARCHITECTURES.items()}
 _LAX = (*core.ALLOWING, *core.SUPERVISED)
 
 
@@ -35,12 +34,19 @@ class Preserved(NamedTuple):
 
 
 def preserve(
-    profile: dict[str, object], form: Format, added: Collection[str], whose: str = LISTED
+    profile: dict[str, object],
+    form: Format,
+    added: Collection[str],
+    whose: str = LISTED,
+    everywhere: bool = False,
 ) -> Preserved:
-    """Tell what keeps the line of ``profile`` where ``added`` is; both empty: it does not move."""
+    """Tell what keeps the line of ``profile`` where ``added`` is; both empty: it does not move.
+
+    ``everywhere``: they are added for containers on all architectures, not only on x86-64.
+    """
     if whose == NOBODY or profile.get("defaultAction") in _LAX or _is_enosys(profile):
         return Preserved((), ())
-    listed = _architectures(profile, form)
+    listed = _architectures(profile, form, everywhere)
     lined = {key for name, key in _KEYS.items() if name in listed}
     lined |= {"x86_64"} if whose == IMPLIED else set()
     always, sometimes = _named(profile, form)
@@ -55,7 +61,7 @@ def preserve(
             break
         names |= more
     lost = between - always - set(added) - names
-    lost |= {name for name in names if not all(_is_above(name, key, before) for key in _TABLES)}
+    lost |= {name for name in names if not all(_is_above(name, key, before) for key in numbers())}
     return Preserved(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
 
 
@@ -100,10 +106,10 @@ def _named(profile: dict[str, object], form: Format) -> tuple[set[str], set[str]
     return found[core.ALWAYS], found[core.SOMETIMES]
 
 
-def _architectures(profile: dict[str, object], form: Format) -> list[str]:
-    """Return the architectures that a container's flat profile lists on x86-64."""
+def _architectures(profile: dict[str, object], form: Format, everywhere: bool) -> list[str]:
+    """Return the architectures that containers' flat profiles list, on x86-64 or everywhere."""
     if form is DOCKER:
-        return architectures_on(profile, core.X86_64)
+        return architectures(profile) if everywhere else architectures_on(profile, core.X86_64)
     return core.strings(profile, "architectures", "")
 
 

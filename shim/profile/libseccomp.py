@@ -6,9 +6,10 @@ what runtimes of several user lands load.
 
 import re
 
-from shim import abi, catalog
+from shim import catalog
+from shim.catalog.table import ARCHITECTURES, OFFSETS
 from shim.errors import ShimError
-from shim.host.runtimes import numbers
+from shim.host.runtimes import knows, numbers
 
 try:
     import pyseccomp as pyseccomp  # noqa: PLC0414 - for the others here
@@ -22,30 +23,17 @@ AS_WRITTEN, HERE = "", "here"
 
 # Before it 32-bit x86 is numbered otherwise, and x32 filtered otherwise.
 OLDEST = "2.5.0"
-# Names outside the catalogue that came later, and a number that a release gave to a known name.
-_LEARNT = {
-    "close_range": (2, 5, 2),
-    "epoll_pwait2": (2, 5, 2),
-    "landlock_add_rule": (2, 5, 2),
-    "landlock_create_ruleset": (2, 5, 2),
-    "landlock_restrict_self": (2, 5, 2),
-    "memfd_secret": (2, 5, 2),
-    "mount_setattr": (2, 5, 2),
-    "process_madvise": (2, 5, 2),
-    "quotactl_fd": (2, 5, 2),
-    "process_mrelease": (2, 5, 3),
-    "futex_waitv": (2, 5, 4),
-    "set_mempolicy_home_node": (2, 5, 4),
-}
+# A number that a release gave to a known name.
 _NUMBERED = {("map_shadow_stack", pyseccomp.Arch.X32): (2, 5, 6)}
 
-# The catalogue's keys.
-_KEYS = {
-    pyseccomp.Arch.X86_64: "x86_64",
-    pyseccomp.Arch.X86: "i386",
-    pyseccomp.Arch.X32: "x32",
-    pyseccomp.Arch.AARCH64: "aarch64",
-    pyseccomp.Arch.ARM: "arm",
+# The last release whose names have the same numbers in all later ones.
+_STEADY = "2.5.4"
+
+# The catalogue's keys, as far as the bindings here know their architectures.
+KEYS = {
+    getattr(pyseccomp.Arch, name): key
+    for name, key in ARCHITECTURES.items()
+    if hasattr(pyseccomp.Arch, name)
 }
 _UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls of other architectures
 
@@ -59,34 +47,41 @@ class Names:
 
     def __init__(self, release: str) -> None:
         self.exact = release == HERE
+        self.written = release
         self.release = () if self.exact else _release(release)
         if self.release and self.release < numbers(OLDEST):
             raise ShimError(
                 f"libseccomp {release} is not modelled, only {OLDEST} and later", subject=release
             )
-        self.catalog = {} if self.exact else catalog.load()
+        self.catalog = {} if self.exact else catalog.every()
 
     def knows(self, name: str) -> bool:
         """Tell whether a rule for ``name`` is taken rather than dropped."""
         call = self.catalog.get(name)
-        if self.release and call:
-            return bool(call.libseccomp) and numbers(call.libseccomp) <= self.release
-        if call:
-            return True
-        return _known_here(name) and (not self.release or _LEARNT.get(name, ()) <= self.release)
+        if call is None:
+            return _known_here(name)
+        return not self.release or knows(self.written, call.libseccomp)
 
     def number(self, name: str, arch: int) -> int | None:
         """Return the number of ``name`` for libseccomp's ``arch`` (x32: its bit set), if any."""
         if not self.knows(name):
             return None
         call = self.catalog.get(name)
-        if not call or arch not in _KEYS or (not self.release and _known_here(name)):
+        if not call or arch not in KEYS or (self._is_as_here(call) and _known_here(name)):
             return self.here(name, arch)
-        number = call.numbers.get(_KEYS[arch])
+        key = KEYS[arch]
+        number = call.numbers.get(key)
         since = _NUMBERED.get((name, arch))
         if number is None or (since and self.release and self.release < since):
             return None
-        return number | abi.X32_SYSCALL_BIT if arch == pyseccomp.Arch.X32 else number
+        return number + OFFSETS.get(key, 0)
+
+    def _is_as_here(self, call: catalog.Syscall) -> bool:
+        """Tell whether the library here has its numbers: each release from OLDEST on has old ones.
+
+        It alone knows which calls of old it answers by way of another (socketcall, ipc).
+        """
+        return not self.release or not numbers(_STEADY) < numbers(call.libseccomp)
 
     def here(self, name: str, arch: int) -> int | None:
         """Return the number that the library here has, and uses for its own rules."""

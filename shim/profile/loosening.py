@@ -1,4 +1,4 @@
-"""Assess a difference of two filters: is it only catalogue calls, newly allowed on x86-64."""
+"""Assess a difference of two filters: is it only catalogue calls, newly allowed."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from shim import abi
 from shim.bpf.equivalence import Difference, VerdictChange
 from shim.bpf.ranges import Region
 from shim.catalog import Syscall, kernel_injected
-from shim.catalog.numbers import is_call, numbers
+from shim.catalog.table import OFFSETS, is_call, numbers
 
 _LETTING = (
     abi.SECCOMP_RET_ALLOW,
@@ -37,23 +37,26 @@ def assess(
     *,
     by_name: bool,
     also_on: Collection[str] = (),
+    native: str = "x86_64",
 ) -> list[Assessed]:
     """Return every change with the opinion of it.
 
-    Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on x86-64;
-    beside one of them the same call on x32 if ``by_name`` (both filters were made from names, which
-    libseccomp looks up for x32 too), and on the architectures ``also_on``; and numbers that no
-    program calls, denied before and after. ``name_of`` names a call of an audit
+    Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on
+    ``native``; beside one of them the same call on x32 if ``by_name`` (both filters were made from
+    names, which libseccomp looks up for x32 too), and on the architectures ``also_on``; and numbers
+    that no program calls, denied before and after. ``name_of`` names a call of an audit
     architecture.
     """
     changes = [each for change in found.changes for each in _numbers(change)]
     listed = {
-        (arch, number): call for call in catalogue.values() for arch, number in call.numbers.items()
+        (arch, number + OFFSETS.get(arch, 0)): call
+        for call in catalogue.values()
+        for arch, number in call.numbers.items()
     }
     here = {
         call.name
         for change in changes
-        if (call := listed.get(_key(change))) and not _flaw(change) and _on(change, "x86_64")
+        if (call := listed.get(_key(change))) and not _flaw(change) and _on(change, native)
     }
     result = []
     for change in changes:
@@ -65,10 +68,10 @@ def assess(
             accepted, note = False, flaw
         elif call is None:
             accepted, note = False, "not in the catalogue"
-        elif _on(change, "x86_64"):
+        elif _on(change, native):
             accepted, note = True, f"catalogue, {call.kind}"
         elif name not in here:
-            accepted, note = False, "not allowed on x86_64 beside it"
+            accepted, note = False, f"not allowed on {native} beside it"
         elif _on(change, "x32") and by_name:
             accepted, note = True, f"x32 twin of {name}, added by name"
         elif change.arch_name in also_on:
@@ -123,10 +126,7 @@ def _on(change: VerdictChange, arch: str) -> bool:
 
 
 def _key(change: VerdictChange) -> tuple[str, int]:
-    number = change.nr.low
-    if change.is_x32:
-        number &= ~abi.X32_SYSCALL_BIT
-    return change.arch_name, number
+    return change.arch_name, change.nr.low
 
 
 def _name(change: VerdictChange, name_of: Callable[[int, int], str]) -> str:

@@ -45,11 +45,15 @@ _CRUN_FLAGS = {
 
 
 class Loader(NamedTuple):
-    """A runtime: ``runc`` or ``crun``, its version, and its libseccomp's as ``Names`` has it."""
+    """A runtime: ``runc`` or ``crun``, its version, and its libseccomp's as ``Names`` has it.
+
+    ``arch`` is libseccomp's token for the machine that it runs on; None: this one's.
+    """
 
     program: str
     version: str
     libseccomp: str
+    arch: int | None = None
 
 
 # The newest of each kind, with a libseccomp that knows every name.
@@ -100,13 +104,14 @@ def _runc(seccomp: dict[str, Any] | None, loader: Loader) -> Loaded:
         raise ShimError("runc before 1.0.0 is not modelled", subject=loader.version)
     flags = _runc_flags(seccomp, release)
     _refuse_runc(seccomp, release)
-    built = build({**seccomp, "flags": []}, loader.libseccomp)
+    built = build({**seccomp, "flags": []}, loader.libseccomp, arch=loader.arch)
     if any(
         action_of(table(rule, ""), "action", f"/syscalls/{index}") == "SCMP_ACT_NOTIFY"
         for index, rule in enumerate(sequence(seccomp, "syscalls", ""))
     ):
         flags |= abi.SECCOMP_FILTER_FLAG_NEW_LISTENER
-    lines = _lines(seccomp, names, implied=release >= (1, 1, 15))
+    own = native() if loader.arch is None else loader.arch
+    lines = _lines(seccomp, names, [own] if release >= (1, 1, 15) else [])
     return Loaded(
         _joined(_stub(lines), built), flags, _dropped(seccomp, names), lines, _default(seccomp)
     )
@@ -145,11 +150,11 @@ def _refuse_runc(seccomp: dict[str, Any], release: tuple[int, ...]) -> None:
             raise ShimError("runc hands write to no listener", subject=pointer)
 
 
-def _lines(seccomp: dict[str, Any], names: Names, *, implied: bool) -> dict[int, int]:
+def _lines(seccomp: dict[str, Any], names: Names, implied: list[int]) -> dict[int, int]:
     """Return the largest number that any rule names, by architecture; nothing for a lax default.
 
     A rule that does what the default does counts, and a name whose largest number is 0 does not
-    (patchbpf, findLastSyscalls). With ``implied`` the native architecture need not be listed.
+    (patchbpf, findLastSyscalls). Those of ``implied`` need not be listed.
     """
     default = action_of(seccomp, "defaultAction", "")
     if default in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"):
@@ -162,7 +167,7 @@ def _lines(seccomp: dict[str, Any], names: Names, *, implied: bool) -> dict[int,
         for name in names_of(table(rule, ""), f"/syscalls/{index}")
     }
     found = {}
-    for arch in dict.fromkeys([*tokens(seccomp), *([native()] if implied else [])]):
+    for arch in dict.fromkeys([*tokens(seccomp), *implied]):
         largest = max((names.number(name, arch) or 0 for name in named), default=0)
         if largest:
             found[arch] = largest
@@ -209,7 +214,7 @@ def _crun(seccomp: dict[str, Any] | None, loader: Loader, annotations: Mapping[s
     dropped = _dropped(flat, names)
     if dropped and annotations.get(FAIL_UNKNOWN, "0") != "0":
         raise ShimError(f"crun is told to refuse unknown names: {dropped[0]}", subject=FAIL_UNKNOWN)
-    program = build(flat, loader.libseccomp).program()
+    program = build(flat, loader.libseccomp, arch=loader.arch).program()
     return Loaded(program, flags, dropped, {}, _default(seccomp))
 
 

@@ -255,10 +255,10 @@ def _may_take(runtime: str) -> bool:
 
 
 def _knows(runtime: str, name: str) -> bool:
-    from shim.catalog import load
+    from shim.catalog import kernel_injected
     from shim.host.runtimes import knows, libseccomp_version
 
-    call = load().get(name)
+    call = kernel_injected().get(name)
     return call is not None and knows(libseccomp_version(runtime), call.libseccomp)
 
 

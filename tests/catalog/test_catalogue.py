@@ -1,17 +1,14 @@
 """The catalogue: profiles/syscalls.yaml, its generated module, and what this machine knows."""
 
 import re
-from pathlib import Path
-from typing import Any
 
-import pyseccomp
 import pytest
 import yaml
 
 from shim import catalog
-from shim.catalog import generate
+from shim.catalog import data, generate
+from shim.catalog.table import since
 from shim.errors import ShimError
-from support import need
 
 FUTURE = """
 shared_by: [x86_64, aarch64]
@@ -22,34 +19,25 @@ syscalls:
     kernel: "9.1"
     libseccomp: ""
     risk: nobody knows yet
+    users: nobody knows
     source: 0123456789ab
 """
-LIBSECCOMP_ARCHES = {
-    "x86_64": pyseccomp.Arch.X86_64,
-    "i386": pyseccomp.Arch.X86,
-    "x32": pyseccomp.Arch.X32,
-    "aarch64": pyseccomp.Arch.AARCH64,
-    "arm": pyseccomp.Arch.ARM,
-    "ppc64le": pyseccomp.Arch.PPC64LE,
-    "s390x": pyseccomp.Arch.S390X,
-}
 
 
-def _rows(module: str) -> Any:
-    names: dict[str, Any] = {}
-    exec(module, names)  # noqa: S102 - the generator's own output
-    return names["ROWS"]
+def _call(text: str) -> catalog.Syscall:
+    [row] = generate.rows(text)
+    return catalog.Syscall(row.name, row.numbers, row.kind, row.libseccomp, row.kernel)
 
 
 def test_generated_module_is_up_to_date() -> None:
-    """data.py is what the generator makes of syscalls.yaml."""
-    assert generate.TARGET.read_text() == generate.render(generate.SOURCE.read_text())
+    """data.py and calls.tsv are what the generator makes of the files in profiles/."""
+    rows = generate.rows(generate.SOURCE.read_text(), generate.OLDER.read_text())
+    assert (generate.TARGET.read_text(), generate.TABLE.read_text()) == generate.render(rows)
 
 
 def test_future_call_is_a_data_change() -> None:
     """A call that nobody knows yet passes through the generator without a change to it."""
-    [row] = _rows(generate.render(FUTURE))
-    call = catalog.Syscall(*row)
+    call = _call(FUTURE)
     assert (call.name, call.kind, call.libseccomp) == ("tomorrow", "program", "")
     assert call.numbers == {"x86_64": 1000, "aarch64": 1000}
 
@@ -57,13 +45,33 @@ def test_future_call_is_a_data_change() -> None:
 def test_every_fact_reaches_the_program() -> None:
     """What syscalls.yaml says of each call for programs is what load() returns."""
     document = yaml.safe_load(generate.SOURCE.read_text())
-    calls = catalog.load()
-    assert list(calls) == [entry["name"] for entry in document["syscalls"]]
+    calls = catalog.every()
     for entry in document["syscalls"]:
         call = calls[entry["name"]]
-        shared = dict.fromkeys(document["shared_by"], entry.get("number"))
-        assert call.numbers == entry.get("numbers", shared)
+        sharing = [key for key in document["shared_by"] if key not in entry.get("not_on", ())]
+        assert call.numbers == entry.get("numbers", dict.fromkeys(sharing, entry.get("number")))
         assert (call.kind, call.libseccomp) == (entry["class"], entry["libseccomp"])
+        told = call.kernel, call.risk, call.users
+        assert told == (entry["kernel"], entry["risk"], entry["users"])
+
+
+def test_calls_since_3_17_are_told_of() -> None:
+    """Each call that profiles can lag behind has a line on its risk and on who uses it."""
+    calls = catalog.every().values()
+    assert {call.name for call in calls if since(call) >= (3, 17) and not call.users} == set()
+    assert {call.name for call in calls if not call.kernel} < catalog.every().keys()
+    assert {*catalog.load()} >= {"uretprobe", "cachestat"}
+    assert catalog.load().keys().isdisjoint({"set_mempolicy_home_node", "clone3"})
+
+
+def test_the_start_path_has_its_own_module() -> None:
+    """A start reads the calls that kernels inject, and of the others some names."""
+    assert {row[0]: row[1:] for row in data.ROWS} == {
+        name: (call.numbers, call.kind, call.libseccomp)
+        for name, call in catalog.every().items()
+        if call.kind == "kernel-injected"
+    }
+    assert all(catalog.every()[name].numbers["x86_64"] >= data.FIRST for name in data.LATER)
 
 
 def test_kernel_injected_calls() -> None:
@@ -82,6 +90,8 @@ def test_kernel_injected_calls() -> None:
         ("number: 1000", "", "needs number or numbers"),
         ("number: 1000", "number: 1000\n    numbers: {x86_64: 1000}", "needs number or numbers"),
         ("number: 1000", "numbers: {x86_64: yes}", "no usable numbers"),
+        ("number: 1000", "number: 335", "share numbers from 424 on only"),
+        ("number: 1000", "number: 1000\n    not_on: [vax]", "not_on"),
         ("number: 1000", "number: -1", "no usable numbers"),
         ("number: 1000", "number: 2147483648", "no usable numbers"),
         ("class: program", "class: programs", "class 'programs'"),
@@ -99,7 +109,7 @@ def test_malformed_entries_are_refused(old: str, new: str, complaint: str) -> No
     """The generator names what is wrong with an entry instead of passing it on."""
     assert old in FUTURE
     with pytest.raises(ShimError, match=re.escape(complaint)):
-        generate.render(FUTURE.replace(old, new))
+        generate.rows(FUTURE.replace(old, new))
 
 
 @pytest.mark.parametrize("second", ["tomorrow", "overmorrow"])
@@ -107,42 +117,4 @@ def test_name_or_number_listed_twice_is_refused(second: str) -> None:
     """Neither a name nor a number of one architecture can stand for two calls."""
     entry = FUTURE[FUTURE.index("  - name") :].replace("tomorrow", second)
     with pytest.raises(ShimError, match="listed twice"):
-        generate.render(FUTURE + entry)
-
-
-@pytest.mark.parametrize("arch", LIBSECCOMP_ARCHES)
-def test_numbers_agree_with_libseccomp(arch: str) -> None:
-    """This machine's libseccomp knows a call by the catalogue's number or not at all."""
-    bit = 0x40000000 if arch == "x32" else 0
-    for call in catalog.load().values():
-        known = pyseccomp.resolve_syscall(LIBSECCOMP_ARCHES[arch], call.name)
-        if known >= 0:
-            assert known == call.numbers[arch] | bit, call.name
-        if arch in call.numbers:
-            assert _libseccomp_name(arch, call.numbers[arch] | bit) in {"", call.name}
-
-
-def _libseccomp_name(arch: str, number: int) -> str:
-    try:
-        return str(pyseccomp.resolve_syscall(LIBSECCOMP_ARCHES[arch], number).decode())
-    except ValueError:
-        return ""
-
-
-@pytest.mark.parametrize(
-    ("arch", "header"),
-    [("x86_64", "unistd_64.h"), ("i386", "unistd_32.h"), ("x32", "unistd_x32.h")],
-)
-def test_numbers_agree_with_kernel_headers(arch: str, header: str) -> None:
-    """The installed kernel headers give the catalogue's calls the same numbers, or none."""
-    path = Path("/usr/include/x86_64-linux-gnu/asm") / header
-    need.kernel(path.exists(), f"{path} (linux-libc-dev) is not installed")
-    defined = dict(
-        re.findall(r"#define __NR_(\w+) \(?(?:__X32_SYSCALL_BIT \+ )?(\d+)", path.read_text())
-    )
-    assert len(defined) > 300
-    by_number = {int(number): name for name, number in defined.items()}
-    for call in catalog.load().values():
-        if arch in call.numbers:
-            assert by_number.get(call.numbers[arch], call.name) == call.name
-        assert int(defined.get(call.name, -1)) in {call.numbers.get(arch), -1}
+        generate.rows(FUTURE + entry)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shim import catalog
 from shim.bpf.equivalence import difference
-from shim.catalog.numbers import numbers
+from shim.catalog.table import numbers
 from shim.host.runtimes import Runtime
 from shim.profile.compile import name_of
 from shim.profile.loosening import assess

@@ -26,3 +26,11 @@ def program(name: str) -> str:
     kernel(path is not None, f"{name} is not installed")
     assert path is not None
     return path
+
+
+def output(*command: str) -> str:
+    """Return what a program prints that must be there."""
+    import subprocess
+
+    program(command[0])
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -8,17 +8,26 @@ and no_new_privs stays as it is. What sets one runtime apart from another is ``m
 import os
 from typing import Any
 
-from shim import abi, catalog
+from shim import abi
 from shim.bpf.program import LD_ABS, LD_IMM, RET_K, Insns, check, decode, encode
+from shim.catalog.table import OFFSETS
+from shim.catalog.table import names as table_names
 from shim.errors import ShimError
 from shim.profile.compile.prefix import Rule, prefix
 from shim.profile.compile.rules import Condition, alternatives, return_value
+from shim.profile.docker import architecture
 from shim.profile.evaluate import names_of, sequence, strings, table
-from shim.profile.libseccomp import AS_WRITTEN, Names, pyseccomp
+from shim.profile.libseccomp import AS_WRITTEN, KEYS, Names, pyseccomp
 from shim.profile.validate import OPERATORS
 
 _UNKNOWN = -1  # __NR_SCMP_ERROR
 _OPERATORS = {name: getattr(pyseccomp, name.removeprefix("SCMP_CMP_")) for name in OPERATORS}
+# The architectures of which a condition looks at the low half of an argument alone (and x32, which
+# shares the machine's own way).
+_OF_32_BITS = tuple(
+    getattr(pyseccomp.Arch, name)
+    for name in ("X86", "X32", "ARM", "MIPS", "MIPSEL", "PARISC", "PPC", "S390")
+)
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # runc knows it and ignores it: it loads with it anyway
     "SECCOMP_FILTER_FLAG_LOG": abi.SECCOMP_FILTER_FLAG_LOG,
@@ -32,9 +41,16 @@ _ATTRIBUTES = (
 
 
 def build(
-    seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN, *, native_only: bool = False
+    seccomp: dict[str, Any] | None,
+    libseccomp: str = AS_WRITTEN,
+    *,
+    native_only: bool = False,
+    arch: int | None = None,
 ) -> "Built":
-    """Compile ``linux.seccomp`` for this machine; None stands for no filter at all.
+    """Compile ``linux.seccomp``; None stands for no filter at all.
+
+    ``arch`` is libseccomp's token for the architecture that the filter has beside those listed:
+    None for this machine's, and so for a filter that can be loaded here.
 
     ``libseccomp`` says which names are dropped, as for ``Names``: what a runtime with that upstream
     release would load, which distributions may have taught more names. With ``native_only`` the
@@ -44,7 +60,7 @@ def build(
     names = Names(libseccomp)
     if seccomp is None or not (seccomp.get("defaultAction") or seccomp.get("syscalls")):
         return Built(None, [], 0)
-    return _Builder(seccomp, names, native_only).built()
+    return _Builder(seccomp, names, native_only, native() if arch is None else arch).built()
 
 
 def program(seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN) -> bytes:
@@ -68,17 +84,18 @@ def tokens(seccomp: dict[str, Any]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def token_of(machine: str) -> int:
+    """Return libseccomp's token for the architecture that uname calls ``machine``."""
+    return int(getattr(pyseccomp.Arch, architecture(machine).removeprefix("SCMP_ARCH_")))
+
+
 def name_of(arch: int, nr: int) -> str:
     """Name a call of an audit architecture (x32: its bit in ``nr``), empty if none is known."""
-    if arch == abi.AUDIT_ARCH_X86_64 and nr & abi.X32_SYSCALL_BIT:
-        key, token = "x32", pyseccomp.Arch.X32
-    else:
-        key = {abi.AUDIT_ARCH_X86_64: "x86_64", abi.AUDIT_ARCH_I386: "i386"}.get(arch, "")
-        token = arch
-    for call in catalog.load().values():
-        number = call.numbers.get(key)
-        if number is not None and (number | abi.X32_SYSCALL_BIT if key == "x32" else number) == nr:
-            return call.name
+    is_x32 = arch == abi.AUDIT_ARCH_X86_64 and nr & abi.X32_SYSCALL_BIT
+    token = pyseccomp.Arch.X32 if is_x32 else arch
+    key = KEYS.get(token, "")
+    if name := table_names(key).get(nr - OFFSETS.get(key, 0)):
+        return name
     try:
         return str(pyseccomp.resolve_syscall(token, nr).decode())
     except ValueError:
@@ -126,13 +143,18 @@ class _Builder:
     numbers between architectures by way of their names (arch.c arch_syscall_translate()).
     """
 
-    def __init__(self, seccomp: dict[str, Any], names: Names, native_only: bool) -> None:
+    def __init__(self, seccomp: dict[str, Any], names: Names, native_only: bool, arch: int) -> None:
+        self.arch = arch
         self.seccomp = seccomp
         self.names = names
         self.native_only = native_only
         self.default = return_value(seccomp, "defaultAction", "defaultErrnoRet", "")
-        self.others = [token for token in tokens(seccomp) if token != native()]
-        self.filters = [_new_filter(self.default), *self._companions()]
+        self.others = [token for token in tokens(seccomp) if token != arch]
+        whole = _new_filter(self.default)
+        if arch != native():
+            whole.remove_arch(native())
+            whole.add_arch(arch)
+        self.filters = [whole, *self._companions()]
         self.prefix: list[Rule] = []
 
     def built(self) -> Built:
@@ -189,18 +211,23 @@ class _Builder:
             pyseccomp.Arg(index, _OPERATORS[operator], one, two)
             for index, operator, one, two in conditions
         ]
-        numbers = {arch: self.names.number(name, arch) for arch in (native(), *self.others)}
+        numbers = {arch: self.names.number(name, arch) for arch in (self.arch, *self.others)}
         if all(self.names.here(name, arch) == number for arch, number in numbers.items()):
             number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
             for each in self.filters if number != _UNKNOWN else ():
                 each.add_rule(value, number, *arguments)
             return
         # libseccomp here would give it other numbers, or none.
-        mine = numbers.pop(native())
-        if mine is not None:
+        if self.arch == native() and (mine := numbers.pop(self.arch)) is not None:
             self.filters[0].add_rule(value, mine, *arguments)
         for arch, number in {} if self.native_only else numbers.items():
             if number is not None:
+                if conditions and arch not in _OF_32_BITS:
+                    raise ShimError(
+                        "libseccomp here has no number for it, so its conditions cannot be read "
+                        f"for {KEYS.get(arch)}",
+                        subject=name,
+                    )
                 audit = abi.AUDIT_ARCH_X86_64 if arch == pyseccomp.Arch.X32 else arch
                 self.prefix.append((audit, number, value, conditions))
 

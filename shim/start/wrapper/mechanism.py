@@ -82,10 +82,10 @@ def _has_own_program(spec: Spec) -> bool:
 
 
 def _knows_all(runtime: "Runtime", names: "dict[str, int]") -> bool:
-    from shim.catalog import load
+    from shim.catalog import kernel_injected
     from shim.host.runtimes import knows
 
-    catalogue = load()
+    catalogue = kernel_injected()
     return all(
         name in catalogue and knows(runtime.libseccomp, catalogue[name].libseccomp)
         for name in names
@@ -100,7 +100,7 @@ def _moves_line(config: "dict[str, Any]", runtime: "Runtime") -> bool:
     all of LATER: one of those, and the line is beyond on every architecture that has our calls.
     crun has no such line.
     """
-    from shim.catalog.later import LATER
+    from shim.catalog.data import LATER
 
     seccomp = config["linux"]["seccomp"]
     if runtime.program.startswith("crun ") or seccomp.get("defaultErrnoRet") == _ENOSYS:
