@@ -1,4 +1,4 @@
-"""Write data.py and calls.tsv from the files in profiles/: ``python -m shim.catalog.generate``."""
+"""Write data.py, native.py, calls.tsv from profiles/: ``python -m shim.catalog.generate``."""
 
 import csv
 import re
@@ -15,6 +15,8 @@ SOURCE = _CHECKOUT / "profiles" / "syscalls.yaml"
 OLDER = _CHECKOUT / "profiles" / "syscalls-before-3.17.csv"
 # The container start path imports this one; all else that is told of calls is in the other.
 TARGET = _CHECKOUT / "shim" / "catalog" / "data.py"
+# It imports this one too, where the setting unknown_calls asks for it.
+NATIVE = _CHECKOUT / "shim" / "catalog" / "native.py"
 TABLE = _CHECKOUT / "shim" / "catalog" / "calls.tsv"
 
 # What each text of an entry looks like. What people alone read stays where it is.
@@ -45,6 +47,14 @@ FIRST = {first}
 LATER = (
 {later}
 )  # fmt: skip
+'''
+
+_NATIVE = '''"""Generated from profiles/ by shim/catalog/generate.py: do not edit."""
+
+# The calls that programs make on x86-64, by number: name, number, first release of libseccomp.
+CALLS: tuple[tuple[str, int, str], ...] = (
+{rows}
+)
 '''
 
 
@@ -106,6 +116,17 @@ def render(found: list[Row]) -> tuple[str, str]:
     return module, "".join(_line(row) for row in found)
 
 
+def native(found: list[Row]) -> str:
+    """Return the module native.py for the calls ``found``."""
+    calls = sorted(
+        (row.numbers["x86_64"], row.name, row.libseccomp)
+        for row in found
+        if "x86_64" in row.numbers and row.kind != "kernel-injected"
+    )
+    rows = (f'    ("{name}", {number}, "{release}"),' for number, name, release in calls)
+    return _NATIVE.format(rows="\n".join(rows))
+
+
 def _parts(release: str) -> tuple[int, ...]:
     """Return the numbers of a release; none of one that is not out yet."""
     return tuple(map(int, release.split("."))) if release else (99,)
@@ -156,6 +177,8 @@ def _checked(entry: Any, shared_by: list[str]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    module, table = render(rows(SOURCE.read_text(), OLDER.read_text()))
+    all_rows = rows(SOURCE.read_text(), OLDER.read_text())
+    module, table = render(all_rows)
+    NATIVE.write_text(native(all_rows))
     TARGET.write_text(module)
     TABLE.write_text(table)

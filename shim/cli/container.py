@@ -73,6 +73,11 @@ def key_of(name: str) -> str:
     return ARCHITECTURES[architecture(name).removeprefix("SCMP_ARCH_")]
 
 
+def here() -> dict[str, Any]:
+    """Return a container of this kernel with Docker's default capabilities, as ``container``."""
+    return container(argparse.Namespace(cap=[], kernel="", machine=""))
+
+
 def _capability(word: str) -> str:
     """Return a capability's name without CAP_, or ALL. ShimError: the kernel has none of it."""
     import difflib

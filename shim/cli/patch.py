@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from shim.catalog import Syscall
     from shim.host.effect import Effect
     from shim.profile.contents import Contents
-    from shim.profile.edit import Finding
-    from shim.profile.edit_contents import Changed, Patched
+    from shim.profile.edit_contents import Patched
 
 DESCRIPTION = """\
 Add to seccomp profiles what a newer kernel makes processes call by itself
@@ -46,6 +45,7 @@ examples:
   seccomp-shim patch --in-place /etc/containers/*.json
   seccomp-shim patch --when always - < default.json > patched.json
   seccomp-shim patch --check --add mseal --add map_shadow_stack app.json
+  seccomp-shim patch --enosys newer --diff old.json
   seccomp-shim patch --all --yes
   seccomp-shim patch --all --diff --root /mnt/image /srv/profiles
 
@@ -122,6 +122,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "may be repeated",
     )
     parser.add_argument(
+        "--enosys",
+        action="append",
+        default=[],
+        metavar="newer|unnamed|NAME",
+        help="answer calls with ENOSYS, not EPERM, so that programs fall back as on an older "
+        "kernel; nothing is allowed. newer: those newer than all that the profile names; unnamed: "
+        "these, and those since Linux 5.1 that it passes over; or one call that no rule names. "
+        "Only where the default action is EPERM; may be repeated",
+    )
+    parser.add_argument(
         "--runtime",
         metavar="runc|crun|PATH",
         default="",
@@ -151,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json and args.diff:
         raise ShimError("--json and --diff cannot be printed together")
     args.line = line(args.runtime)
+    args.enosys = _checked(args.enosys)
     if args.all:
         from shim.cli import patchall
 
@@ -187,6 +198,8 @@ def _files(
     effects: "Mapping[str, Effect]",
 ) -> int:
     """Patch the files that were named; one's failure stops no other."""
+    from shim.cli import patched
+
     errors: dict[str, str] = {}
     patches: dict[str, Patch] = {}
     for file in args.files:
@@ -207,7 +220,7 @@ def _files(
             continue
         changed = changed or patches[file].patched.changed
         if args.json:
-            reports.append(_report(patches[file], effects))
+            reports.append(patched.report(patches[file], effects))
         else:
             _show(patches[file], args, effects)
     if args.json:
@@ -218,8 +231,14 @@ def _files(
         undo = f"seccomp-shim rollback --id {int(made.partition('-')[0])}"
         print(f"run {made}: {undo} undoes it", file=sys.stderr)
     if not args.json:
-        _tell_next_steps(calls, list(patches.values()), effects)
+        patched.tell_next_steps(calls, list(patches.values()), effects)
     return 2 if errors else int(args.check and changed)
+
+
+def _checked(words: list[str]) -> tuple[str, ...]:
+    from shim.profile.enosys_edit import checked
+
+    return checked(words)
 
 
 def _calls(names: list[str]) -> "list[Syscall]":
@@ -256,7 +275,9 @@ def _planned(
     else:
         before, where = files.read(file, MAX_BYTES), file
     contents = read(before, where)
-    profiles = planned(contents, calls, states, args.when, args.override_deny, args.line)
+    profiles = planned(
+        contents, calls, states, args.when, args.override_deny, args.line, args.enosys
+    )
     patched = patch(contents, profiles)
     return Patch(file, contents, patched, before, patched.text.encode())
 
@@ -317,6 +338,7 @@ def _explain(error: ShimError | OSError, file: str) -> str:
 
 def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]") -> None:
     """Print what was asked for, and the reasons for a human."""
+    from shim.cli import patched
     from shim.host.libseccomp import about_unknown
     from shim.profile.diff import unified
 
@@ -329,72 +351,7 @@ def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]
     later = bool(args.diff or args.check)
     for profile in patch.patched.profiles:
         where = printable(profile.part.document.where)
-        for finding in profile.findings:
-            print(f"{where}: {_became(finding, effects, later)}", file=sys.stderr)
-        if told := about_unknown(_unknown(profile)):
+        for told in patched.told(profile, effects, later, args.runtime):
             print(f"{where}: {told}", file=sys.stderr)
-
-
-def _report(patch: Patch, effects: "Mapping[str, Effect]") -> dict[str, object]:
-    """Describe a file; if it is one profile, without a level for that."""
-    document = {"file": patch.file, "changed": patch.patched.changed}
-    profiles = [_report_of(profile, effects) for profile in patch.patched.profiles]
-    if not patch.patched.profiles[0].part.name:
-        return {**document, **profiles[0]}
-    return {**document, "profiles": profiles}
-
-
-def _became(finding: "Finding", effects: "Mapping[str, Effect]", later: bool) -> str:
-    """Say what becomes of a call, or would; what no runtime here takes is not called allowed."""
-    name = finding.syscall
-    effect = effects[name]
-    if not finding.changed:
-        idle = effect.text if finding.verdict == "allows" else ""
-        return "; ".join(filter(None, (f"{name} is left alone: {finding.reason}", idle)))
-    if effect.word == "none":
-        rule = "a rule would be added" if later else "a rule was added"
-        return f"{name}: {rule}, with {effect.text}; the call stays {finding.reason}"
-    now = f"{name} {'would be' if later else 'is now'} allowed"
-    was = f"{'is' if later else 'was'} {finding.reason}"
-    return f"{now}, {effect.text}; it {was}" if effect.text else f"{now}, {was}"
-
-
-def _tell_next_steps(
-    calls: "list[Syscall]", patches: "list[Patch]", effects: "Mapping[str, Effect]"
-) -> None:
-    from shim.host.effect import next_steps
-
-    listed = {
-        finding.syscall
-        for patch in patches
-        for finding in patch.patched.findings
-        if finding.changed or finding.verdict == "allows"
-    }
-    for step in next_steps([call for call in calls if call.name in listed], effects):
-        print(f"seccomp-shim patch: {step}", file=sys.stderr)
-
-
-def _unknown(profile: "Changed") -> tuple[str, ...]:
-    from shim.host.libseccomp import unknown
-    from shim.profile.document import names
-
-    return unknown(names(profile.part.document))
-
-
-def _report_of(profile: "Changed", effects: "Mapping[str, Effect]") -> dict[str, object]:
-    edits = []
-    for edit in profile.edits:
-        value = {} if edit.op == "remove" else {"value": edit.value}
-        what: dict[str, object] = {"op": edit.op, "path": edit.pointer, **value}
-        edits.append({**what, "syscalls": edit.syscalls, "reason": edit.reason})
-    name = {"profile": profile.part.name} if profile.part.name else {}
-    return {
-        **name,
-        "format": profile.part.document.format.name,
-        "edits": edits,
-        "calls": [
-            {**finding._asdict(), "effect": effects[finding.syscall].word}
-            for finding in profile.findings
-        ],
-        "unknown_names": _unknown(profile),
-    }
+        if told := about_unknown(patched.unknown(profile)):
+            print(f"{where}: {told}", file=sys.stderr)

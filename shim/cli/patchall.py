@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shim.errors import ShimError, counted, printable
+from shim.profile.enosys_edit import UNNAMED
 
 if TYPE_CHECKING:
     from shim.catalog import Syscall
     from shim.discovery.find import ProfileFile, Survey
     from shim.discovery.state import PatchOptions
+    from shim.profile.edit import Finding
     from shim.transaction.plan import Plan
 
 _LEFT = "leave alone"
@@ -31,7 +33,9 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")
     effects = effects_here(calls, args.runtime) if args.root == "/" else {}
-    options = PatchOptions(calls, states, args.when, args.override_deny, args.line, effects)
+    options = PatchOptions(
+        calls, states, args.when, args.override_deny, args.line, args.enosys, effects
+    )
     extra = args.extra_path
     found = survey(
         root(args.root),
@@ -89,7 +93,7 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
         name, form, state, *_ = row(each)
         names = [one.syscall for one in each.findings if one.changed]
         changes = each.file in shown and names
-        will = f"add {', '.join(names)}" if changes else _LEFT
+        will = _will(each.findings) if changes else _LEFT
         others = (one.reason for one in each.findings if not one.changed)
         allowed = each.state in ("allows", "no effect")
         why = each.reason if each.kept or allowed else next(others, each.reason)
@@ -130,6 +134,15 @@ def _show(args: argparse.Namespace, found: "Survey", plan: "Plan", options: "Pat
 def _say(*lines: str) -> None:
     for line in lines:
         print(f"seccomp-shim patch: {printable(line)}", file=sys.stderr)
+
+
+def _will(findings: "Sequence[Finding]") -> str:
+    """Say what a profile gets."""
+    changed = [one for one in findings if one.changed]
+    allowed = [one.syscall for one in changed if one.verdict != UNNAMED]
+    refused = len(changed) - len(allowed)
+    adds = f"add {', '.join(allowed)}" if allowed else ""
+    return "; ".join(filter(None, (adds, f"ENOSYS for {counted(refused, 'call')}" * bool(refused))))
 
 
 def _added(file: "ProfileFile") -> list[str]:

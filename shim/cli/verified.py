@@ -116,9 +116,22 @@ def _conclusion(outcome: Comparison) -> str:
         several = "s" * (wrong > 1)
         return f"Proven: {wrong} difference{several} beyond catalogue calls on x86-64 (!!)."
     names = {each.name for each in changes if each.change.after == SECCOMP_RET_ALLOW}
-    idle = "" if all(each.name in names for each in changes) else " that programs could notice"
-    allowed = ", ".join(sorted(names)) or "no calls"
-    return f"Proven: newly allowed are {allowed}, and nothing else differs{idle}."
+    enosys = {each.name for each in changes if _refuses(each)}
+    idle = (
+        "" if {each.name for each in changes} <= names | enosys else " that programs could notice"
+    )
+    allowed = f"newly allowed are {', '.join(sorted(names)) or 'no calls'}"
+    if enosys:
+        calls = "call" if len(enosys) == 1 else "calls"
+        allowed += f", {len(enosys)} {calls} that no rule names get ENOSYS for another errno"
+    return f"Proven: {allowed}, and nothing else differs{idle}."
+
+
+def _refuses(each: "Assessed") -> bool:
+    """Tell whether it is a call that no rule names, and that is refused by ENOSYS now."""
+    from shim.profile.loosening import UNNAMED
+
+    return each.note == UNNAMED
 
 
 def _what(outcome: Comparison) -> str:

@@ -37,7 +37,9 @@ version and that of its libseccomp.
 exit statuses:
   0  the difference is exactly calls that are newer than Linux 5.17, or named
      with --add, newly allowed on this machine's architecture (and on x32 where
-     a profile's name brings them), or there is none: the last line says which
+     a profile's name brings them), or there is none: the last line says which.
+     With --enosys also calls that no rule of BEFORE names, which get ENOSYS in
+     place of another errno
   1  anything else differs, or the proof had to give up (incomplete)
   2  error
 
@@ -89,6 +91,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="also accept a call on this architecture (i386, x32, arm, ...) where it is newly "
         "allowed on the machine's own",
     )
+    parser.add_argument(
+        "--enosys",
+        action="store_true",
+        help="also accept ENOSYS in place of another errno, for calls that no rule of BEFORE names",
+    )
     parser.set_defaults(run=run)
 
 
@@ -97,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from shim import catalog
     from shim.catalog.table import numbers
     from shim.profile.compile import name_of
+    from shim.profile.enosys_edit import free
     from shim.profile.loosening import assess
 
     if args.before == args.after == "-":
@@ -116,11 +124,22 @@ def run(args: argparse.Namespace) -> int:
         by_name = not isinstance(before, bytes) and not isinstance(after, bytes)
         if args.for_libseccomp and not by_name:
             raise ShimError("a BPF program has no names", hint="--for-libseccomp compares profiles")
+        unnamed: frozenset[str] = frozenset()
+        if args.enosys:
+            if isinstance(before, bytes):
+                raise ShimError("a BPF program has no names", hint="--enosys compares profiles")
+            unnamed = free(before)
         loaders = _loaders(args, by_name=by_name)
         found = _found(before, after, args, loaders)
         assessed = {
             program: assess(
-                each, known, name_of, by_name=by_name, also_on=args.also_on, native=native
+                each,
+                known,
+                name_of,
+                by_name=by_name,
+                also_on=args.also_on,
+                native=native,
+                unnamed=unnamed,
             )
             for program, each in found.items()
         }

@@ -33,8 +33,9 @@ STATES = {
 class PatchOptions(NamedTuple):
     """What ``patch`` is told: calls, the kernel's states, when, whether to overrule denials.
 
-    ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it; ``effects`` what
-    each call's name does under the runtimes of the host, empty where that is not known.
+    ``line`` is whose ENOSYS line is kept, as ``shim.profile.enosys_line`` has it; ``enosys`` what
+    calls get ENOSYS (``shim.profile.enosys_edit``), which tells nothing of a state; ``effects``
+    what each call's name does under the runtimes of the host, empty where that is not known.
     """
 
     calls: Sequence[Syscall]
@@ -42,6 +43,7 @@ class PatchOptions(NamedTuple):
     when: str = "present"
     override_deny: bool = False
     line: str = LISTED
+    enosys: tuple[str, ...] = ()
     effects: Mapping[str, Effect] = {}
 
 
@@ -88,14 +90,15 @@ def assess(data: bytes, where: str, options: PatchOptions) -> Verdict:
 
 def _judged(changed: Changed, options: PatchOptions) -> Judged:
     part, findings = changed.part, changed.findings
-    verdicts = {finding.syscall: finding.verdict for finding in findings}
+    asked = {call.name for call in options.calls}
+    verdicts = {each.syscall: each.verdict for each in findings if each.syscall in asked}
     by_name = [name for name, verdict in verdicts.items() if verdict == "allows"]
     if by_name and all(options.effects.get(n, NOTHING_KNOWN).word == "none" for n in by_name):
         verdicts |= dict.fromkeys(by_name, _DROPPED)
     worst = next(each for each in STATES if each in verdicts.values())
-    named = [finding for finding in findings if verdicts[finding.syscall] == worst]
+    named = [finding for finding in findings if verdicts.get(finding.syscall) == worst]
     reason = named[0].reason
-    if len(named) < len(findings):
+    if len(named) < len(verdicts):
         reason = f"{', '.join(finding.syscall for finding in named)}: {reason}"
     if STATES[worst] in ("allows", "no effect"):
         reason = "; ".join([reason, *idle(by_name, options.effects)])

@@ -8,6 +8,7 @@ from shim.catalog import Syscall
 from shim.profile import evaluate as core
 from shim.profile.docker import ARCHITECTURE
 from shim.profile.document import DOCKER, Document, Format, seccomp_of
+from shim.profile.enosys_edit import UNNAMED, Refusals, refusals
 from shim.profile.enosys_line import ENOSYS, NOBODY, Preserved, preserve
 
 # When a call that the kernel makes processes issue is worth allowing; docs/reference.md tells.
@@ -45,7 +46,10 @@ class TreeEdit(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What became of one call: its verdict before, whether the edits change it, and why (not)."""
+    """What became of one call: its verdict before, whether the edits change it, and why (not).
+
+    The verdict ``unnamed`` is that of a call that is answered with ENOSYS, and stays refused.
+    """
 
     syscall: str
     verdict: str
@@ -60,10 +64,12 @@ def plan(
     when: str = "present",
     override_deny: bool = False,
     line: str = NOBODY,
+    enosys: Iterable[str] = (),
 ) -> tuple[list[TreeEdit], list[Finding]]:
     """Return the edits that allow ``calls``, and for every call what was found.
 
     With ``line`` (``shim.profile.enosys_line``) they also keep what runc answers to other calls.
+    With ``enosys`` (``shim.profile.enosys_edit``) calls that no rule names get ENOSYS, not EPERM.
 
     ``states`` are the kernel's by name (absent, filtered, exempt, unknown); they decide over calls
     of the class kernel-injected unless ``when`` is ``always``. Programs' calls are added
@@ -93,10 +99,18 @@ def plan(
         for finding in findings
         if finding.changed and _verdict(tree, form, finding.syscall)[0] in _LACKING
     ]
-    if lacking:
-        everywhere = form is DOCKER and not injected.issuperset(lacking)
-        other = preserve(seccomp_of(tree, form) or {}, form, lacking, line, everywhere)
-        more = [_preserving(tree, form, other, lacking, everywhere)] if other.names else []
+    refused = refusals(document, enosys, line)
+    refused = refused._replace(names=tuple(n for n in refused.names if n not in lacking))
+    added = [*lacking, *refused.names]
+    findings += _refused(refused)
+    if added:
+        everywhere = form is DOCKER and not injected.issuperset(added)
+        other = preserve(seccomp_of(tree, form) or {}, form, added, line, everywhere)
+        more = []
+        if other.names:
+            more.append(_preserving(tree, form, other, lacking or added[:1], everywhere))
+        if refused.names:
+            more.append(_refusing(amended(tree, more), form, refused))
         # In Docker's format what the kernel injects on x86-64 is a rule for that alone.
         kinds = [[name for name in lacking if (name in injected) == kind] for kind in (True, False)]
         for names in filter(None, kinds if everywhere else [lacking]):
@@ -179,17 +193,29 @@ def _undenied(document: Document, names: Collection[str]) -> list[TreeEdit]:
     return edits
 
 
+def _refused(refused: Refusals) -> list[Finding]:
+    """Tell of every call that gets ENOSYS, and of those that were asked for and do not."""
+    changed = [Finding(name, UNNAMED, True, refused.reason) for name in refused.names]
+    return changed + [Finding(name, "left", False, reason) for name, reason in refused.left]
+
+
+def _refusing(tree: dict[str, object], form: Format, refused: Refusals) -> TreeEdit:
+    """Make the rule by which calls that no rule names get ENOSYS, on every architecture."""
+    rule = _enosys(refused.names)
+    reason = f"ENOSYS, not EPERM: {refused.reason}"
+    return _first(tree, form, rule, refused.names, reason, everywhere=True)
+
+
 def _preserving(
     tree: dict[str, object], form: Format, other: Preserved, names: list[str], everywhere: bool
 ) -> TreeEdit:
     """Make the rule that keeps other calls as runc answers them."""
-    rule: dict[str, object] = {
-        "names": list(other.names),
-        "action": "SCMP_ACT_ERRNO",
-        "errnoRet": ENOSYS,
-    }
     reason = f"newer than this profile, so runc answers ENOSYS: kept with {', '.join(names)} in it"
-    return _first(tree, form, rule, other.names, reason, everywhere)
+    return _first(tree, form, _enosys(other.names), other.names, reason, everywhere)
+
+
+def _enosys(names: tuple[str, ...]) -> dict[str, object]:
+    return {"names": list(names), "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS}
 
 
 def _with_notes(findings: list[Finding], other: Preserved) -> list[Finding]:

@@ -41,11 +41,12 @@ def planned(
     when: str = "present",
     override_deny: bool = False,
     line: str = NOBODY,
+    enosys: Iterable[str] = (),
 ) -> list[Changed]:
     """Plan every profile as ``shim.profile.edit.plan`` does."""
-    calls = list(calls)
+    calls, enosys = list(calls), tuple(enosys)
     return [
-        Changed(part, *plan(part.document, calls, states, when, override_deny, line))
+        Changed(part, *plan(part.document, calls, states, when, override_deny, line, enosys))
         for part in contents.parts
     ]
 

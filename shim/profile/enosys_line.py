@@ -13,6 +13,7 @@ from typing import NamedTuple
 from shim import catalog
 from shim.catalog.data import FIRST
 from shim.catalog.table import ARCHITECTURES, numbers
+from shim.host.runtimes import knows
 from shim.profile import evaluate as core
 from shim.profile.docker import architectures, architectures_on
 from shim.profile.document import DOCKER, Format
@@ -46,11 +47,8 @@ def preserve(
     """
     if whose == NOBODY or profile.get("defaultAction") in _LAX or _is_enosys(profile):
         return Preserved((), ())
-    listed = _architectures(profile, form, everywhere)
-    lined = {key for name, key in _KEYS.items() if name in listed}
-    lined |= {"x86_64"} if whose == IMPLIED else set()
     always, sometimes = _named(profile, form)
-    before = {key: _largest(key, always) for key in lined}
+    before = _lines(profile, form, always, whose, everywhere)
     names: set[str] = set()
     while True:
         between = _between(before, {*always, *added, *names})
@@ -63,6 +61,43 @@ def preserve(
     lost = between - always - set(added) - names
     lost |= {name for name in names if not all(_is_above(name, key, before) for key in numbers())}
     return Preserved(tuple(sorted(names, key=_order)), tuple(sorted(lost, key=_order)))
+
+
+def displaced(
+    profile: dict[str, object], form: Format, added: Collection[str], whose: str
+) -> set[str]:
+    """Return the calls that runc answers with ENOSYS in some container, and not with ``added``."""
+    if whose == NOBODY or profile.get("defaultAction") in _LAX or _is_enosys(profile):
+        return set()
+    always, _ = _named(profile, form)
+    injected = set(catalog.kernel_injected())
+    found: set[str] = set()
+    # A library that drops a name does not count it either: the line is lower there.
+    for unknown in _unknown_names():
+        names, more = always - unknown, {*added} - unknown
+        before = _lines(profile, form, names, whose, True)
+        found |= _between(before, names | more) - names - more - injected - unknown
+    return found
+
+
+def _unknown_names() -> list[set[str]]:
+    """Return what each release of libseccomp does not know of the catalogue's names."""
+    calls = catalog.every().values()
+    releases = {call.libseccomp for call in calls if call.libseccomp >= "2.5"}
+    return [
+        {call.name for call in calls if not knows(release, call.libseccomp)}
+        for release in sorted(releases)
+    ]
+
+
+def _lines(
+    profile: dict[str, object], form: Format, named: Collection[str], whose: str, everywhere: bool
+) -> dict[str, int]:
+    """Return the line of each architecture that has one, by the names of every container."""
+    listed = _architectures(profile, form, everywhere)
+    lined = {key for name, key in _KEYS.items() if name in listed}
+    lined |= {"x86_64"} if whose == IMPLIED else set()
+    return {key: _largest(key, named) for key in lined}
 
 
 def _between(before: Mapping[str, int], names: Collection[str]) -> set[str]:

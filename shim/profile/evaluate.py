@@ -145,18 +145,22 @@ def denies(rule: "dict[str, object]", listed: "list[str]", name: str) -> bool:
     return any(_means(spelling, name) for spelling in spellings)
 
 
-def _means(spelling: str, name: str) -> bool:
-    """Tell whether ``word`` is some spelling of the call ``name``, or its number."""
-    plain = spelling.partition("\0")[0].strip().casefold()  # as C reads it, and so libseccomp
+def plain(spelling: str) -> "str | int":
+    """Return the call's name that ``spelling`` stands for, or its number where it is one."""
+    word = spelling.partition("\0")[0].strip().casefold()  # as C reads it, and so libseccomp
     for prefix in ("__x64_", "__nr_", "sys_", "x32_", "x64_"):
-        plain = plain.removeprefix(prefix)
-    if plain == name:
-        return True
+        word = word.removeprefix(prefix)
     try:
-        number = int(plain, 16 if plain.startswith("0x") else 10)
+        number = int(word, 16 if word.startswith("0x") else 10)
     except ValueError:
-        return False
-    return number & ~abi.X32_SYSCALL_BIT == _number_of(name)
+        return word
+    return number & ~abi.X32_SYSCALL_BIT
+
+
+def _means(spelling: str, name: str) -> bool:
+    """Tell whether ``spelling`` is some spelling of the call ``name``, or its number."""
+    word = plain(spelling)
+    return word == name or (isinstance(word, int) and word == _number_of(name))
 
 
 def _number_of(name: str) -> "int | None":

@@ -16,6 +16,8 @@ _LETTING = (
     abi.SECCOMP_RET_TRACE,
     abi.SECCOMP_RET_USER_NOTIF,
 )
+# The note of a call that gets ENOSYS now.
+UNNAMED = "refused before and after; no rule names it"
 # Ranges up to this size are judged number by number; a larger one holds what no catalogue lists.
 _SPLIT = 256
 
@@ -38,14 +40,16 @@ def assess(
     by_name: bool,
     also_on: Collection[str] = (),
     native: str = "x86_64",
+    unnamed: Collection[str] = (),
 ) -> list[Assessed]:
     """Return every change with the opinion of it.
 
     Accepted are calls of ``catalogue`` that are allowed now, whatever their arguments, on
     ``native``; beside one of them the same call on x32 if ``by_name`` (both filters were made from
     names, which libseccomp looks up for x32 too), and on the architectures ``also_on``; and numbers
-    that no program calls, denied before and after. ``name_of`` names a call of an audit
-    architecture.
+    that no program calls, denied before and after. Of the calls ``unnamed``, which no rule names,
+    also that they are answered with ENOSYS now and were with another errno before. ``name_of``
+    names a call of an audit architecture.
     """
     changes = [each for change in found.changes for each in _numbers(change)]
     listed = {
@@ -62,7 +66,9 @@ def assess(
     for change in changes:
         call = listed.get(_key(change))
         name = call.name if call else _name(change, name_of)
-        if _is_idle(change, change.nr.low):
+        if unnamed and _is_enosys_now(change, name, unnamed):
+            accepted, note = True, UNNAMED
+        elif _is_idle(change, change.nr.low):
             accepted, note = True, "denied before and after, and no program calls it"
         elif flaw := _flaw(change):
             accepted, note = False, flaw
@@ -107,6 +113,22 @@ def _is_idle(change: VerdictChange, number: int) -> bool:
         and {change.before, change.after}.isdisjoint(_LETTING)
         and (not is_call(key, number & ~bit) or number & ~bit in injected)
     )
+
+
+def _is_enosys_now(change: VerdictChange, name: str, unnamed: Collection[str]) -> bool:
+    """Tell whether calls that no rule names got some errno, and get ENOSYS now, whatever arguments.
+
+    Several numbers are what runc answers to all above its line.
+    """
+    errno = change.before & abi.SECCOMP_RET_ACTION_FULL == abi.SECCOMP_RET_ERRNO
+    if not errno or change.condition or change.after != abi.SECCOMP_RET_ENOSYS:
+        return False
+    if change.arch.single is None or change.nr.single is not None:
+        return name in unnamed
+    bit = abi.X32_SYSCALL_BIT if change.is_x32 else 0
+    region, table = change.nr, numbers().get(change.arch_name, {})
+    inside = {call for call, nr in table.items() if region.low <= nr | bit <= region.high}
+    return bool(table) and region.is_range and inside <= {*unnamed}
 
 
 def _flaw(change: VerdictChange) -> str:

@@ -22,7 +22,7 @@ from shim.profile.libseccomp import Names, pyseccomp
 RAW_BPF = "run.oci.seccomp_bpf_data"
 FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 
-_ENOSYS = abi.SECCOMP_RET_ERRNO | 38
+_ENOSYS = abi.SECCOMP_RET_ENOSYS
 # An errno that runc never sees as ENOSYS: it compares with the whole return value.
 _NO_LINE = _ENOSYS
 _JGT = abi.BPF_JMP | abi.BPF_JGT | abi.BPF_K

@@ -9,6 +9,7 @@ from shim.discovery.root import Root
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect
 from shim.profile.edit import Finding
+from shim.profile.enosys_edit import UNNAMED
 from shim.transaction import runs
 from shim.transaction.commit import Result, commit
 from shim.transaction.staged import Change
@@ -35,8 +36,9 @@ class Plan(NamedTuple):
     effects: Mapping[str, Effect] = {}
 
     def named(self, change: Change) -> list[str]:
-        """Return the calls that a change adds the names of."""
-        return [each.syscall for each in self.findings.get(change.before, ())]
+        """Return the calls that a change allows by name."""
+        found = self.findings.get(change.before, ())
+        return [each.syscall for each in found if each.verdict != UNNAMED]
 
 
 class Outcome(NamedTuple):
@@ -226,7 +228,14 @@ def _lines(plan: Plan, change: Change, run_id: str) -> list[bytes]:
     if plan.kind != "patch":
         return [journal.render("info", plan.kind, {**fields, "of": plan.of})]
     lines = []
+    refused = [each for each in plan.findings[change.before] if each.verdict == UNNAMED]
+    if refused:
+        names = ",".join(dict.fromkeys(each.syscall for each in refused))
+        more = {"before": UNNAMED, "after": "ENOSYS", "reason": refused[0].reason}
+        lines.append(journal.render("info", plan.kind, {**fields, "syscall": names, **more}))
     for finding in plan.findings[change.before]:
+        if finding.verdict == UNNAMED:
+            continue
         effect = plan.effects.get(finding.syscall, NOTHING_KNOWN)
         after = "no effect" if effect.word == "none" else "allowed"
         reason = "; ".join(filter(None, (finding.reason, effect.text)))

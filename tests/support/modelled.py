@@ -45,6 +45,15 @@ def _dockers() -> dict[str, dict[str, Any]]:
     return {**found, "docker default.json, Linux 4.7": shipped}
 
 
+def docker(release: str) -> dict[str, Any]:
+    """Return the default profile of a Docker daemon, with its conditions."""
+    folder = directory("profiles") / "docker"
+    base, versions = ((folder / name).read_text() for name in ("default.json", "versions.json"))
+    tree, reason = builtin(release, base, versions)
+    assert tree is not None, reason
+    return tree
+
+
 def unequal(real: Real, loader: Loader, profile: dict[str, Any], **more: Any) -> str:
     """Say how the model and the filter in force differ; empty: proven equal, or both refuse."""
     try:
