@@ -20,6 +20,7 @@ from shim import log
 from shim.agent.expected import Expected, hold, undoing
 from shim.catalog import kernel_injected
 from shim.discovery.find import ProfileFile, Survey, survey
+from shim.discovery.patching import patching
 from shim.discovery.root import Root
 from shim.discovery.state import PatchOptions
 from shim.errors import ShimError
@@ -29,15 +30,8 @@ from shim.host.untrusted_files import secure
 from shim.profile.diff import unified
 from shim.transaction import runs, store
 from shim.transaction.commit import Change
-from shim.transaction.plan import (
-    Plan,
-    checksum_now,
-    empty,
-    patching,
-    rolling_back,
-    run,
-    text_now,
-)
+from shim.transaction.plan import Plan, empty, run, text_now
+from shim.transaction.rollback import rolling_back, undoing_patches
 from shim.transaction.store import State
 
 
@@ -133,7 +127,11 @@ def rolled_back(
         elif run_id:
             plan = rolling_back(opened, run_id, named, force=force)
         else:
-            plan = _undoing(opened, named, force=force)
+            plan = undoing_patches(
+                opened,
+                lambda file: not named or any(_is_in(file, each) for each in named),
+                force=force,
+            )
         _refused(answer, plan, named=True)
         with _watched(answer, plan, verify):
             _carry_out(answer, plan, "rolled back", check=check, diff=diff, opened=lambda: opened)
@@ -195,42 +193,6 @@ def _among(file: ProfileFile, paths: Sequence[str]) -> bool:
 def _is_in(file: str, path: str) -> bool:
     """Tell whether a file is ``path`` or in that directory, both being true paths."""
     return os.path.commonpath([file, path]) == path
-
-
-def _undoing(opened: State, paths: Sequence[str], *, force: bool) -> Plan:
-    """Plan to make files what they were before our patches."""
-    patches: dict[str, list[runs.Entry]] = {}
-    of: list[str] = []
-    for each in runs.listed(opened):
-        if each.kind != "patch":
-            continue
-        for entry in each.entries.values():
-            if entry.state != "old" and (not paths or any(_is_in(entry.file, p) for p in paths)):
-                patches.setdefault(entry.file, []).append(entry)
-                of.append(each.id)
-    plan = empty("rollback", ",".join(dict.fromkeys(of)))
-    for file, entries in patches.items():
-        try:
-            _undo(plan, opened, entries, force)
-        except (ShimError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            plan.refused.append((file, str(reason)))
-    return plan
-
-
-def _undo(plan: Plan, opened: State, entries: Sequence[runs.Entry], force: bool) -> None:
-    file = entries[-1].file
-    known = {each.before for each in entries} | {each.after for each in entries}
-    now = checksum_now(file, known)
-    if now not in known and not force:
-        raise ShimError("was changed since its run and is left alone (force overwrites it)")
-    was = now if now in known else entries[-1].after
-    for entry in reversed(entries):
-        if entry.after == was:
-            was = entry.before
-    if was != now:
-        plan.contents[was] = opened.read_backup(was)
-        plan.changes.append(Change(file, now, was))
 
 
 def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from shim.errors import ShimError
-from shim.transaction.commit import Change
-from shim.transaction.plan import Plan, checksum_now, empty, roll_back
+from shim.transaction.plan import Plan, empty
+from shim.transaction.rollback import add_undo, checksum_now
 from shim.transaction.store import State
 
 # File: the checksums of its content, before and after.
@@ -61,8 +61,8 @@ def undoing(opened: State, expected: Expected, *, force: bool) -> Plan:
         if reason:
             plan.refused.append((file, reason))
         else:
-            done = Change(file, before, after)
-            roll_back(plan, opened, done, now, override="" if force else "force")
+            override = "" if force else "force"
+            add_undo(plan, opened, file, [(before, after)], now, override=override)
     return plan
 
 

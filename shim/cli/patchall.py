@@ -25,10 +25,10 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     from shim.cli.output import agreed
     from shim.cli.transaction import carry_out, settled
     from shim.discovery.find import survey
+    from shim.discovery.patching import patching
     from shim.discovery.state import PatchOptions
     from shim.host.effect import effects_here
     from shim.transaction import store as state
-    from shim.transaction.plan import patching
 
     if "-" in args.files:
         raise ShimError("standard input is not one of many files", subject="-")

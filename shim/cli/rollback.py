@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             _list(opened, as_json=args.json)
             return 0
         from shim.discovery.root import Root
-        from shim.transaction.plan import rolling_back
+        from shim.transaction.rollback import rolling_back
 
         paths = [Root().real(os.path.abspath(path)) for path in args.files]
         plan = rolling_back(opened, args.id, paths, force=args.force)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from shim.catalog import kernel_injected
 from shim.discovery.find import Survey, survey
+from shim.discovery.patching import patching
 from shim.discovery.root import Root
 from shim.discovery.state import PatchOptions
 from shim.transaction import store
-from shim.transaction.plan import Outcome, Plan, add, empty, patching, rolling_back, run
+from shim.transaction.plan import Outcome, Plan, add, empty, run
+from shim.transaction.rollback import rolling_back
 from support.profiles import DOCKER, LAYOUTS, OCI
 
 KUBELET = "var/lib/kubelet/seccomp"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from shim.discovery.patching import patching
 from shim.transaction import runs, store
-from shim.transaction.plan import Plan, patching
+from shim.transaction.plan import Plan
 from shim.transaction.runs import DRAFT
 from support import need
 from support.fleet import NEW, NEW_DATA, OTHER, Host, identity, overriding

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shim.discovery.patching import patching
 from shim.errors import ShimError
 from shim.host.untrusted_files import PathWalk
 from shim.transaction import runs, store
-from shim.transaction.plan import patching
 from shim.transaction.runs import DRAFT
 from shim.transaction.staged import Staged
 from support import need

@@ -9,7 +9,6 @@ since only loses what the engine's ``Without`` finds to be ours.
 import base64
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import stat
@@ -21,6 +20,8 @@ from shim.errors import ShimError, printable
 from shim.host.untrusted_files import Reached, named, reach, secure
 from shim.log import record as log_line
 from shim.profile.diff import unified
+from shim.transaction.rollback import undone
+from shim.transaction.store import checksum
 
 _LIMIT = 2 * 1024 * 1024
 
@@ -125,7 +126,10 @@ def rolling_back(engine: str, places: Iterable[Path], without: Without, state: P
             continue
         kept = record.files.get(name)
         original = kept.original if kept else None
-        after = original if kept and _sum(now) in kept.written else without(path, now, original)
+        before, there = checksum(original or b""), checksum(now)
+        ours = [(before, each) for each in kept.written] if kept else []
+        whole = undone(ours, there) == before != there
+        after = original if whole else without(path, now, original)
         edits.append(Edit(path, now, after, stat.S_IMODE(path.stat().st_mode)))
     return _effective(edits)
 
@@ -187,13 +191,13 @@ def _grown(old: Record, edits: Iterable[Edit], without: Without) -> Record:
         known = kept.get(name)
         if known is None:
             known = Kept(each.before, ())
-        elif each.before is None or _sum(each.before) not in known.written:
+        elif each.before is None or checksum(each.before) not in known.written:
             # Somebody else has edited it since: the original is that edit without what is ours.
             now = each.before
             known = Kept(None if now is None else without(each.path, now, known.original), ())
         written = known.written
         if each.after is not None:
-            written = tuple(dict.fromkeys([*written, _sum(each.after)]))
+            written = tuple(dict.fromkeys([*written, checksum(each.after)]))
         kept[name] = Kept(known.original, written)
         if each.before is None:
             directories += [
@@ -241,7 +245,7 @@ def _write(each: Edit, event: str, engine: str, log: str | None) -> None:
     fields: dict[str, Any] = {
         "engine": engine,
         "file": os.path.realpath(each.path),
-        **{key: _sum(data) for key, data in sums.items() if data is not None},
+        **{key: checksum(data) for key, data in sums.items() if data is not None},
     }
     logged = False
 
@@ -319,7 +323,7 @@ def _save(engine: str, record: Record, state: Path) -> None:
                 "original": None
                 if each.original is None
                 else base64.b64encode(each.original).decode(),
-                "sha256": None if each.original is None else _sum(each.original),
+                "sha256": None if each.original is None else checksum(each.original),
                 "written": each.written,
             }
             for name, each in record.files.items()
@@ -337,10 +341,6 @@ def _save(engine: str, record: Record, state: Path) -> None:
 
 def _record_path(engine: str, state: Path) -> Path:
     return state / f"{engine}.json"
-
-
-def _sum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _shown(data: bytes | None) -> str:
