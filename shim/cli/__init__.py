@@ -8,7 +8,7 @@ from shim.errors import ShimError, printable
 
 VERBS = (
     "probe", "find", "patch", "rollback", "fleet", "verify", "exec", "docker", "install",
-    "uninstall", "status", "config", "demo",
+    "uninstall", "status", "config", "demo", "scan",
 )  # fmt: skip
 
 
@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"seccomp-shim {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in VERBS:
+    # Of a verb that is named the others' parsers need not be made.
+    for name in words[:1] if words[0:1] and words[0] in VERBS else VERBS:
         module = importlib.import_module(f"shim.cli.{name}")
         module.add_parser(verbs)
     args = parser.parse_args(words)

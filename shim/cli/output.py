@@ -88,7 +88,7 @@ def write_diff(diff: str, *, escaped: bool = False) -> None:
     sys.stdout.buffer.flush()
 
 
-def bar(total: int) -> Callable[[int], None]:
+def bar(total: int, noun: str = "file", nouns: str = "") -> Callable[[int], None]:
     """Return what shows on a terminal's standard error how many of ``total`` are done."""
     if not sys.stderr.isatty() or not total:
         return lambda _: None
@@ -100,7 +100,7 @@ def bar(total: int) -> Callable[[int], None]:
     def show(count: int) -> None:
         full = width * count // total
         seconds = time.monotonic() - began
-        done = f"{count} of {counted(total, 'file')}"
+        done = f"{count} of {counted(total, noun, nouns)}"
         line = f"\r[{'#' * full}{'.' * (width - full)}] {done}, {seconds:.1f} s"
         sys.stderr.write(line + ("\n" if count >= total else ""))
         sys.stderr.flush()

@@ -56,6 +56,15 @@ def started_of(stat: str) -> str:
     return stat.rpartition(")")[2].split()[_STARTED]
 
 
+def is_64_bit(pid: int) -> bool:
+    """Tell whether the program of ``pid`` is one of 64 bits, as far as it can be read."""
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            return file.read(5) != b"\x7fELF\x01"
+    except OSError:
+        return True
+
+
 def link(pid: int, name: str) -> str:
     """Return where a link of ``pid`` leads: ``exe`` to its program, ``cwd`` to its directory."""
     return os.readlink(f"/proc/{pid}/{name}")

@@ -140,7 +140,7 @@ class Tracee:
         registers[_RIP] -= 2  # back over the two bytes of ``syscall``
         ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
 
-    def hide(self, *, restart_denied: bool) -> None:
+    def hide(self, restart_denied: "Callable[[], bool]") -> None:
         """See to it that the program never learns that we stopped it in the middle of a call.
 
         A few calls that wait end with EINTR when their thread is stopped (signal(7)); they are made
@@ -152,7 +152,7 @@ class Tracee:
         registers = self._registers()
         call, result = _signed(registers[_ORIG_RAX]), _signed(registers[_RAX])
         waited = call in _WAITS and registers[_CS] == _CS_64 and result == -errno.EINTR
-        denied = call >= 0 and result == -abi.ERESTART_RESTARTBLOCK and restart_denied
+        denied = call >= 0 and result == -abi.ERESTART_RESTARTBLOCK and restart_denied()
         if waited or denied:
             registers[_RAX] = -abi.ERESTARTNOHAND & _LONG
             ptrace(abi.PTRACE_SETREGS, self.pid, 0, ctypes.addressof(registers))
@@ -337,14 +337,13 @@ def look(
     As ``installed_filters``, which is for who lives on.
     """
     tracee = _Looked(pid, seconds)
-    denied = True
+    found: list[bytes] = []
     try:
         if not is_meant():
             raise EndedError("the process has ended")
         found = tracee.filters()
-        denied = denies_restart is None or denies_restart(found)
     finally:
-        tracee.hide(restart_denied=denied)
+        tracee.hide(lambda: not found or denies_restart is None or denies_restart(found))
         tracee.detach()
     return found
 

@@ -22,6 +22,7 @@ from shim import abi
 from shim.host import processes
 from shim.host.children import answer_of
 from shim.host.ptrace import GoneError, StillError, look
+from shim.risk.verdict import lets_through
 
 Programs = tuple[bytes, ...]  # of one thread, the newest first
 
@@ -84,12 +85,12 @@ def read(
     pids: Iterable[int],
     *,
     seconds: float = 60,
-    done: Callable[[int], object] = lambda _: None,
+    done: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Iterator[Process]:
     """Yield what there is to know of each of ``pids``, but of those that have ended.
 
-    ``done`` is told how many have been looked at. After ``seconds`` the rest is told as not read.
-    OSError: no child can be started.
+    ``done`` is told how many of how many have been looked at. After ``seconds`` the rest is told as
+    not read. OSError: no child can be started.
     """
     waiting = list(pids)
     total = len(waiting)
@@ -118,8 +119,10 @@ def read(
                     FilterSet(interned.setdefault(programs, programs), threads, tid)
                     for programs, threads, tid in row[8]
                 )
+                for each in sets:  # found here, the next child knows it while it holds a thread
+                    lets_through(each.programs, abi.NR_RESTART_SYSCALL)
                 yield Process(*row[:8], sets, *row[9:])
-        done(total - len(waiting))
+        done(total - len(waiting), total)
 
 
 def read_one(pid: int) -> Process | None:
@@ -172,7 +175,6 @@ class _Worker:
         self.broken = False
         self.size = 0
         self.known: dict[Programs, Programs] = {}
-        self.denies_restart: dict[Programs, bool] = {}
         self.stopped: list[int] = []
 
     def look_at(self, pids: Sequence[int]) -> "list[tuple[int, Row | None]]":
@@ -299,7 +301,7 @@ class _Worker:
         limit = _SECONDS_IN_KERNEL if status["State"][0] == "D" else _SECONDS
         began = time.perf_counter_ns()
         try:
-            found = look(tid, self._denies_restart, limit, lambda: _is_there(pinned))
+            found = look(tid, _denies_restart, limit, lambda: _is_there(pinned))
         except OSError as error:
             # Killed while we held it, it is ours to wait for, which our end does.
             self.broken = error.errno in (errno.ESRCH, errno.ECHILD)
@@ -321,14 +323,9 @@ class _Worker:
             self.size += sum(map(len, programs))
         return self.known.setdefault(programs, programs), ""
 
-    def _denies_restart(self, programs: "list[bytes]") -> bool:
-        """Tell whether the filters deny restart_syscall: asked while a thread stands."""
-        key = tuple(programs)
-        if key not in self.denies_restart:
-            from shim.risk.verdict import lets_through
 
-            self.denies_restart[key] = not lets_through(key, abi.NR_RESTART_SYSCALL)
-        return self.denies_restart[key]
+def _denies_restart(programs: "list[bytes]") -> bool:
+    return not lets_through(tuple(programs), abi.NR_RESTART_SYSCALL)
 
 
 def _number(status: "dict[str, list[str]]", key: str) -> int:

@@ -1,4 +1,4 @@
-"""README.md: its commands are run, and what it shows is what they print.
+"""README.md and pages of docs/: their commands are run, and print what is shown.
 
 Each ``console`` block is one shell session at the checkout's top, on a throwaway view of this host.
 A line ``$ command`` is run; what follows up to the next one is its output, standard error included.
@@ -59,14 +59,17 @@ def test_shown_output_is_matched_strictly() -> None:
         assert not re.fullmatch(_pattern(shown), other)
 
 
-def test_every_command_prints_what_is_shown(host: Host, tmp_path: Path) -> None:
-    """The README's sessions, run in order, print what the README says."""
+@pytest.mark.parametrize(("page", "sessions"), [("README.md", 6), ("docs/scan.md", 1)])
+def test_every_command_prints_what_is_shown(
+    page: str, sessions: int, host: Host, tmp_path: Path
+) -> None:
+    """The sessions of a page, run in order, print what the page says."""
     need.program("jq")
     need.program("runc")
     state = probe({"uretprobe": 335})["uretprobe"]["state"]
-    need.kernel(state == "exempt", f"the README shows a kernel that exempts uretprobe, not {state}")
-    blocks = _BLOCK.findall(Path(CHECKOUT, "README.md").read_text())
-    assert len(blocks) > 5
+    need.kernel(state == "exempt", f"the pages show a kernel that exempts uretprobe, not {state}")
+    blocks = _BLOCK.findall(Path(CHECKOUT, page).read_text())
+    assert len(blocks) >= sessions
     for block in blocks:
         steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
         commands, shown = zip(*(step.split("\n", 1) for step in steps), strict=True)
@@ -83,4 +86,4 @@ def test_every_command_prints_what_is_shown(host: Host, tmp_path: Path) -> None:
         assert len(printed) == len(commands)
         for command, expected, actual in zip(commands, shown, printed, strict=True):
             matches = re.fullmatch(_pattern(expected), actual)
-            assert matches, f"$ {command}\n{actual}--- the README shows:\n{expected}"
+            assert matches, f"$ {command}\n{actual}--- {page} shows:\n{expected}"

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from shim.risk import live
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
+from support.processes import filtered
 
 X86 = abi.AUDIT_ARCH_X86_64
 ALLOW = (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)
@@ -36,31 +36,6 @@ def answer(value: int, nr: int = NR) -> bytes:
 
 DENY = answer(abi.SECCOMP_RET_ERRNO | 1)
 KILL = answer(abi.SECCOMP_RET_KILL_PROCESS)
-
-
-@contextmanager
-def process(*programs: bytes, then: Callable[[], object] = signal.pause) -> Iterator[int]:
-    """Have a process with these filters, loaded in this order, that does nothing."""
-    need.root()
-    need.kernel(os.uname().machine == "x86_64", "the filters are for x86-64")
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            for program in programs:
-                libc.set_filter(program)
-            os.write(writer, b"1")
-            then()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 1) == b"1"
-    os.close(reader)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def field(pid: int, name: str) -> str:
@@ -80,7 +55,7 @@ def seen(pid: int) -> live.Process:
 
 def test_all_filters_are_read_and_the_strictest_verdict_counts() -> None:
     """Filters stack: each is read, the newest first, and the kernel's order of actions decides."""
-    with process(KILL, answer(abi.SECCOMP_RET_LOG), DENY) as pid:
+    with filtered(KILL, answer(abi.SECCOMP_RET_LOG), DENY) as pid:
         found = seen(pid)
         [only] = found.sets
         assert only.programs == (DENY, answer(abi.SECCOMP_RET_LOG), KILL)
@@ -93,7 +68,7 @@ def test_all_filters_are_read_and_the_strictest_verdict_counts() -> None:
 
 def test_a_process_without_a_filter_is_not_stopped() -> None:
     """Who has no filter is told as such, and never touched."""
-    with process() as pid:
+    with filtered() as pid:
         found = seen(pid)
         assert (found.mode, found.sets, found.stopped) == (0, (), ())
 
@@ -111,7 +86,7 @@ def test_what_a_listener_decides_is_told() -> None:
             os.write(writer, b"1")
 
     ready, (reader, writer) = Ready(), os.pipe()
-    with process(then=listening) as pid:
+    with filtered(then=listening) as pid:
         os.read(reader, 1)
         [only] = seen(pid).sets
         assert verdicts(only.programs, NR) == {abi.SECCOMP_RET_USER_NOTIF}
@@ -133,7 +108,7 @@ def test_threads_of_one_process_may_differ() -> None:
         signal.pause()
 
     reader, writer = os.pipe()
-    with process(then=several) as pid:
+    with filtered(then=several) as pid:
         for _ in range(3):
             os.read(reader, 1)
         found = seen(pid)
@@ -163,7 +138,7 @@ def test_of_very_many_threads_it_is_told_how_many_were_not_read() -> None:
         signal.pause()
 
     reader, writer = os.pipe()
-    with process(DENY, then=many) as pid:
+    with filtered(DENY, then=many) as pid:
         for _ in range(40):
             os.read(reader, 1)
         found = seen(pid)
@@ -175,7 +150,7 @@ def test_of_very_many_threads_it_is_told_how_many_were_not_read() -> None:
 
 def test_a_traced_process_is_left_to_its_tracer() -> None:
     """Who is traced already is not touched, and it is told who traces it."""
-    with process(DENY) as pid:
+    with filtered(DENY) as pid:
         tracee = Tracee(pid)
         found = seen(pid)
         assert (found.sets, found.stopped) == ((), ())
@@ -186,11 +161,13 @@ def test_a_traced_process_is_left_to_its_tracer() -> None:
 
 def test_a_stopped_process_stays_stopped() -> None:
     """A process that somebody stopped is read and is as stopped afterwards."""
-    with process(DENY) as pid:
+    with filtered(DENY) as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitpid(pid, os.WUNTRACED)
         assert [each.programs for each in seen(pid).sets] == [(DENY,)]
-        assert field(pid, "State").startswith("T")
+        deadline = time.monotonic() + 10
+        while not field(pid, "State").startswith("T"):  # it stops again by itself
+            assert time.monotonic() < deadline
         os.kill(pid, signal.SIGCONT)
 
 
@@ -204,7 +181,7 @@ def test_a_process_that_waits_goes_on_waiting() -> None:
         os.write(writer, str(time.monotonic() - began).encode())
         signal.pause()
 
-    with process(DENY, then=sleeping) as pid:
+    with filtered(DENY, then=sleeping) as pid:
         for _ in range(20):
             assert seen(pid).sets
         assert float(os.read(reader, 100)) >= 0.3
@@ -222,7 +199,7 @@ def vforked() -> None:
 
 def test_one_that_does_not_stop_is_told_and_let_go() -> None:
     """A process that waits in the kernel costs a moment, is let go, and the others are read."""
-    with process(DENY, then=vforked) as stuck, process(KILL) as other:
+    with filtered(DENY, then=vforked) as stuck, filtered(KILL) as other:
         deadline = time.monotonic() + 10
         while not field(stuck, "State").startswith("D"):
             assert time.monotonic() < deadline
@@ -254,9 +231,9 @@ def test_the_dead_are_nobody() -> None:
 
 def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
     """A thread whose number went to another between two looks has ended, and tells nothing."""
-    with process(DENY) as one:
+    with filtered(DENY) as one:
         gone = processes.pin(one)
-    with process(KILL) as other:
+    with filtered(KILL) as other:
         status = processes.status_of(other, live._KEYS)
         answered = in_child(lambda: live._Worker(os.getppid())._thread(other, gone, status))
         assert answered == [[], ""]
@@ -266,7 +243,7 @@ def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
 
 def test_an_ordinary_user_is_told_what_is_lacking() -> None:
     """Who may not trace a process learns that, by the process's name."""
-    with process(DENY) as pid:
+    with filtered(DENY) as pid:
         code = (
             "import os, sys; os.setgid(65534); os.setuid(65534)\n"
             f"from shim.risk import live; print(live.read_one({pid}).unread)"
@@ -283,7 +260,7 @@ def test_an_ordinary_user_is_told_what_is_lacking() -> None:
 
 def test_time_over_is_told_of_each_that_was_not_reached() -> None:
     """A look has a limit, and nobody is left out of what it tells."""
-    with process(DENY) as pid:
+    with filtered(DENY) as pid:
         [found] = live.read((pid,), seconds=0)
         assert found.unread == "not reached within 0 s"
 
@@ -291,7 +268,7 @@ def test_time_over_is_told_of_each_that_was_not_reached() -> None:
 def test_killed_at_any_moment_nobody_is_left_held() -> None:
     """SIGKILL of the one who looks, or of its child, leaves no process stopped or traced."""
     chance = random.Random(14)  # noqa: S311 - moments, no secrets
-    with process(DENY) as one, process(KILL) as other:
+    with filtered(DENY) as one, filtered(KILL) as other:
         for round_ in range(25):
             looker = os.fork()
             if looker == 0:
@@ -316,7 +293,7 @@ def test_killed_at_any_moment_nobody_is_left_held() -> None:
 
 def test_one_killed_while_it_is_read_can_be_reaped() -> None:
     """A process that is killed during the look belongs to its parent as always."""
-    with process(DENY, then=select.poll().poll) as pid:
+    with filtered(DENY, then=select.poll().poll) as pid:
         looker = threading.Thread(target=lambda: [live.read_one(pid) for _ in range(30)])
         looker.start()
         time.sleep(0.01)
@@ -337,8 +314,10 @@ def test_one_killed_while_it_is_read_can_be_reaped() -> None:
 def test_a_batch_is_read_whole(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of any size tell of the same processes, in the order asked for, and how far."""
     monkeypatch.setattr(live, "_BATCH", number)
-    told: list[int] = []
-    with process(DENY) as one, process(KILL) as two, process() as three:
-        found = list(live.read((three, two, 1 << 22, one), done=told.append))
+    told: list[tuple[int, int]] = []
+    with filtered(DENY) as one, filtered(KILL) as two, filtered() as three:
+        found = list(
+            live.read((three, two, 1 << 22, one), done=lambda *numbers: told.append(numbers))
+        )
     assert [each.pid for each in found] == [three, two, one]
-    assert told[-1] == 4
+    assert told[-1] == (4, 4)

@@ -1,0 +1,98 @@
+"""Which container, pod, unit or user a process belongs to, by the path of its cgroup. Pure.
+
+The outermost name counts: what is inside a container, or in what a user was given, is named by
+whoever is in there. A container of a user's own engine is that user's, whatever it calls itself.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_ID = r"(?P<id>[0-9a-f]{64})"
+# The last word of systemd's scopes and of the directories of cgroupfs, by engine:
+# moby daemon/oci_linux.go, podman libpod/container_internal_linux.go, cri-o
+# internal/config/cgmgr, containerd internal/cri/server, nerdctl pkg/cmd/container,
+# runc and crun (their own prefix, where --systemd-cgroup is given no other).
+_NAMED = (
+    ("docker", re.compile(rf"docker-{_ID}\.scope")),
+    ("podman", re.compile(rf"libpod-{_ID}(\.scope)?")),
+    ("cri-o", re.compile(rf"crio-{_ID}(\.scope)?")),
+    ("containerd", re.compile(rf"(cri-containerd|nerdctl)-{_ID}\.scope")),
+    ("runc", re.compile(r"runc-(?P<id>[\w+.-]{1,128})\.scope")),
+    ("crun", re.compile(r"crun-(?P<id>[\w+.-]{1,128})\.scope")),
+)
+_BARE = re.compile(_ID)
+_POD = re.compile(r"(?:kubepods(?:-\w+)?-)?pod(?P<uid>[0-9a-f_-]{32,36})(?:\.slice)?")
+_USER = re.compile(r"user-(?P<uid>\d{1,10})\.slice")
+_UNIT = re.compile(r".{1,255}\.(?:service|scope|socket)")
+# What holds a container's directory where cgroupfs is used and no other parent is asked for:
+# dockerd's, those of containerd's namespaces (ctr). A bare id is nobody else's elsewhere, either.
+_PARENTS = {"docker": "docker", "default": "containerd", "k8s.io": "containerd"}
+
+
+class Place(NamedTuple):
+    """Where a process is: ``kind`` is container, unit or process.
+
+    ``engine`` may be empty where a container's name is all there is; ``user`` is whose engine it
+    is, 0 for root's.
+    """
+
+    kind: str
+    engine: str = ""
+    ident: str = ""
+    pod: str = ""
+    user: int = 0
+
+
+PLAIN = Place("process")
+
+
+def place(cgroup: str, *, nested: bool = False) -> Place:
+    """Return where the process with this /proc/PID/cgroup is, by whichever hierarchy knows best.
+
+    ``nested``: it has a pid namespace of its own, so a cgroup with any name is its container's, as
+    runc and crun make them on their own (``/NAME``).
+    """
+    known = paths(cgroup)
+    found = [_of_path(path) for path in known]
+    for kind in ("container", "unit"):
+        for each in found:
+            if each.kind == kind:
+                return each
+    named = [path.rpartition("/")[2] for path in known if path != "/"]
+    return Place("container", "", named[0]) if nested and named else PLAIN
+
+
+def paths(cgroup: str) -> list[str]:
+    """Return the paths in a /proc/PID/cgroup, each once, that of version 2 first."""
+    lines = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2]
+    lines.sort(key=lambda line: (line[0] != "0", "systemd" not in line[1]))
+    return list(dict.fromkeys(path for _, _, path in lines))
+
+
+def _of_path(path: str) -> Place:
+    words = path.strip("/").split("/")
+    user = next((int(m["uid"]) for word in words if (m := _USER.fullmatch(word))), 0)
+    pod = ""
+    for at, word in enumerate(words):
+        if match := _POD.fullmatch(word):
+            pod = match["uid"].replace("_", "-")
+            continue
+        for engine, pattern in _NAMED:
+            if match := pattern.fullmatch(word):
+                return Place("container", engine, match["id"], pod, user)
+        parent = _PARENTS.get(words[at - 1]) if at else None
+        if _BARE.fullmatch(word):
+            return Place("container", parent or "", word, pod, user)
+        if parent == "containerd" and len(words) == at + 1 == 2:
+            return Place("container", parent, word, pod, user)
+    return _unit(words, user)
+
+
+def _unit(words: Iterable[str], user: int) -> Place:
+    """Return the unit that systemd started: the innermost of a user's, else the outermost."""
+    units = [word for word in words if _UNIT.fullmatch(word)]
+    own = [word for word in units if not word.startswith(("user@", "session-", "init.scope"))]
+    if not own or own[0].startswith(("libpod-conmon-", "crio-conmon-")):
+        return PLAIN
+    return Place("unit", "systemd", own[0], "", user)

@@ -1,0 +1,192 @@
+"""Who would die: every process that has a filter, by container, unit or itself."""
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from shim import abi, catalog
+from shim.catalog.numbers import numbers
+from shim.errors import ShimError
+from shim.host import processes
+from shim.host.cache import facts
+from shim.risk import names
+from shim.risk.groups import Place, place
+from shim.risk.live import Process, read
+from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
+
+_TEST_SYSCALL = "test-syscall-"
+# Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
+DECIDING = ("filtered", "unknown")
+
+
+class Seen(NamedTuple):
+    """A process with its outlook for each call, by name."""
+
+    process: Process
+    outlooks: dict[str, Outlook]
+
+
+class Group(NamedTuple):
+    """The processes of one container or unit, or a single process."""
+
+    place: Place
+    known: names.Known
+    seen: list[Seen]
+
+    def worst(self, call: str) -> Outlook:
+        """Return the gravest outlook of its processes for a call."""
+        each = [one.outlooks[call] for one in self.seen]
+        return min(each, key=lambda one: GRAVITY.index(one.outcome))
+
+
+class Scan(NamedTuple):
+    """What was found; ``states`` are the kernel's for each call."""
+
+    calls: list[Call]
+    states: dict[str, str]
+    groups: list[Group]
+    seconds: float
+    unnamed: list[str]
+
+    def decides(self, call: str) -> bool:
+        """Tell whether this kernel leaves the call to filters, or may do so."""
+        return self.states[call] in DECIDING
+
+    def endangered(self, *, here: bool = True) -> list[Seen]:
+        """Return who would die or be denied ``here``, or on a kernel that lets filters decide."""
+        names_ = [call.name for call in self.calls if not here or self.decides(call.name)]
+        return [
+            one
+            for group in self.groups
+            for one in group.seen
+            if any(_endangers(one.outlooks[name], name) for name in names_)
+        ]
+
+    def stops(self) -> tuple[int, int, int]:
+        """Return how many threads stood, and for how many microseconds: median and most."""
+        each = sorted(
+            us for group in self.groups for one in group.seen for us in one.process.stopped
+        )
+        return (len(each), each[len(each) // 2], each[-1]) if each else (0, 0, 0)
+
+
+def _endangers(found: Outlook, name: str) -> bool:
+    return found.outcome in (DIES, UNDECIDED) or (found.outcome == DENIED and name != "uprobe")
+
+
+def calls(wanted: Sequence[str] = ()) -> list[Call]:
+    """Return the calls of these names; of none: those that kernels inject. ShimError: unknown."""
+    injected = catalog.kernel_injected()
+    found = []
+    for name in wanted or list(injected):
+        if name.startswith(_TEST_SYSCALL) and (nr := name.removeprefix(_TEST_SYSCALL)).isdigit():
+            if int(nr) not in abi.TEST_SYSCALLS:
+                raise ShimError(
+                    "is no test system call",
+                    subject=name,
+                    hint=f"{abi.TEST_SYSCALLS.start} to {abi.TEST_SYSCALLS.stop - 1}",
+                )
+            found.append(Call(name, int(nr), injected=True))
+            continue
+        number = numbers()["x86_64"].get(name)
+        if number is None:
+            raise ShimError("is no system call of x86-64 that is known here", subject=name)
+        found.append(Call(name, number, name in injected))
+    return found
+
+
+def state(call: Call) -> str:
+    """Return what this kernel does with a call under a filter, as ``probe`` has found."""
+    known = facts()["syscalls"].get(call.name)
+    return str(known["state"]) if known else "filtered"
+
+
+def scan(
+    asked: Sequence[Call],
+    *,
+    pids: Collection[int] | None = None,
+    container: str = "",
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
+) -> Scan:
+    """Look at all processes, or at ``pids``, or at those of the containers of that name or id.
+
+    ShimError: there is no such process or container.
+    """
+    began = time.monotonic()
+    everyone = pids is None
+    looked = read(sorted(processes.pids() if pids is None else pids), done=progress)
+    found: dict[object, tuple[Place, list[Process]]] = {}
+    for process in looked:
+        where = place(process.cgroup, nested=process.inside != process.pid)
+        if everyone and not process.mode and where.kind != "container":
+            continue  # of those without a filter, containers alone are of interest
+        key: object = where if where.kind == "container" else (where, process.pid)
+        if where.kind == "unit":
+            key = where
+        found.setdefault(key, (where, []))[1].append(process)
+    if pids is not None and (gone := set(pids) - {p.pid for _, of in found.values() for p in of}):
+        raise ShimError("there is no such process", subject=str(min(gone)))
+    book = names.Book({where for where, _ in found.values() if where.kind == "container"})
+    groups = []
+    for where, of in found.values():
+        known = book.known(where)
+        seen = [_seen(each, asked, where, known.mechanism) for each in of]
+        groups.append(Group(where, known, seen))
+    if container:
+        groups = [each for each in groups if _means(container, each)]
+        if not groups:
+            raise ShimError("there is no such container, or it does not run", subject=container)
+    return Scan(
+        list(asked),
+        {call.name: state(call) for call in asked},
+        sorted(groups, key=lambda each: (each.place.kind, each.known.engine, each.known.name)),
+        time.monotonic() - began,
+        book.silent,
+    )
+
+
+def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str = "") -> Seen:
+    contained = where.kind == "container"
+    told = {
+        call.name: outlook(process, call, contained=contained, mechanism=mechanism)
+        for call in asked
+    }
+    if any(each.outcome == DIES for each in told.values()) and not processes.is_64_bit(process.pid):
+        # arch/x86/kernel/uprobes.c: only 64-bit code gets a trampoline that makes a call.
+        safe = Outlook("safe", why="a 32-bit program, whose probes make no call")
+        told = {
+            name: safe if each.outcome == DIES and name in catalog.kernel_injected() else each
+            for name, each in told.items()
+        }
+    return Seen(process, told)
+
+
+def _means(wanted: str, group: Group) -> bool:
+    where, known = group.place, group.known
+    if where.kind != "container":
+        return False
+    return wanted == known.name or (len(wanted) >= 6 and where.ident.startswith(wanted))
+
+
+def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:
+    """Return where process ``pid`` is, and its outlook, without asking any engine.
+
+    ShimError: there is no such process.
+    """
+    process = next(read((pid,)), None)
+    if process is None:
+        raise ShimError("there is no such process", subject=str(pid))
+    where = place(process.cgroup, nested=process.inside != process.pid)
+    return where, _seen(process, asked, where)
+
+
+def refuse_without_root() -> None:
+    """Refuse where nothing could be read. ShimError: we are not root, or under a filter."""
+    if os.geteuid() != 0:
+        raise ShimError("only root can read the filters of processes", hint="run it with sudo")
+    if processes.status_of("self", ("Seccomp",)).get("Seccomp") not in (None, ["0"]):
+        raise ShimError(
+            "the kernel tells filters to nobody who is under one",
+            hint="run it on the host, outside of containers",
+        )

@@ -1,0 +1,93 @@
+"""Whose a process is, by its cgroup: each engine's own ways of naming, and nobody else's."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shim.risk.groups import PLAIN, Place, paths, place
+
+ID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
+UID = "8f1c2d3e-1111-2222-3333-444455556666"
+POD = f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"
+KUBE = f"/kubepods.slice/kubepods-burstable.slice/{POD}"
+ROOTLESS = "/user.slice/user-1000.slice/user@1000.service"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (f"/system.slice/docker-{ID}.scope", Place("container", "docker", ID)),
+        (f"/docker/{ID}", Place("container", "docker", ID)),
+        (f"/docker/{ID}/init", Place("container", "docker", ID)),
+        (f"/parent/{ID}", Place("container", "", ID)),
+        (f"/machine.slice/libpod-{ID}.scope/container", Place("container", "podman", ID)),
+        (f"/libpod_parent/libpod-{ID}", Place("container", "podman", ID)),
+        (
+            f"{ROOTLESS}/user.slice/libpod-{ID}.scope",
+            Place("container", "podman", ID, user=1000),
+        ),
+        (
+            f"{ROOTLESS}/app.slice/docker.service/docker/{ID}",
+            Place("container", "docker", ID, user=1000),
+        ),
+        (f"{KUBE}/cri-containerd-{ID}.scope", Place("container", "containerd", ID, UID)),
+        (f"{KUBE}/crio-{ID}.scope", Place("container", "cri-o", ID, UID)),
+        (f"{KUBE}/docker-{ID}.scope", Place("container", "docker", ID, UID)),
+        (f"/kubepods/besteffort/pod{UID}/{ID}", Place("container", "", ID, UID)),
+        (f"/kubepods/pod{UID}/crio-{ID}", Place("container", "cri-o", ID, UID)),
+        (f"/system.slice/nerdctl-{ID}.scope", Place("container", "containerd", ID)),
+        ("/default/web", Place("container", "containerd", "web")),
+        ("/system.slice/runc-box.scope", Place("container", "runc", "box")),
+        ("/user.slice/crun-box.scope", Place("container", "crun", "box")),
+        ("/system.slice/sshd.service", Place("unit", "systemd", "sshd.service")),
+        ("/system.slice/system-x.slice/x@1.service", Place("unit", "systemd", "x@1.service")),
+        (
+            f"{ROOTLESS}/app.slice/app-firefox.scope",
+            Place("unit", "systemd", "app-firefox.scope", user=1000),
+        ),
+        (f"/system.slice/libpod-conmon-{ID}.scope", PLAIN),
+        (f"/machine.slice/crio-conmon-{ID}.scope", PLAIN),
+        ("/user.slice/user-0.slice/session-3.scope", PLAIN),
+        ("/init.scope", PLAIN),
+        ("/", PLAIN),
+        ("", PLAIN),
+    ],
+)  # fmt: skip
+def test_each_engines_names_are_known(path: str, expected: Place) -> None:
+    """With the driver systemd and with cgroupfs, rootful and rootless, alone and in pods."""
+    assert place(f"0::{path}\n") == expected
+    assert place(f"12:pids:{path}\n1:name=systemd:{path}\n0::/\n") == expected
+
+
+def test_the_outermost_container_counts() -> None:
+    """What a container calls its own cgroups makes it no other container."""
+    inside = f"/docker/{ID}/docker/{OTHER}"
+    assert place(f"0::{inside}").ident == ID
+    assert place(f"0::/system.slice/docker-{ID}.scope/libpod-{OTHER}.scope").ident == ID
+
+
+def test_a_users_container_is_that_users() -> None:
+    """A user who names a cgroup like root's container of another engine does not become it."""
+    fake = place(f"0::{ROOTLESS}/app.slice/docker-{ID}.scope")
+    assert fake == Place("container", "docker", ID, user=1000)
+    assert fake != place(f"0::/system.slice/docker-{ID}.scope")
+
+
+def test_a_runtime_without_an_engine_is_known_by_the_pid_namespace() -> None:
+    """The runtimes alone make /NAME; that is a container's only with a pid namespace of its own."""
+    text = "3:pids:/box\n0::/\n"
+    assert place(text, nested=True) == Place("container", "", "box")
+    assert place(text) == PLAIN
+    assert place("0::/\n", nested=True) == PLAIN
+
+
+def test_version_two_is_asked_first() -> None:
+    """On a hybrid host each path is looked at once."""
+    assert paths("3:pids:/a\n1:name=systemd:/b\n0::/c\n2:cpu:/a\n") == ["/c", "/b", "/a"]
+
+
+@given(st.text())
+def test_no_text_is_an_error(text: str) -> None:
+    """A cgroup may have any name."""
+    assert place(text).kind in ("container", "unit", "process")

@@ -1,0 +1,227 @@
+"""The verb scan on real processes and real runtimes."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from shim import cli
+from shim.bpf.program import allow, encode
+from shim.cli import scan as verb
+from shim.engines import oci
+from shim.host import processes
+from shim.host.cache import facts
+from shim.risk import names, scan
+from shim.risk.groups import Place
+from shim.risk.live import FilterSet, Process
+from shim.risk.outlook import Call, outlook
+from support import need
+from support.checkout import CHECKOUT
+from support.containers import TEST_SYSCALL, Lab, real
+from support.filters import X86_64, denying
+from support.processes import filtered
+
+CALL = f"test-syscall-{TEST_SYSCALL}"
+SCHEMA = json.loads((CHECKOUT / "docs/scan.schema.json").read_text())
+GOLDEN = Path(__file__).parent / "golden"
+DENY = denying(*range(337))
+OURS = allow(DENY, X86_64, TEST_SYSCALL)
+
+
+def scanned(capsys: pytest.CaptureFixture[str], *words: str, code: int) -> dict[str, Any]:
+    """Scan, and hold the document to its schema."""
+    assert cli.main(["scan", "--json", *words]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def test_the_exit_status_tells_of_this_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who would die of a call that filters decide on makes it 1; an exempt one kills nobody."""
+    with filtered(denying(*range(335))) as bad, filtered(OURS) as good:
+        document = scanned(capsys, "--pid", str(bad), "--syscall", CALL, code=1)
+        assert document["processes_at_risk"] == 1
+        document = scanned(capsys, "--pid", str(good), "--syscall", CALL, code=0)
+        [group] = document["groups"]
+        told = group["processes"][0]["calls"][CALL]
+        assert (told["outcome"], told["why"]) == ("safe", "allowed by us (filter-injection)")
+        kills = facts()["syscalls"]["uretprobe"]["state"] in scan.DECIDING
+        document = scanned(capsys, "--pid", str(bad), code=int(kills))
+        assert document["processes_at_risk_elsewhere"] == 1
+
+
+def test_everybody_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without options each process of the host that has a filter is told of."""
+    with filtered(DENY) as one, filtered(OURS) as other:
+        document = scanned(capsys, "--syscall", CALL, code=1)
+        told = {
+            process["pid"]: process["calls"][CALL]["outcome"]
+            for group in document["groups"]
+            for process in group["processes"]
+        }
+        assert (told[one], told[other]) == ("dies", "safe")
+        assert document["threads_stopped"] >= 2
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_a_container_of_a_runtime_alone(
+    runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is predicted of a live container is what its calls end with, adjusted or not."""
+    lab = Lab(tmp_path, real(runtime))
+    for hooks, outcome, code in ((None, "dies", 1), (lab.hooks(), "safe", 0)):
+        with lab.container(hooks=hooks) as container:
+            pid = container.ready()
+            document = scanned(capsys, "--pid", str(pid), "--syscall", CALL, code=code)
+            [group] = document["groups"]
+            [process] = group["processes"]
+            assert process["calls"][CALL]["outcome"] == outcome
+            if runtime == "runc":  # crun runs without cgroups here
+                assert (group["kind"], group["id"]) == ("container", container.name)
+            ended = container.outcomes()[TEST_SYSCALL]
+            assert ended == (1 if outcome == "dies" else 38)
+
+
+def test_a_filter_of_the_programs_own_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container that is let through and then denies itself the call is its program's affair."""
+    lab = Lab(tmp_path, real("runc"))
+    code = (
+        "import ctypes, sys; libc = ctypes.CDLL(None)\n"
+        f"program = bytes.fromhex('{DENY.hex()}')\n"
+        "code = ctypes.create_string_buffer(program)\n"
+        "fprog = (len(program) // 8).to_bytes(8, 'little')"
+        " + ctypes.addressof(code).to_bytes(8, 'little')\n"
+        "assert libc.prctl(22, 2, fprog) == 0\n"
+        "print('ready', flush=True); sys.stdin.readline()"
+    )
+    args = [os.path.realpath(sys.executable), "-IS", "-c", code]
+    with lab.container(hooks=lab.hooks(), args=args) as container:
+        pid = oci.wait_ready(container.process, container.folder)
+        document = scanned(capsys, "--pid", str(pid), "--syscall", CALL, code=1)
+        told = document["groups"][0]["processes"][0]["calls"][CALL]
+        assert (told["owner"], told["outcome"]) == ("own", "dies")
+        assert "that it loaded itself" in told["why"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pid", "4194304"], "4194304: there is no such process"),
+        (["--container", "nobody"], "nobody: there is no such container"),
+        (["--syscall", "nothing"], "nothing: is no system call of x86-64"),
+        (["--syscall", "test-syscall-3"], "test-syscall-3: is no test system call (337 to 423)"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What failed and on what; exit status 2."""
+    need.root()
+    assert cli.main(["scan", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"seccomp-shim scan: {said}")
+
+
+def test_ordinary_users_are_told_to_be_root(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else may read what a process is confined by."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["scan"]) == 2
+    assert "only root" in capsys.readouterr().err
+
+
+def made(state: str) -> scan.Scan:
+    """Return a host with one of each, on a kernel in this state."""
+    asked = [Call("uretprobe", 335, True), Call("uprobe", 336, True)]
+    web, db = Place("container", "docker", "a" * 64), Place("container", "podman", "b" * 64)
+    unit, alone = Place("unit", "systemd", "sshd.service"), Place("process")
+    old = denying(*range(335))
+    both = allow(allow(old, X86_64, 336), X86_64, 335)
+
+    def group(place: Place, known: names.Known, *processes: Process) -> scan.Group:
+        contained = place.kind == "container"
+        return scan.Group(
+            place,
+            known,
+            [
+                scan.Seen(each, {c.name: outlook(each, c, contained=contained) for c in asked})
+                for each in processes
+            ],
+        )
+
+    def process(pid: int, name: str, *programs: bytes, **more: Any) -> Process:
+        sets = (FilterSet(programs, 1, pid),) if programs else ()
+        return Process(pid, "1", name, 0, pid, 2, 1, "", sets, stopped=(90,))._replace(**more)
+
+    return scan.Scan(
+        asked,
+        {"uretprobe": state, "uprobe": "absent" if state == "filtered" else state},
+        [
+            group(
+                web,
+                names.Known("web\x1b[2J", "nginx:1.27", "the daemon's default", engine="docker"),
+                process(812, "nginx", old),
+                process(840, "nginx", old),
+            ),
+            group(db, names.Known("db", "postgres:16", engine="podman"), process(900, "x", both)),
+            group(unit, names.Known("sshd.service", engine="systemd"), process(700, "sshd", old)),
+            group(alone, names.Known(), process(950, "strace'd", unread="traced by process 949")),
+        ],
+        0.0123,
+        ["containerd"],
+    )
+
+
+@pytest.mark.parametrize("state", ["filtered", "exempt", "absent"])
+def test_the_screen(
+    state: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people read at 80 columns, on each kind of kernel; names are harmless."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("L", "h", "6.12.1", "", "")))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    verb.show(made(state), verbose=False)
+    text = capsys.readouterr().out
+    golden = GOLDEN / f"scan-{state}.txt"
+    if os.environ.get("SHIM_GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+
+
+def test_a_pipe_gets_a_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is wrapped or coloured for a program; --verbose tells each process and the stops."""
+    verb.show(made("filtered"), verbose=True)
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith("!!")]
+    assert len(rows) == 3
+    assert "5 threads stood for 90 microseconds (median), 90 at most" in text
+
+
+def test_a_32_bit_program_has_no_trampoline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes of a program of 32 bits make no call, whatever its filter says of it."""
+    monkeypatch.setattr(processes, "is_64_bit", lambda _pid: False)
+    with filtered(encode([(6, 0, 0, 0x7FFF0000)])) as pid:
+        _, seen = scan.one(pid, scan.calls())
+        assert seen.outlooks["uretprobe"].outcome == "safe"
+    with filtered(denying(*range(335))) as pid:
+        _, seen = scan.one(pid, scan.calls())
+        assert seen.outlooks["uretprobe"].why.startswith("a 32-bit program")
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_what_docker_says_of_a_profile() -> None:
+    """Of what a container was asked for with, the profile is told in words."""
+    told = names._docker_profile
+    assert told({"HostConfig": {"Privileged": True}}) == "unconfined (privileged)"
+    assert told({"HostConfig": {"SecurityOpt": ["seccomp=unconfined"]}}) == "unconfined"
+    assert told({"HostConfig": {"SecurityOpt": ['seccomp={"x": 1}']}}) == "its own"
+    assert told({"HostConfig": {"SecurityOpt": None}}) == "the daemon's default"
