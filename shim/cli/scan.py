@@ -23,12 +23,12 @@ are copied. Needs root."""
 
 EPILOG = """\
 outlooks:
-  dies       SIGSEGV where the filter answers with an error, SIGSYS where it kills
+  dies       of SIGSEGV where the filter answers with an error, else of SIGSYS
   undecided  it depends on the arguments or on a listener, or cannot be told
   denied     the call is answered with an error (an ordinary call, or uprobe, of
              which only the hit is lost)
   not read   why is told: traced by somebody else, does not stop, ...
-  safe       unconfined, allowed by name, allowed by us, or all unknown calls are
+  safe       unconfined, allowed by name or by us, or as all unknown calls are
 
 A kernel that exempts a call from filters kills nobody over it: that is said
 first, and the outlooks are those of a kernel that does not.

@@ -92,3 +92,15 @@ def test_a_stop_costs_something() -> None:
     figures = stops.measure(1, calls=50)
     assert set(figures) == {"looking_us", "sleeping_us"}
     assert before == ptrace._SPINS
+
+
+def test_one_round_of_the_scan() -> None:
+    """Both sides of the comparison are timed in one run."""
+    need.root()
+    run = RUN.with_name("run-scan")
+    done = subprocess.run(
+        [run, "--rounds", "1", "--processes", "20"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for side in ("/proc/PID/status", "the whole scan of them", "A thread stood", "--pid N --json"):
+        assert side in done.stdout
