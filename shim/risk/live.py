@@ -30,7 +30,7 @@ Programs = tuple[bytes, ...]  # of one thread, the newest first
 # a few turns. One that the kernel keeps (state D) has most often stopped by itself soon, or never.
 _SECONDS = 1.0
 _SECONDS_IN_KERNEL = 0.05
-_BATCH = 64
+_BATCH = 256
 _BATCH_SECONDS = 5
 _ANSWER_BYTES = 16 << 20
 # Of a batch's answer: with one process more it stays below the limit.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from shim import abi, catalog
-from shim.catalog.numbers import numbers
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
@@ -89,11 +88,17 @@ def calls(wanted: Sequence[str] = ()) -> list[Call]:
                 )
             found.append(Call(name, int(nr), injected=True))
             continue
-        number = numbers()["x86_64"].get(name)
+        number = injected[name].numbers["x86_64"] if name in injected else _number(name)
         if number is None:
             raise ShimError("is no system call of x86-64 that is known here", subject=name)
         found.append(Call(name, number, name in injected))
     return found
+
+
+def _number(name: str) -> int | None:
+    from shim.catalog.table import numbers  # all of them, which nobody needs who names no call
+
+    return numbers()["x86_64"].get(name)
 
 
 def state(call: Call) -> str:
