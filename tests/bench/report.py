@@ -26,13 +26,8 @@ def machine(runtimes: list[str]) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """Lay the result out for reading."""
-    host = result["machine"]
     lines = [
-        f"{host['processors']} processors, {host['model']}"
-        + (" (virtual machine)" if host["hypervisor"] else ""),
-        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
-        f"uretprobe is {result['state']}; {result['rounds']} rounds, each runs every row once",
-        f"load average before: {' '.join(map(str, host['load']))}",
+        *head(result, f"uretprobe is {result['state']}; "),
         "",
         *_table("A process of its own", result["processes"]),
     ]
@@ -66,6 +61,18 @@ def text(result: dict[str, Any]) -> str:
         _TARGETS,
     ]
     return "\n".join(lines)
+
+
+def head(result: dict[str, Any], more: str = "") -> list[str]:
+    """Say on what machine and how often was measured."""
+    host = result["machine"]
+    return [
+        f"{host['processors']} processors, {host['model']}"
+        + (" (virtual machine)" if host["hypervisor"] else ""),
+        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
+        f"{more}{result['rounds']} rounds, each runs every row once",
+        f"load average before: {' '.join(map(str, host['load']))}",
+    ]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:
