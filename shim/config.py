@@ -14,7 +14,7 @@ a file's size nor its ctime without starting a process; but it can compare two t
 Neither is ever written over a file whose content is not that of a compiled twin of ours.
 """
 
-from shim import abi, files
+from shim import files
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.startjson import dumps, loads
@@ -101,14 +101,16 @@ def keep(path: str = PATH) -> None:
 
 
 def _keep(path: str, source: list[int], text: bytes, settings: "dict[str, Any]") -> None:
+    from shim import atomic
+
     compiled, plain = _compiled_path(path), _lines_path(path)
     for twin, made_by_us in ((compiled, _is_compiled), (plain, _is_lines)):
         _refuse_foreign(twin, made_by_us)
     document = dumps({"source": source, "settings": settings})
     # Whatever the umask: rootless users have the same settings.
-    files.write_atomic(compiled, document.encode(), 0o644)
+    atomic.write_atomic(compiled, document.encode(), 0o644)
     made = lines({**DEFAULTS, **settings})
-    files.write_atomic(plain, b"%bsettings\n%b" % (_source(text, settings), made.encode()), 0o644)
+    atomic.write_atomic(plain, b"%bsettings\n%b" % (_source(text, settings), made.encode()), 0o644)
 
 
 def _refuse_foreign(twin: str, made_by_us: "Callable[[bytes], bool]") -> None:
@@ -170,6 +172,8 @@ def _is_comment(line: bytes) -> bool:
 def parse(text: bytes, path: str) -> "dict[str, Any]":
     """Check the YAML ``text``; ShimError names the first thing wrong in it."""
     import yaml
+
+    from shim import abi
 
     try:
         document = yaml.safe_load(text)

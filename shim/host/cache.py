@@ -103,7 +103,9 @@ def _put(name: str, text: bytes, directory: str) -> None:
     except OSError:
         return
     try:
-        files.write_atomic(name, text, 0o644, dir_fd=dir_fd)
+        from shim import atomic
+
+        atomic.write_atomic(name, text, 0o644, dir_fd=dir_fd)
     except OSError:
         pass
     finally:

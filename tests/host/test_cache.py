@@ -180,7 +180,7 @@ print(json.dumps(cache.facts(directory={str(tmp_path)!r})["syscalls"]))
 # The last three are imported for the settings and the log of every start as well.
 START = {
     "shim", "shim.catalog", "shim.catalog.data", "shim.host", "shim.startjson",
-    "shim.files", "shim.errors", "shim.lightos", "errno",
+    "shim.files", "shim.lightos", "errno",
 }  # fmt: skip
 # What the interpreter itself needs to find files and read JSON.
 BASE = {"_json", "_stat"}

@@ -7,7 +7,7 @@ it waits for us and then executes it; for exec we become it ourselves.
 import gc
 import sys
 
-from shim import abi, config, files
+from shim import abi, config
 from shim import lightos as os
 from shim.errors import ShimError, printable
 from shim.start.inject.session import Start, needed_calls
@@ -132,6 +132,7 @@ class Wrapped(Start):
             return
         if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
+        from shim import atomic
         from shim.host.runtimes import about
         from shim.start.hookentry import enter, hook
         from shim.start.spec import read, read_text
@@ -147,7 +148,7 @@ class Wrapped(Start):
             self.log("left-alone")
             if new != text:  # a program of ours that the profile has no use for any more
                 data = new.encode()
-                files.replace(self.document, data, text.encode(), lambda: None, durable=False)
+                atomic.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
         tracer, entered = None, made.spec
         limit = spec.limit_below(runtime)
@@ -173,7 +174,7 @@ class Wrapped(Start):
 
         if new != text:
             try:
-                files.replace(self.document, new.encode(), text.encode(), log, durable=False)
+                atomic.replace(self.document, new.encode(), text.encode(), log, durable=False)
             except ShimError:
                 # Several starts of one bundle at once all write the same.
                 if read_text(self.document) != new:
