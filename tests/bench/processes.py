@@ -17,7 +17,7 @@ HOOK = "seccomp-shim-hook, nothing to do"
 
 # What a start that needs nothing imports, and what one that is adjusted does in addition
 # (tests/start/test_imports.py holds the start path to such a list).
-_NOOP = "shim.start.hooks.prestart, shim.host.cache, shim.catalog.data"
+_NOOP = "shim.start.hooks.prestart, shim.host.cache"
 _INJECTION = "shim.start.spec, shim.start.inject.follow, shim.host.ptrace, select, _signal"
 
 

@@ -241,7 +241,7 @@ def test_standard_input_that_never_ends(tmp_path: Path, name: str) -> None:
     reader, writer = os.pipe()
     argv = [name, "--config", f"{tmp_path}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     program = (
-        f"from shim.start.hooks import {name}\nfrom shim.start.inject import session\n"
+        f"from shim.start.hooks import {name}\nfrom shim.start import session\n"
         f"session._STATE_SECONDS = 1\n{name}.main({argv})"
     )
     subprocess.run(

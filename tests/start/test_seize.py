@@ -13,7 +13,7 @@ import pytest
 from shim.host import processes
 from shim.host.ptrace import Tracee
 from shim.start.inject import tracer
-from shim.start.inject.session import Start
+from shim.start.session import Start
 from support import need
 from support.containers import TEST_SYSCALL
 

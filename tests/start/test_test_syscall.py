@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shim.engines import oci
-from shim.start.inject.session import needed_calls
+from shim.start.session import needed_calls
 from support import need
 from support.containers import ENOSYS, EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL
 from support.wrapped import WrappedLab, apart

@@ -16,7 +16,7 @@ from shim.host import processes
 from shim.start.digest import sha256
 from shim.start.hooks import parse
 from shim.start.inject.augment import LETTING, verdict_before
-from shim.start.inject.session import Start, needed_calls
+from shim.start.session import Start, needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

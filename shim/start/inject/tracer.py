@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from shim.host.ptrace import Tracee
-    from shim.start.inject.session import Start
+    from shim.start.session import Start
 
     # Is given where its orders come from, where to answer, and its own name; returns its status.
     Work = Callable[[int, int, str], int]

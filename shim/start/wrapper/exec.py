@@ -9,8 +9,8 @@ from shim import abi
 from shim import lightos as os
 from shim.errors import LeftAlone, ShimError
 from shim.host import processes
-from shim.start.inject.session import Start
 from shim.start.inject.tracer import FOLLOW_SECONDS, SEIZED, Tracer, give_up_after, let_go
+from shim.start.session import Start
 from shim.start.wrapper.exec_runtime import exec_runtime
 
 TYPE_CHECKING = False

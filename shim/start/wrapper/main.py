@@ -10,7 +10,7 @@ import sys
 from shim import abi, config
 from shim import lightos as os
 from shim.errors import ShimError, printable
-from shim.start.inject.session import Start, needed_calls
+from shim.start.session import Start, needed_calls
 from shim.start.wrapper.argv import CommandLine
 
 TYPE_CHECKING = False
