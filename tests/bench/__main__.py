@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import compare, dockers, joins, processes, report, starts, stops, wrappers
+from bench import compare, dockers, joins, logbytes, processes, report, starts, stops, wrappers
 from shim.errors import ShimError
 from shim.host.cache import facts
 from support.containers import Lab, supported
@@ -83,6 +83,11 @@ def measure(rounds: int, against: Path | None = None) -> dict[str, Any]:
             )
             for runtime in runtimes
             for no_new_privileges in (True, False)
+        ]
+        result["log"] = [
+            row
+            for each in runtimes
+            for row in logbytes.measure(_folder(folder / f"log-{os.path.basename(each)}"), each)
         ]
         for runtime in runtimes:
             lab = _lab(folder / os.path.basename(runtime), runtime)

@@ -50,6 +50,10 @@ def text(result: dict[str, Any]) -> str:
         with_nnp = "with" if one["no_new_privileges"] else "without"
         title = f"{one['runtime']} run /usr/bin/true, {with_nnp} no_new_privileges"
         lines += ["", *_table(title, one["rows"]), *_split(result, one)]
+    title = "Bytes in the log"
+    lines += ["", f"{title:<48}{'full':>9}{'brief':>9}{'ratio':>7}"]
+    for row in result["log"]:
+        lines.append(f"  {row['name']:<46}{row['before']:>9}{row['after']:>9}{row['ratio']:>7}")
     lines += [
         "",
         "One stop of the traced thread, over the untraced call",

@@ -48,6 +48,8 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
     for one in result["joins"]:
         assert (one["stops"] > 100) == (one["runtime"] == "runc")
         assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
+    assert {row["name"].partition(":")[0] for row in result["log"]} == set(runtimes)
+    assert all(f"{row['after']:>9}{row['ratio']:>7}" in done.stdout for row in result["log"])
     for rows in (
         result["processes"],
         *(one["rows"] for one in result["joins"]),

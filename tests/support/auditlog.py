@@ -5,13 +5,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from shim.log import settle
 from support.checkout import CHECKOUT
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of the log at ``path``, none without a log; each is held to the schema."""
+    """Return the lines of the log at ``path``, none without a log; each is held to the schema.
+
+    With them those of processes that were killed before they could put them there.
+    """
     if not path.exists():
         return []
+    settle(str(path))
     found = [json.loads(line) for line in path.read_text().splitlines()]
     for line in found:
         _validator().validate(line)

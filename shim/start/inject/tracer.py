@@ -184,4 +184,5 @@ def trace(
         # Where the start is refused the init ends with this process (PTRACE_O_EXITKILL).
         return start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
     let_go(tracee)
+    start.settle()
     return 0

@@ -70,13 +70,12 @@ def main(argv: "list[str]", becoming: bool) -> int:
 class Wrapped(Start):
     """One start through the wrapper: whose config.json is still to be read by the runtime."""
 
-    __slots__ = ("document", "line", "real", "settings")
+    __slots__ = ("document", "line", "real")
 
     def __init__(self, settings: "dict[str, Any]", line: CommandLine, real: str) -> None:
         super().__init__(settings)
         self.line = line
         self.real = real
-        self.settings = settings
         bundle = os.path.abspath(line.options.get("bundle", "."))
         # crun looks for another file from where it is called, not from the bundle.
         other = line.options.get("config", "config.json")
