@@ -1,6 +1,7 @@
 """The audit log as tests read it: each line must be one that docs/audit-line.schema.json knows."""
 
 import json
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
     for line in found:
         _validator().validate(line)
     return found
+
+
+def told(path: Path, container: str) -> list[str]:
+    """Return the events of a container, once nothing of it waits beside the log any more."""
+    deadline = time.monotonic() + 10
+    while any(path.parent.glob(f".pending-{path.name}-*")) and time.monotonic() < deadline:
+        lines(path)
+        time.sleep(0.01)
+    return [line["event"] for line in lines(path) if line["container"] == container]
 
 
 @cache
