@@ -26,7 +26,7 @@ def targets(pids: Sequence[int], container: str, binary: str, asked: Sequence[Ca
         groups = scan(asked, container=container).groups
         if len(groups) > 1:
             raise ShimError(
-                f"is the name of {len(groups)} containers", subject=container, hint="give an id"
+                "is the name of several containers", subject=container, hint="give an id"
             )
         where = groups[0].place
     for pid in pids:
