@@ -14,7 +14,6 @@ from shim.risk.groups import Place, place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
 
-_TEST_SYSCALL = "test-syscall-"
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
 
@@ -79,7 +78,10 @@ def calls(wanted: Sequence[str] = ()) -> list[Call]:
     injected = catalog.kernel_injected()
     found = []
     for name in wanted or list(injected):
-        if name.startswith(_TEST_SYSCALL) and (nr := name.removeprefix(_TEST_SYSCALL)).isdigit():
+        if (
+            name.startswith(abi.TEST_SYSCALL)
+            and (nr := name.removeprefix(abi.TEST_SYSCALL)).isdigit()
+        ):
             if int(nr) not in abi.TEST_SYSCALLS:
                 raise ShimError(
                     "is no test system call",

@@ -197,8 +197,11 @@ def needed_calls(test_syscall: int) -> "tuple[dict[str, int], dict[str, str], st
         raise ShimError(f"the kernel's state is unknown: {why}")
     needed = {n: c["nr"] for n, c in host["syscalls"].items() if c["state"] == "filtered"}
     if test_syscall:
-        needed[f"test-syscall-{test_syscall}"] = test_syscall
-        states[f"test-syscall-{test_syscall}"] = "on, for a test"
+        from shim import abi
+
+        name = f"{abi.TEST_SYSCALL}{test_syscall}"
+        needed[name] = test_syscall
+        states[name] = "on, for a test"
     return needed, states, "this kernel does not let a filter deny any of these calls"
 
 
