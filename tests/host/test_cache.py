@@ -187,7 +187,7 @@ BASE = {"_json", "_stat"}
 PROBING = {
     "shim.abi", "shim.errors", "shim.host.libc", "shim.host.probe", "shim.bpf",
     "shim.bpf.program",
-    "shim.host.lightctypes", "_ctypes", "_struct", "errno", "struct",
+    "shim.host.lightctypes", "_ctypes", "_struct", "errno",
     "os", "stat", "posixpath", "genericpath", "os.path", "_collections_abc", "abc", "_abc",
 }  # fmt: skip
 ASKING = {"shim.host.children", "select", "time"}
