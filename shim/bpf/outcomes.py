@@ -33,7 +33,9 @@ def outcomes(insns: "Insns", nr: int, arch: int = abi.AUDIT_ARCH_X86_64) -> "fro
     return found if len(found) == 1 else _exactly(insns, nr, arch)
 
 
-def together(programs: "Iterable[Insns]", nr: int) -> "frozenset[int]":
+def together(
+    programs: "Iterable[Insns]", nr: int, arch: int = abi.AUDIT_ARCH_X86_64
+) -> "frozenset[int]":
     """Return the verdicts of several filters in force, the newest first: the strictest counts.
 
     Of equal ones the newest does; the actions are ordered as signed numbers (kernel/seccomp.c,
@@ -42,13 +44,14 @@ def together(programs: "Iterable[Insns]", nr: int) -> "frozenset[int]":
     """
     strictest = frozenset((abi.SECCOMP_RET_ALLOW,))
     for program in programs:
-        here = outcomes(program, nr)
-        strictest = frozenset(
-            other if _signed(other) < _signed(verdict) else verdict
-            for verdict in strictest
-            for other in here
-        )
+        here = outcomes(program, nr, arch)
+        strictest = frozenset(stricter(verdict, other) for verdict in strictest for other in here)
     return strictest
+
+
+def stricter(newer: int, older: int) -> int:
+    """Return which of two filters' verdicts on one call counts (kernel/seccomp.c)."""
+    return older if _signed(older) < _signed(newer) else newer
 
 
 def names(verdicts: "Iterable[int]") -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SECONDS = 3
 _ANSWER = 8 << 20
 _LENGTH = 200
+_SHORTEST_ID = 6  # of a container's, for what stands for all of it
 _TOLD = ("name", "image", "profile", "pod")
 _LOG_BYTES = 32 << 20
 _CONTAINERD = (
@@ -99,6 +100,15 @@ class Book:
         except (OSError, ValueError, TypeError, AttributeError):
             if any(each.engine for each in places):
                 self.silent.append(engine)
+
+
+def means(wanted: str, where: Place, known: Known) -> bool:
+    """Tell whether ``wanted`` is this container's name, its id or the id's beginning."""
+    if where.kind != "container":
+        return False
+    if wanted in (known.name, where.ident):
+        return True
+    return len(wanted) >= _SHORTEST_ID and where.ident.startswith(wanted)
 
 
 def _docker_socket(user: int) -> str:

@@ -14,6 +14,7 @@ from shim.risk.groups import Place, place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
 
+_TEST_SYSCALL = "test-syscall-"
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
 
@@ -78,10 +79,7 @@ def calls(wanted: Sequence[str] = ()) -> list[Call]:
     injected = catalog.kernel_injected()
     found = []
     for name in wanted or list(injected):
-        if (
-            name.startswith(abi.TEST_SYSCALL)
-            and (nr := name.removeprefix(abi.TEST_SYSCALL)).isdigit()
-        ):
+        if name.startswith(_TEST_SYSCALL) and (nr := name.removeprefix(_TEST_SYSCALL)).isdigit():
             if int(nr) not in abi.TEST_SYSCALLS:
                 raise ShimError(
                     "is no test system call",
@@ -114,13 +112,11 @@ def scan(
     *,
     pids: Collection[int] | None = None,
     container: str = "",
-    named: bool = True,
-    gone_is_error: bool = True,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Scan:
     """Look at all processes, or at ``pids``, or at those of the containers of that name or id.
 
-    Without ``named`` no engine is asked. ShimError: there is no such process or container.
+    ShimError: there is no such process or container.
     """
     began = time.monotonic()
     everyone = pids is None
@@ -134,21 +130,16 @@ def scan(
         if where.kind == "unit":
             key = where
         found.setdefault(key, (where, []))[1].append(process)
-    if (
-        pids is not None
-        and gone_is_error
-        and (gone := set(pids) - {p.pid for _, of in found.values() for p in of})
-    ):
+    if pids is not None and (gone := set(pids) - {p.pid for _, of in found.values() for p in of}):
         raise ShimError("there is no such process", subject=str(min(gone)))
-    containers = {where for where, _ in found.values() if where.kind == "container"}
-    book = names.Book(containers if named else ())
+    book = names.Book({where for where, _ in found.values() if where.kind == "container"})
     groups = []
     for where, of in found.values():
         known = book.known(where)
         seen = [_seen(each, asked, where, known.mechanism) for each in of]
         groups.append(Group(where, known, seen))
     if container:
-        groups = [each for each in groups if _means(container, each)]
+        groups = [each for each in groups if names.means(container, each.place, each.known)]
         if not groups:
             raise ShimError("there is no such container, or it does not run", subject=container)
     return Scan(
@@ -174,13 +165,6 @@ def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str 
             for name, each in told.items()
         }
     return Seen(process, told)
-
-
-def _means(wanted: str, group: Group) -> bool:
-    where, known = group.place, group.known
-    if where.kind != "container":
-        return False
-    return wanted == known.name or (len(wanted) >= 6 and where.ident.startswith(wanted))
 
 
 def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import compare, dockers, joins, logbytes, processes, report, starts, stops, wrappers
+from bench import denials, dockers, joins, processes, report, starts, stops, wrappers
 from shim.errors import ShimError
 from shim.host.cache import facts
 from support.containers import Lab, supported
@@ -18,8 +18,8 @@ _ABOUT = """\
 Measure what the prestart hook costs: as a process against a bare interpreter and Debian's
 oci-seccomp-bpf-hook (where installed), and in whole container starts under runc and crun (where
 installed), with nothing to do and with an injection; what the wrapper costs for a process that
-joins a container; and what the verb docker costs in front of docker (where installed). Needs root
-on x86-64; takes some three seconds a round."""
+joins a container; what the verb docker costs in front of docker (where installed); and what the
+verb denials costs those whom it watches. Needs root on x86-64; takes some ten seconds a round."""
 
 
 def main(argv: list[str]) -> int:
@@ -29,35 +29,26 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--rounds", type=_positive, default=40, metavar="N", help="default: 40")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures as JSON")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        metavar="DIR",
-        help="compare starts with those of another checkout instead (as of git worktree add)",
-    )
     args = parser.parse_args(argv)
     try:
-        result = measure(args.rounds, args.against and args.against.resolve())
+        result = measure(args.rounds)
     except (ShimError, OSError) as error:
         print(f"tests/bench/run: {error}", file=sys.stderr)
         return 2
-    print(compare.text(result) if args.against else report.text(result))
+    print(report.text(result))
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
 
 
-def measure(rounds: int, against: Path | None = None) -> dict[str, Any]:
-    """Measure everything, ``rounds`` times each, or the starts alone ``against`` a checkout's."""
+def measure(rounds: int) -> dict[str, Any]:
+    """Measure everything, ``rounds`` times each."""
     if not supported():
         raise ShimError("containers are run here as root on x86-64 only")
     runtimes = [path for name in ("runc", "crun") if (path := shutil.which(name))]
     with tempfile.TemporaryDirectory(prefix="seccomp-shim-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        if against:
-            machine = {"machine": report.machine(runtimes), "rounds": rounds}
-            return machine | compare.measure(folder, against, runtimes, rounds)
         result: dict[str, Any] = {
             "machine": report.machine(runtimes),
             "rounds": rounds,
@@ -65,6 +56,7 @@ def measure(rounds: int, against: Path | None = None) -> dict[str, Any]:
             "processes": processes.measure(_lab(folder / "processes", "runc"), rounds),
             "starts": [],
             "stop": stops.measure(rounds),
+            "denials": denials.measure(rounds),
         }
         if dockers.available():
             result["docker"] = dockers.measure(_folder(folder / "docker"), rounds)
@@ -83,11 +75,6 @@ def measure(rounds: int, against: Path | None = None) -> dict[str, Any]:
             )
             for runtime in runtimes
             for no_new_privileges in (True, False)
-        ]
-        result["log"] = [
-            row
-            for each in runtimes
-            for row in logbytes.measure(_folder(folder / f"log-{os.path.basename(each)}"), each)
         ]
         for runtime in runtimes:
             lab = _lab(folder / os.path.basename(runtime), runtime)

@@ -26,8 +26,13 @@ def machine(runtimes: list[str]) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """Lay the result out for reading."""
+    host = result["machine"]
     lines = [
-        *head(result, f"uretprobe is {result['state']}; "),
+        f"{host['processors']} processors, {host['model']}"
+        + (" (virtual machine)" if host["hypervisor"] else ""),
+        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
+        f"uretprobe is {result['state']}; {result['rounds']} rounds, each runs every row once",
+        f"load average before: {' '.join(map(str, host['load']))}",
         "",
         *_table("A process of its own", result["processes"]),
     ]
@@ -50,10 +55,8 @@ def text(result: dict[str, Any]) -> str:
         with_nnp = "with" if one["no_new_privileges"] else "without"
         title = f"{one['runtime']} run /usr/bin/true, {with_nnp} no_new_privileges"
         lines += ["", *_table(title, one["rows"]), *_split(result, one)]
-    title = "Bytes in the log"
-    lines += ["", f"{title:<48}{'full':>9}{'brief':>9}{'ratio':>7}"]
-    for row in result["log"]:
-        lines.append(f"  {row['name']:<46}{row['before']:>9}{row['after']:>9}{row['ratio']:>7}")
+    for rows in result.get("denials", []):
+        lines += ["", *_table("Watched for refused calls, with none", rows)]
     lines += [
         "",
         "One stop of the traced thread, over the untraced call",
@@ -65,18 +68,6 @@ def text(result: dict[str, Any]) -> str:
         _TARGETS,
     ]
     return "\n".join(lines)
-
-
-def head(result: dict[str, Any], more: str = "") -> list[str]:
-    """Say on what machine and how often was measured."""
-    host = result["machine"]
-    return [
-        f"{host['processors']} processors, {host['model']}"
-        + (" (virtual machine)" if host["hypervisor"] else ""),
-        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
-        f"{more}{result['rounds']} rounds, each runs every row once",
-        f"load average before: {' '.join(map(str, host['load']))}",
-    ]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the kernel tells root of all threads of this machine, without touching one of them."""

@@ -1,0 +1,143 @@
+"""Which calls the filters of running processes refuse, as it happens.
+
+The kernel tells which calls end with an errno that filters give, and which filters their callers
+have (``shim.host.tracing.refusals``); these are asked about just this call. Only what they answer
+by that errno is a refusal, the rest is the kernel's own.
+"""
+
+import errno
+import select
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from shim import abi
+from shim.host.tracing.refusals import Ended, Watch
+from shim.risk.verdict import errnos, verdict_on, verdicts
+
+# What filters answer with, mostly. Others are looked for as soon as a filter is seen to give them.
+USUAL = (errno.EPERM, errno.ENOSYS, errno.EACCES)
+_KINDS = 5_000
+_EXAMPLES = 4
+_KILLING = (
+    abi.SECCOMP_RET_KILL_PROCESS,
+    abi.SECCOMP_RET_KILL_THREAD,
+    abi.SECCOMP_RET_TRAP,
+)
+
+# Tells which group, as a container, a call is counted in; None: it is not watched.
+Placed = Callable[[Ended], str | None]
+
+
+@dataclass
+class Denial:
+    """Calls that were refused alike: ``answer`` is the filter's verdict.
+
+    None: the filters are not known, and the call may have failed by itself. ``errno`` is what it
+    ended with, None if by SIGSYS. ``arguments`` are those of a few calls, where a filter looks at
+    them. ``pid`` is of the first one; ``first`` and ``last`` are nanoseconds on the monotonic
+    clock.
+    """
+
+    group: str
+    program: str
+    arch: int
+    nr: int
+    answer: int | None
+    errno: int | None
+    pid: int
+    first: int
+    last: int = 0
+    count: int = 0
+    arguments: list[tuple[int, ...]] = field(default_factory=list)
+
+
+class Denials:
+    """A watch over the calls that ``placed`` names a group for; a context manager."""
+
+    def __init__(self, placed: Placed, answers: Collection[int] = ()) -> None:
+        """Begin. ``answers``: errnos that are known to be given. ShimError: we may not."""
+        self._placed = placed
+        self._kinds: dict[tuple[object, ...], Denial] = {}
+        self._watch = Watch((*USUAL, *(number for number in answers if number)))
+        self.unnoted = 0  # calls of further kinds, when there were too many
+
+    def poll(self, seconds: float) -> list[Denial]:
+        """Wait up to ``seconds`` for refusals; return those of a kind that is new."""
+        select.select([self._watch], (), (), seconds)
+        before = len(self._kinds)
+        for event in self._watch.events():
+            self._judge(event)
+        return list(self._kinds.values())[before:]
+
+    def found(self) -> list[Denial]:
+        """Return what was refused, the most frequent first; behind it what is not certain."""
+        return sorted(self._kinds.values(), key=lambda each: (each.answer is None, -each.count))
+
+    def lost(self) -> int:
+        """Return how many calls the kernel had no room to tell of."""
+        return self._watch.lost()
+
+    def _judge(self, event: Ended) -> None:
+        programs = event.filters
+        if programs is not None and not errnos(programs) <= self._watch.errnos | {0}:
+            self._watch.look_for(errnos(programs) - {0})
+        answer = None if programs is None else answered(event, programs)
+        if event.errno == 0:  # nothing else ends a thread so
+            answer = abi.SECCOMP_RET_KILL_THREAD
+        if answer is None and programs is not None:
+            return
+        group = self._placed(event)
+        if group is None:
+            return
+        key = (group, event.name, event.arch, event.nr, answer, event.errno)
+        denial = self._kinds.get(key)
+        if denial is None:
+            if len(self._kinds) >= _KINDS:
+                self.unnoted += 1
+                return
+            denial = self._kinds[key] = Denial(
+                *(group, event.name, event.arch, event.nr, answer, event.errno, event.pid),
+                event.time,
+            )
+        denial.count += 1
+        denial.last = event.time
+        if (
+            programs is not None
+            and len(denial.arguments) < _EXAMPLES
+            and len(verdicts(programs, event.nr, event.arch)) > 1
+            and event.args not in denial.arguments
+        ):
+            denial.arguments.append(event.args)
+
+    def close(self) -> None:
+        """End the watch; what it found stays."""
+        self._watch.close()
+
+    def __enter__(self) -> "Denials":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def answered(event: Ended, programs: tuple[bytes, ...]) -> int | None:
+    """Return the verdict of ``programs`` on a call, if that is how it ended.
+
+    None: the kernel's own code ended it, after the filters had let it through.
+    """
+    possible = verdicts(programs, event.nr, event.arch)
+    answer: int | None
+    if len(possible) == 1:
+        (answer,) = possible
+    else:
+        answer = verdict_on(programs, event.nr, event.arch, event.args, event.ip)
+    if answer is None:
+        return None
+    action = answer & abi.SECCOMP_RET_ACTION_FULL
+    if event.errno is None:
+        explained = action in _KILLING
+    elif action == abi.SECCOMP_RET_TRACE:
+        explained = event.errno == errno.ENOSYS  # nobody traces the process
+    else:
+        explained = answer == abi.SECCOMP_RET_ERRNO | event.errno
+    return answer if explained else None

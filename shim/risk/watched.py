@@ -1,0 +1,170 @@
+"""Whose calls are watched: a process and what it starts, a container, what a command starts, all.
+
+A container is known again by its mount namespace, which the kernel tells with each call: so a
+process counts that ended before anybody could look at it in /proc. The kernel gives the number of a
+namespace that is no more to the next one, so a number is only as good as the processes that hold
+it: the first one of a container lives as long as the container.
+"""
+
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+
+from shim.errors import ShimError
+from shim.host import processes
+from shim.host.tracing.refusals import Ended
+from shim.risk.groups import PLAIN, Place, place
+from shim.risk.names import Book, Known, means
+
+# include/linux/proc_ns.h, PROC_PID_INIT_INO
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_BELIEVED = 0.1  # seconds for which a namespace is taken to be held by whom it was
+
+
+class Watched:
+    """Tell of a call which group it is counted in; None: it is nobody's who is watched."""
+
+    def __init__(
+        self,
+        *,
+        pid: int = 0,
+        pids: Collection[int] = (),
+        starter: int = 0,
+    ) -> None:
+        """Watch one of these; with none of them everybody.
+
+        ``pid``: this process and what it starts. ``pids``: all of the container that these are in.
+        ``starter``: what this process starts from now on, and containers that are new. ShimError:
+        they cannot be told from others.
+        """
+        if processes.namespace("self", "pid") != _FIRST_PID_NAMESPACE:
+            raise ShimError(
+                "the kernel tells of processes by other numbers than those here",
+                hint="run it on the host, outside of containers",
+            )
+        self._here = processes.namespace("self", "mnt")
+        self._pid, self._starter = pid, starter
+        self._meant = _held(pids)
+        self._others = _held(processes.pids()) if starter else {}
+        self._labels: dict[int, tuple[_Holders, str]] = {}
+        if self._here in self._meant:
+            raise ShimError(
+                "this container has the host's own mount namespace, so its calls cannot be told "
+                "from others",
+                hint="--pid watches a process and what it starts",
+            )
+
+    def __call__(self, call: Ended) -> str | None:
+        """Return the group's name."""
+        if self._pid:
+            counts = self._pid in (call.pid, *call.ancestors)
+        elif self._meant:
+            counts = call.place in self._meant and self._meant[call.place].hold(call)
+        elif self._starter:
+            counts = self._starter in call.ancestors or self._is_new(call)
+        else:
+            counts = True
+        return self._label(call) if counts else None
+
+    def _is_new(self, call: Ended) -> bool:
+        """Tell whether a call comes from a namespace that was not there at the begin."""
+        if call.place == self._here:
+            return False
+        holders = self._others.get(call.place)
+        if holders and not holders.hold(call):
+            del self._others[call.place]  # its number is another's now
+            return True
+        return holders is None
+
+    def _label(self, call: Ended) -> str:
+        if call.place in self._labels:
+            holders, label = self._labels[call.place]
+            if holders.hold(call):
+                return label
+            del self._labels[call.place]
+        pid, found = self._found(call)
+        label = describe(found, Book([found]).known(found)) if found.ident else "-"
+        if call.place != self._here and pid:  # in the host's own are many
+            self._labels[call.place] = _Holders(call.place, [pid]), label
+        return label
+
+    def _found(self, call: Ended) -> tuple[int, Place]:
+        """Look for the container or unit of a call, at its process or another of its place."""
+        near = (call.pid, *call.ancestors)
+        for pid in near if call.place == self._here else (*near, *processes.pids()):
+            with suppress(OSError):
+                if processes.namespace(pid, "mnt") == call.place:
+                    return pid, _place(pid)
+        return 0, PLAIN
+
+
+class _Holders:
+    """Processes that were seen in a mount namespace."""
+
+    def __init__(self, number: int, pids: Collection[int]) -> None:
+        self._number = number
+        self._pids = set(pids)
+        self._until = time.monotonic() + _BELIEVED
+        self._there = True
+
+    def hold(self, call: Ended) -> bool:
+        """Tell whether the namespace of a call is still the one that they are in."""
+        if not self._pids.isdisjoint((call.pid, *call.ancestors)):
+            return True
+        if time.monotonic() > self._until:
+            self._there = any(map(self._is_in, self._pids))
+            self._until = time.monotonic() + _BELIEVED
+        return self._there
+
+    def _is_in(self, pid: int) -> bool:
+        try:
+            return processes.namespace(pid, "mnt") == self._number
+        except OSError:
+            return False
+
+
+def _held(pids: Iterable[int]) -> dict[int, _Holders]:
+    """Return the mount namespaces of processes, with who is in them."""
+    found: dict[int, list[int]] = {}
+    for pid in pids:
+        with suppress(OSError):
+            found.setdefault(processes.namespace(pid, "mnt"), []).append(pid)
+    return {number: _Holders(number, each) for number, each in found.items()}
+
+
+def describe(where: Place, known: Known) -> str:
+    """Name a container or unit for people: ``docker web``, ``systemd sshd.service``."""
+    return f"{known.engine} {known.name}".strip() if where.ident else "-"
+
+
+def _place(pid: int) -> Place:
+    """Return where a process is. OSError: it has ended."""
+    nested = len(processes.status_of(pid, ("NSpid",)).get("NSpid", ())) > 1
+    return place(processes.cgroup(pid), nested=nested)
+
+
+def container(name: str) -> tuple[str, list[int]]:
+    """Return how a running container is named for people, and its processes.
+
+    ``name`` is the name that its engine has for it, or its id, or the id's beginning. ShimError: no
+    such container runs, or more than one is meant.
+    """
+    found: dict[Place, list[int]] = {}
+    for pid in processes.pids():
+        with suppress(OSError):
+            where = _place(pid)
+            if where.kind == "container":
+                found.setdefault(where, []).append(pid)
+    book = Book(list(found))
+    meant = [where for where in found if means(name, where, book.known(where))]
+    if not meant:
+        silent = f" ({', '.join(book.silent)} did not answer)" if book.silent else ""
+        raise ShimError(
+            f"no such container runs here{silent}",
+            subject=name,
+            hint="its name, or its id as the engine lists it; --pid takes any of its processes",
+        )
+    if len(meant) > 1:
+        ids = ", ".join(sorted(each.ident[:12] for each in meant))
+        raise ShimError(f"several containers are meant: {ids}", subject=name, hint="give the id")
+    return describe(meant[0], book.known(meant[0])), found[meant[0]]
