@@ -193,6 +193,31 @@ def _holds(
     return there and (includes.kernel is None or kernel >= includes.kernel)
 
 
+def lacks(
+    rule: dict[str, Any],
+    pointer: str,
+    *,
+    capabilities: Collection[str],
+    machine: str,
+    kernel: tuple[int, int],
+) -> str:
+    """Say why the rule does not hold for a container, as of ``resolve``; empty: it does."""
+    arch = MACHINES[machine][0] if machine in MACHINES else ""
+    if _holds(rule, pointer, arch, capabilities, kernel):
+        return ""
+    excludes, includes = (_conditions(rule, key, pointer) for key in ("excludes", "includes"))
+    missing = [cap for cap in includes.caps if cap not in capabilities]
+    if missing:
+        return f"needs {' and '.join(missing)}"
+    if includes.arches and arch not in includes.arches:
+        return f"is for {', '.join(includes.arches)}"
+    if includes.kernel is not None and kernel < includes.kernel:
+        return f"needs Linux {'.'.join(map(str, includes.kernel))}"
+    if held := [cap for cap in excludes.caps if cap in capabilities]:
+        return f"does not hold with {' and '.join(held)}"
+    return "does not hold for this container"
+
+
 def _flat(rule: dict[str, Any], pointer: str) -> dict[str, Any]:
     flat: dict[str, Any] = {"names": names_of(rule, pointer)}
     flat |= {key: rule[key] for key in _COPIED_OF_RULE if rule.get(key) is not None}

@@ -1,0 +1,135 @@
+"""A filter to ask about calls: a process has it, or a runtime would load it of a profile."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from shim import abi
+from shim.bpf.outcomes import outcomes
+from shim.bpf.program import decode
+from shim.errors import ShimError
+from shim.profile import docker
+from shim.profile import evaluate as core
+from shim.profile.compile import token_of
+from shim.profile.document import DOCKER, Document, place, resolved
+from shim.profile.jsontext import scanner
+from shim.profile.libseccomp import KEYS, Names
+from shim.profile.model import Loader, loaded, whole
+from shim.risk.verdict import verdicts
+
+NATIVE = "x86_64"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a profile that names a call.
+
+    ``where`` is its file, line and column, or what there is instead. ``lacks`` says why it does not
+    hold for the container; empty: it holds. ``sometimes``: it depends on arguments.
+    """
+
+    where: str
+    action: str
+    lacks: str
+    sometimes: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is asked about: ``programs`` in force, the newest first, and what they were made of.
+
+    ``title`` names it. ``key`` is the catalogue's for its architecture. The rest is empty for what
+    was read from a process: a ``document`` that ``loader`` loads, in a ``container`` (the keyword
+    arguments of ``shim.profile.document.resolved``), and the ``lines`` above which runc answers.
+    """
+
+    title: str
+    key: str
+    programs: tuple[bytes, ...]
+    document: Document | None = None
+    loader: Loader | None = None
+    container: dict[str, Any] = field(default_factory=dict)
+    lines: dict[int, int] = field(default_factory=dict)
+    names: Names | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The profile's file, for commands; a word for it where there is none."""
+        known = self.document is not None and self.document.text
+        return self.document.where if known and self.document else "PROFILE"
+
+    @property
+    def audit(self) -> int:
+        """The kernel's number for its architecture (audit.h)."""
+        return abi.AUDIT_ARCH_X86_64 if self.key == NATIVE else token_of(self.container["machine"])
+
+    def verdicts(self, number: int) -> frozenset[int]:
+        """Return what call ``number`` can be answered; none: it could not be decided."""
+        if self.key == NATIVE:
+            return verdicts(self.programs, number)
+        if not self.programs:
+            return verdicts((), number)
+        return outcomes(decode(self.programs[0]), number, self.audit)
+
+    def is_nameable(self, name: str) -> bool | None:
+        """Tell whether a rule for ``name`` is taken; None: the libseccomp is not known."""
+        return None if self.names is None else self.names.knows(name)
+
+    def is_above_line(self, number: int) -> bool:
+        """Tell whether runc itself answers call ``number`` ENOSYS, by no rule of the profile."""
+        lines = [line for arch, line in self.lines.items() if KEYS.get(arch) == self.key]
+        return bool(lines) and number > lines[0]
+
+    def rules(self, name: str) -> list[Rule]:
+        """Return the rules of the profile that name a call, in their order."""
+        if self.document is None:
+            return []
+        found = []
+        form = self.document.format
+        for index, rule in enumerate(core.rules(self.document.seccomp or {})):
+            pointer = f"/syscalls/{index}"
+            action = core.action_of(rule, "action", pointer)
+            listed = form.names_of(rule, pointer)
+            denying = action not in core.ALLOWING and core.denies(rule, listed, name)
+            if name in listed or denying:
+                lacks = docker.lacks(rule, pointer, **self.container) if form is DOCKER else ""
+                shown = _action(rule, action)
+                where = _where(self.document, pointer)
+                found.append(Rule(where, shown, lacks, bool(rule.get("args"))))
+        return found
+
+    @property
+    def default(self) -> str:
+        """The default action, with its errno."""
+        profile = self.document.seccomp if self.document else None
+        return _action(profile, str(profile.get("defaultAction"))) if profile else ""
+
+
+def of_profile(document: Document, loader: Loader, container: dict[str, Any], key: str) -> Subject:
+    """Return what ``loader`` makes of a profile; ShimError: it starts no container with it."""
+    try:
+        made = loaded(resolved(document, **container), loader)
+    except ShimError as error:
+        subject = f"{document.where} {error.subject}".strip()
+        raise ShimError(error.message, subject=subject, hint=error.hint) from None
+    library = f" with libseccomp {loader.libseccomp}" if loader.libseccomp[:1].isdigit() else ""
+    title = f"{document.where}, as {loader.program} {loader.version}{library} loads it"
+    programs = (whole(made),)
+    return Subject(
+        title, key, programs, document, loader, container, made.lines, Names(loader.libseccomp)
+    )
+
+
+def _action(where: dict[str, Any], action: str) -> str:
+    number = where.get("errnoRet", where.get("defaultErrnoRet", where.get("errno")))
+    return f"{action} {number}" if number is not None else action
+
+
+def _where(document: Document, pointer: str) -> str:
+    """Name the place of a rule: file and line where its text is JSON, else what leads to it."""
+    whole_pointer = document.format.pointer + pointer
+    try:
+        span = scanner.locate(document.text, [whole_pointer])[whole_pointer]
+    except (scanner.NotJSON, KeyError, AttributeError):
+        return f"{document.where} {whole_pointer}"
+    return place(document.where, document.text, span.start).rpartition(":")[0]
