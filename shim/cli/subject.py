@@ -98,14 +98,17 @@ def _loader(args: argparse.Namespace) -> "Loader":
 
 def _living(args: argparse.Namespace) -> "Subject":
     """Return the filters of a process; ShimError: there is none, or they cannot be read."""
-    from shim.risk.live import read_one
+    from shim.risk.live import read
     from shim.risk.subject import NATIVE, Subject
+    from shim.risk.watched import container as named
 
-    pid = args.pid if args.pid is not None else _main_process(args.container)
-    name = f"process {pid}" if args.pid is not None else f"container {args.container}"
+    name, pids = f"process {args.pid}", [args.pid]
+    if args.container is not None:
+        name, pids = named(args.container)
     if key_of(os.uname().machine) != NATIVE:
         raise ShimError("filters are read from processes on x86-64 alone", subject=name)
-    found = read_one(pid)
+    # The one that a container began with has the filter that it was given.
+    found = min(read(pids), key=lambda each: (each.inside != 1, each.pid), default=None)
     if found is None:
         raise ShimError("there is no such process", subject=name)
     if found.unread:
@@ -118,28 +121,3 @@ def _living(args: argparse.Namespace) -> "Subject":
         for other in found.sets[1:]
     )
     return Subject(title, NATIVE, programs, notes=notes)
-
-
-def _main_process(name: str) -> int:
-    """Return the first process of a container by its name or id; ShimError: none is running."""
-    from shim.host.processes import cgroup, pids
-    from shim.host.runtimes import find, printed
-
-    for engine in ("docker", "podman"):
-        if not (path := find(engine)):
-            continue
-        try:
-            text = printed(path, "inspect", "--format", "{{.State.Pid}}", "--", name)
-        except OSError:
-            continue
-        if text.strip().isdecimal() and int(text) > 0:
-            return int(text)
-    if len(name) >= 12 and all(char in "0123456789abcdef" for char in name):
-        for pid in sorted(pids()):
-            if name in cgroup(pid):
-                return pid
-    raise ShimError(
-        "no running container of docker or podman has this name, and no process this id",
-        subject=name,
-        hint="--pid takes any process",
-    )

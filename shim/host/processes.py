@@ -46,14 +46,6 @@ def environment(pid: int) -> "list[bytes]":
     return _read(f"/proc/{pid}/environ").split(b"\0")
 
 
-def cgroup(pid: int) -> str:
-    """Return the text that names the control groups of ``pid``, empty for one that has ended."""
-    try:
-        return _read(f"/proc/{pid}/cgroup").decode(errors="replace")
-    except OSError:
-        return ""
-
-
 def started(pid: int, proc: str = "/proc") -> str:
     """Return when ``pid`` started, which tells it from a later process of the same number."""
     return started_of(_read(f"{proc}/{pid}/stat").decode(errors="replace"))

@@ -148,7 +148,7 @@ def test_the_documents_are_as_described(tmp_path: Path, capsys: pytest.CaptureFi
         (["explain", "clone33"], "clone33: is no system call of any kernel that we know (did you "),
         (["explain", "601"], "601: is no call's number on x86_64"),
         (["gaps", "--pid", "4194305"], "process 4194305: there is no such process"),
-        (["gaps", "--container", "no\x1bsuch"], "no\\x1bsuch: no running container of docker or "),
+        (["gaps", "--container", "no\x1bsuch"], "no\\x1bsuch: no such container runs here"),
         (["gaps", "--image-profile", "podman:4"], "podman:4: names no engine and version"),
         (["gaps", "--image-profile", "docker:1.0.0"], "docker:1.0.0: "),
         (["gaps", "--profile", "/nonexistent"], "/nonexistent: No such file or directory"),
