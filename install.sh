@@ -31,6 +31,7 @@ What it puts where:
   /usr/local/bin/seccomp-shim    a link to the command
   /etc/seccomp-shim/config.yaml  the settings; a file that is there is kept
   /var/log/seccomp-shim/         the log of adjustments, readable by root and group adm
+  /etc/logrotate.d/seccomp-shim  how logrotate rotates it, where there is a logrotate
   /var/lib/seccomp-shim/         what was there before: engines' files, patched profiles
   /run/seccomp-shim/             what was found out about the kernel since it booted
 System packages, only where missing: Python >= 3.11 with venv, libseccomp, and runc if the host
@@ -216,6 +217,10 @@ write_config() {
 # Start a container that could not be adjusted or logged (allow), or refuse to (deny):
 #on_error: allow
 #log: /var/log/seccomp-shim/audit.jsonl
+# Rotate it at this size, and keep so many old ones, compressed (none: never):
+#log_max: 64 MB x 4
+# Count execs of health checks instead of writing each (count):
+#log_repeats: write
 # Real runtimes by name, the first by default; else runc or crun on PATH:
 #runtimes:
 #  runc: /usr/sbin/runc
@@ -223,6 +228,29 @@ write_config() {
 #test_syscall: 400
 EOF
     sha256sum /etc/seccomp-shim/config.yaml | sed 's/^/config /' >>"$work/new"
+}
+
+# One that rotates by itself needs no logrotate; where there is one, admins look there.
+write_logrotate() {
+    [ -d /etc/logrotate.d ] || return 0
+    [ ! -e "$logrotate" ] || return 0
+    group=adm
+    grep -q '^adm:' /etc/group || group=root
+    replace "$logrotate" 0644 <<EOF
+# seccomp-shim rotates its log itself, by log_max in /etc/seccomp-shim/config.yaml: with the same
+# size and number both do the same.
+/var/log/seccomp-shim/audit.jsonl {
+    size 64M
+    rotate 4
+    compress
+    delaycompress
+    missingok
+    notifempty
+    nodateext
+    create 0640 root $group
+}
+EOF
+    sha256sum "$logrotate" | sed 's/^/logrotate /' >>"$work/new"
 }
 
 # What an earlier run was asked for holds on.
@@ -322,6 +350,7 @@ render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables
     mkdir -p "${link%/*}"
     ln -sfn "$prefix/bin/seccomp-shim" "$link"
     write_config
+    write_logrotate
     if [ ! -e /var/log/seccomp-shim ]; then
         mkdir -m 0750 /var/log/seccomp-shim
         # Debian's group of log readers; with the bit, files in it are of that group as well.
@@ -487,7 +516,16 @@ for user in json.load(sys.stdin)["users"]:
     say "$users"
 }
 
+remove_logrotate() {
+    [ -e "$logrotate" ] || return 0
+    recorded=$(sed -n 's/^logrotate //p' "$prefix/manifest" 2>/dev/null) || recorded=
+    if [ "$purge" = yes ] || say "$recorded" | sha256sum --check --status 2>/dev/null; then rm -f "$logrotate"
+    else say "Kept: $logrotate (edited; --purge removes it)"
+    fi
+}
+
 remove_log() {
+    remove_logrotate
     [ "$purge" = no ] || drop /var/log/seccomp-shim
     [ -d /var/log/seccomp-shim ] || return 0
     drop_empty /var/log/seccomp-shim
@@ -497,7 +535,7 @@ remove_log() {
 
 # What an uninstallation without --purge has kept.
 purge_kept() {
-    kept=$(find /etc/seccomp-shim /var/log/seccomp-shim /var/lib/seccomp-shim -maxdepth 0 2>/dev/null) || true
+    kept=$(find /etc/seccomp-shim /var/log/seccomp-shim /var/lib/seccomp-shim "$logrotate" -maxdepth 0 2>/dev/null) || true
     { [ "$purge" = yes ] && [ -n "$kept" ]; } || die "$prefix: no seccomp-shim is installed there"
     linked=$(readlink "$link") || linked=
     for other in /opt/seccomp-shim "${linked%/bin/seccomp-shim}"; do
@@ -548,6 +586,7 @@ unset PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV PIP_NO_COMPILE VIRTU
 here=$(cd -- "$(dirname -- "$0")" && pwd -P)
 prefix=/opt/seccomp-shim
 link=/usr/local/bin/seccomp-shim
+logrotate=/etc/logrotate.d/seccomp-shim
 demo=yes
 dry_run=no
 purge=no

@@ -1,6 +1,6 @@
 """Kernel constants by their kernel names (include/uapi/linux: seccomp.h, audit.h, ptrace.h...).
 
-Plain integers and nothing else: the container start path imports this module.
+Plain values and nothing else: the container start path imports this module.
 """
 
 # audit.h
@@ -134,3 +134,5 @@ NR_SECCOMP = 317
 # Unassigned on x86-64 for good: from 424 on numbers are shared by all architectures, and no kernel
 # has code behind these. Denied by a profile they give EPERM, let through ENOSYS.
 TEST_SYSCALLS = range(337, 424)
+# What we call one of them: with its number behind.
+TEST_SYSCALL = "test-syscall-"

@@ -14,7 +14,7 @@ a file's size nor its ctime without starting a process; but it can compare two t
 Neither is ever written over a file whose content is not that of a compiled twin of ours.
 """
 
-from shim import abi, files
+from shim import files
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.startjson import dumps, loads
@@ -31,6 +31,15 @@ DEFAULTS: "dict[str, Any]" = {
     "on_error": "allow",
     # Where every adjustment is logged.
     "log": "/var/log/seccomp-shim/audit.jsonl",
+    # From how many bytes on the writer rotates it, and how many rotated ones stay, compressed.
+    # None: it is never rotated by us.
+    "log_max": [64 << 20, 4],
+    # "brief" writes one line of a start that goes well, "full" one before the change, one after it,
+    # and one of the look at the running container.
+    "log_detail": "brief",
+    # An exec that is adjusted like the one before it in the same container is written ("write"), or
+    # counted and told once in an hour or in a thousand ("count").
+    "log_repeats": "write",
     # The runtime wrapper's real runtimes by name, where PATH is not to decide: the first is used
     # where no name is asked for.
     "runtimes": {},
@@ -38,6 +47,14 @@ DEFAULTS: "dict[str, Any]" = {
     # kernel whether containers are adjusted. 0 is none.
     "test_syscall": 0,
 }
+_WORDS = {
+    "on_error": ("allow", "deny"),
+    "log_detail": ("brief", "full"),
+    "log_repeats": ("write", "count"),
+}
+_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+# A log may be as short as a few lines are long, and no longer than a file system takes.
+_BYTES, _KEPT = range(16 << 10, 1 << 40), range(1, 100)
 _LIMIT = 1 << 20
 _LIMIT_OF_LINES = 1 << 13
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -101,14 +118,16 @@ def keep(path: str = PATH) -> None:
 
 
 def _keep(path: str, source: list[int], text: bytes, settings: "dict[str, Any]") -> None:
+    from shim import atomic
+
     compiled, plain = _compiled_path(path), _lines_path(path)
     for twin, made_by_us in ((compiled, _is_compiled), (plain, _is_lines)):
         _refuse_foreign(twin, made_by_us)
     document = dumps({"source": source, "settings": settings})
     # Whatever the umask: rootless users have the same settings.
-    files.write_atomic(compiled, document.encode(), 0o644)
+    atomic.write_atomic(compiled, document.encode(), 0o644)
     made = lines({**DEFAULTS, **settings})
-    files.write_atomic(plain, b"%bsettings\n%b" % (_source(text, settings), made.encode()), 0o644)
+    atomic.write_atomic(plain, b"%bsettings\n%b" % (_source(text, settings), made.encode()), 0o644)
 
 
 def _refuse_foreign(twin: str, made_by_us: "Callable[[bytes], bool]") -> None:
@@ -171,6 +190,8 @@ def parse(text: bytes, path: str) -> "dict[str, Any]":
     """Check the YAML ``text``; ShimError names the first thing wrong in it."""
     import yaml
 
+    from shim import abi
+
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -184,10 +205,13 @@ def parse(text: bytes, path: str) -> "dict[str, Any]":
         if key not in DEFAULTS:
             known = ", ".join(DEFAULTS)
             raise ShimError(f"unknown setting {key!r}", subject=path, hint=f"there are: {known}")
-        if key == "on_error" and value not in {"allow", "deny"}:
-            raise ShimError(f"on_error: {value!r}", subject=path, hint="allow or deny")
         if key == "log" and not (isinstance(value, str) and value.startswith("/")):
             raise ShimError(f"log: {value!r}", subject=path, hint="an absolute path")
+        for setting, words in _WORDS.items():
+            if key == setting and value not in words:
+                raise ShimError(f"{key}: {value!r}", subject=path, hint=" or ".join(words))
+        if key == "log_max":
+            document[key] = _limit(value, path)
         if key == "runtimes":
             _check_runtimes(value, path)
         if key == "test_syscall" and (type(value) is not int or value not in abi.TEST_SYSCALLS):
@@ -196,6 +220,29 @@ def parse(text: bytes, path: str) -> "dict[str, Any]":
                 f"test_syscall: {value!r}", subject=path, hint=f"a number from {numbers}"
             )
     return document
+
+
+def _limit(value: object, path: str) -> "list[int] | None":
+    """Return the bytes and the number of rotated logs of a text such as ``64 MB x 4``."""
+    if value == "none":
+        return None
+    words = str(value).split()
+    if len(words) == 4 and words[0].isdecimal() and words[1] in _UNITS and words[2] == "x":
+        size = int(words[0]) * _UNITS[words[1]]
+        kept = int(words[3]) if words[3].isdecimal() else 0
+        if size in _BYTES and kept in _KEPT:
+            return [size, kept]
+    hint = "such as 64 MB x 4 (16 KB at least, 1 to 99 of them), or none"
+    raise ShimError(f"log_max: {value!r}", subject=path, hint=hint)
+
+
+def shown_limit(value: "list[int] | None") -> str:
+    """Return a limit of the log as it is written in the settings."""
+    if value is None:
+        return "none"
+    size, kept = value
+    unit = max((unit for unit in _UNITS if size % _UNITS[unit] == 0), key=_UNITS.__getitem__)
+    return f"{size // _UNITS[unit]} {unit} x {kept}"
 
 
 def _check_runtimes(value: object, path: str) -> None:

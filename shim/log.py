@@ -24,11 +24,18 @@ from shim.startjson import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from structlog.typing import EventDict, WrappedLogger
 
+    # Bytes, and how many rotated logs stay; None: it is not rotated.
+    Most = Sequence[int] | None
+
 _LOCK_SECONDS = 0.1
+_PENDING = ".pending-"
+_LONGEST = 1 << 20
+_SETTLE_SECONDS = 60
 
 
 def timestamp() -> str:
@@ -43,7 +50,7 @@ def render(level: str, event: str, fields: "dict[str, object]") -> bytes:
     return dumps({"time": timestamp(), "level": level, "event": event, **fields}).encode() + b"\n"
 
 
-def append(line: bytes, path: str) -> None:
+def append(line: bytes, path: str, most: "Most" = None) -> None:
     """Append ``line`` to the log at ``path``, whole or not at all; OSError says why not.
 
     The directory must be there: making it is the installation's work, and a missing one is a doubt.
@@ -51,21 +58,128 @@ def append(line: bytes, path: str) -> None:
     half line be removed before anybody writes behind it. Whoever may read the log can hold that
     lock, and a container's init may be waiting for us: it is waited for a moment only, and who
     keeps it longer has the lines written without it. A half line then stays on a full disk.
+    A log that reaches ``most`` is rotated, and compressed by a process that nobody waits for.
     """
-    fd = files.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
-    try:
-        locked = _lock(fd)
-        size = os.fstat(fd).st_size
+    for last in (False, False, True):
+        fd = _open(path)
         try:
-            written = os.write(fd, line)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
-        if written != len(line):
-            if locked:
-                os.ftruncate(fd, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(fd)
+            locked = _lock(fd)
+            info = os.fstat(fd)
+            if not last and not _is_at(path, info):
+                continue  # rotated since it was opened: the next one is the log
+            _write(fd, line, path, info.st_size if locked else -1)
+            if most and info.st_size + len(line) >= most[0]:
+                from shim import rotation
+
+                rotation.rotate(path, most)
+            return
+        finally:
+            os.close(fd)
+
+
+def announce(line: bytes, path: str) -> "tuple[int, str]":
+    """Write ``line`` beside the log, where it stays until ``forget``; OSError says why not.
+
+    It is of what is about to be done. The one line of what was done takes its place in the log
+    then; but should we be killed in between, ``settle`` finds it, and puts it into the log. What
+    cannot be logged must not be done: so the log has to be there, and room for the line. Returns
+    what ``forget`` needs: the open file, whose lock says that we live, and its path.
+    """
+    os.close(_open(path))
+    directory, name = os.path.split(path)
+    pending = f"{directory}/{_PENDING}{name}-{os.getpid()}-{time.monotonic_ns():x}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(pending, flags, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # nobody else may open it but a ``settle``, for a moment
+        _write(fd, line, path, 0)
+    except OSError:
+        forget((fd, pending))
+        raise
+    return fd, pending
+
+
+def forget(announced: "tuple[int, str]") -> None:
+    """Remove what was announced: the log tells of it by now."""
+    fd, pending = announced
+    try:  # noqa: SIM105 - contextlib is an import that every container would pay for
+        os.unlink(pending)
+    except FileNotFoundError:
+        pass
+    os.close(fd)
+
+
+def settle(path: str) -> int:
+    """Put into the log what was announced by processes that were killed; return how many lines.
+
+    OSError: it cannot be read or written.
+    """
+    directory, name = os.path.split(path)
+    found = 0
+    for each in os.listdir(directory):
+        if not each.startswith(f"{_PENDING}{name}-"):
+            continue
+        pending = f"{directory}/{each}"
+        try:
+            fd = files.open_regular(pending, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # its writer was quicker, or it is none of ours
+        try:
+            found += _settle(fd, pending, path)
+        finally:
+            os.close(fd)
+    return found
+
+
+def _settle(fd: int, pending: str, path: str) -> bool:
+    """Put one line into the log if its writer is gone, and it is one that we wrote."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    info = os.fstat(fd)
+    if info.st_nlink != 1 or info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        return False
+    line = os.read(fd, _LONGEST)
+    whole = line[:10] == b'{"time": "' and line.find(b"\n") == len(line) - 1
+    if whole:
+        append(line, path)
+    elif info.st_mtime > time.time() - _SETTLE_SECONDS:
+        return False  # it is being written
+    os.unlink(pending)
+    return whole
+
+
+def _open(path: str) -> int:
+    """Open the log to append to it; a new one is its group's to read, whatever the umask."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+    try:
+        return files.open_regular(path, flags)
+    except FileNotFoundError:
+        fd = files.open_regular(path, flags | os.O_CREAT)
+        if os.fstat(fd).st_size == 0 and os.geteuid() == 0:
+            os.fchmod(fd, 0o640)
+        return fd
+
+
+def _is_at(path: str, info: os.stat_result) -> bool:
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (there.st_ino, there.st_dev) == (info.st_ino, info.st_dev)
+
+
+def _write(fd: int, line: bytes, path: str, size: int) -> None:
+    """Write ``line`` whole, or cut the file to ``size``, if that is known, and raise OSError."""
+    try:
+        written = os.write(fd, line)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    if written != len(line):
+        if size >= 0:
+            os.ftruncate(fd, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _lock(fd: int) -> bool:
@@ -108,13 +222,16 @@ def record(
 
     ShimError if it cannot be written: the caller must not make the adjustment then.
     """
+    from shim import config
+
     target = log or path()
+    most = config.load()[0]["log_max"]
 
     class Sink:
         """Where structlog hands its finished line. Here, so that no start pays for the class."""
 
         def msg(self, line: str) -> None:
-            append(line.encode() + b"\n", target)
+            append(line.encode() + b"\n", target, most)
 
         info = warning = error = msg
 

@@ -3,14 +3,15 @@
 An instruction is a plain tuple ``(code, jt, jf, k)``, ``struct sock_filter`` of linux/filter.h.
 """
 
-from struct import Struct, error
-
 from shim import abi
 from shim.errors import ShimError, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from struct import Struct, error
+else:
+    from _struct import Struct, error  # struct has it from there, and is one more module to load
 
 Insn = tuple[int, int, int, int]
 Insns = list[Insn]

@@ -1,4 +1,4 @@
-"""Write data.py, native.py, calls.tsv from profiles/: ``python -m shim.catalog.generate``."""
+"""Write what is generated from profiles/: ``python -m shim.catalog.generate``."""
 
 import csv
 import re
@@ -13,7 +13,8 @@ from shim.errors import ShimError
 _CHECKOUT = Path(__file__).parents[2]
 SOURCE = _CHECKOUT / "profiles" / "syscalls.yaml"
 OLDER = _CHECKOUT / "profiles" / "syscalls-before-3.17.csv"
-# The container start path imports this one; all else that is told of calls is in the other.
+# Every container start imports the first, and the second where a profile allows a call by name.
+INJECTED = _CHECKOUT / "shim" / "injected.py"
 TARGET = _CHECKOUT / "shim" / "catalog" / "data.py"
 # It imports this one too, where the setting unknown_calls asks for it.
 NATIVE = _CHECKOUT / "shim" / "catalog" / "native.py"
@@ -47,6 +48,18 @@ FIRST = {first}
 LATER = (
 {later}
 )  # fmt: skip
+'''
+
+_INJECTED = '''\
+"""Generated from profiles/syscalls.yaml by shim/catalog/generate.py: do not edit.
+
+The calls that a kernel makes a process issue without the program's doing, by name, and their
+numbers on x86-64: all of the catalogue that a container start reads.
+"""
+
+X86_64 = {{
+{rows}
+}}
 '''
 
 _NATIVE = '''"""Generated from profiles/ by shim/catalog/generate.py: do not edit."""
@@ -116,6 +129,16 @@ def render(found: list[Row]) -> tuple[str, str]:
     return module, "".join(_line(row) for row in found)
 
 
+def injected(found: list[Row]) -> str:
+    """Return the module injected.py for the calls ``found``."""
+    lines = (
+        f'    "{row.name}": {row.numbers["x86_64"]},'
+        for row in found
+        if row.kind == "kernel-injected" and "x86_64" in row.numbers
+    )
+    return _INJECTED.format(rows="\n".join(lines))
+
+
 def native(found: list[Row]) -> str:
     """Return the module native.py for the calls ``found``."""
     calls = sorted(
@@ -179,6 +202,7 @@ def _checked(entry: Any, shared_by: list[str]) -> dict[str, int]:
 if __name__ == "__main__":
     all_rows = rows(SOURCE.read_text(), OLDER.read_text())
     module, table = render(all_rows)
+    INJECTED.write_text(injected(all_rows))
     NATIVE.write_text(native(all_rows))
     TARGET.write_text(module)
     TABLE.write_text(table)

@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         _compile(path, asked=args.compile)
     runtimes = ", ".join(f"{name}: {path}" for name, path in settings["runtimes"].items())
-    for key, value in {**settings, "runtimes": runtimes or "from PATH"}.items():
+    limit = config.shown_limit(settings["log_max"])
+    shown = {**settings, "log_max": limit, "runtimes": runtimes or "from PATH"}
+    for key, value in shown.items():
         print(f"{key}: {value or 'none'}")
     if wrong := log_trouble(settings):
         sys.stdout.flush()

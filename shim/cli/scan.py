@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.output import bar, row, table
-from shim.errors import counted, printable
+from shim.errors import counted
 
 if TYPE_CHECKING:
     from shim.risk.outlook import Call, Outlook
@@ -254,9 +254,3 @@ def _process(seen: "Seen") -> dict[str, Any]:
         ],
         "calls": {name: outlook._asdict() for name, outlook in seen.outlooks.items()},
     }
-
-
-def printed(seen: "Seen", call: str) -> str:
-    """Return one line about a process that is at risk."""
-    outlook = seen.outlooks[call]
-    return printable(f"{seen.process.pid} {seen.process.name}: {outlook.outcome}, {outlook.why}")

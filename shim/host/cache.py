@@ -4,9 +4,8 @@ Root writes there, everybody may read. Nothing is believed that anybody but root
 written, and a directory that cannot be used costs time, never an error.
 """
 
-from shim import files
+from shim import files, injected
 from shim import lightos as os
-from shim.catalog import kernel_injected
 from shim.startjson import dumps, loads
 
 TYPE_CHECKING = False
@@ -27,11 +26,7 @@ def facts(*, fresh: bool = False, directory: str = DIRECTORY) -> "dict[str, Any]
     "prober": {"filtered"}}``. Remembered from this boot's first look, ``fresh`` looks again.
     """
     boot = _boot_id()
-    calls = {
-        name: call.numbers["x86_64"]
-        for name, call in kernel_injected().items()
-        if "x86_64" in call.numbers
-    }
+    calls = injected.X86_64
     if not fresh:
         known = read(_PROBE, directory)
         if _usable(known, boot, calls):
@@ -103,7 +98,9 @@ def _put(name: str, text: bytes, directory: str) -> None:
     except OSError:
         return
     try:
-        files.write_atomic(name, text, 0o644, dir_fd=dir_fd)
+        from shim import atomic
+
+        atomic.write_atomic(name, text, 0o644, dir_fd=dir_fd)
     except OSError:
         pass
     finally:

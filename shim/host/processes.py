@@ -56,6 +56,29 @@ def started_of(stat: str) -> str:
     return stat.rpartition(")")[2].split()[_STARTED]
 
 
+def cgroup(pid: int) -> str:
+    """Return the text of /proc/PID/cgroup."""
+    return _read(f"/proc/{pid}/cgroup").decode(errors="replace")
+
+
+def parent(pid: int) -> int:
+    """Return the number of the process that ``pid`` is a child of."""
+    return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+
+
+def code_mappings(pid: int) -> "list[str]":
+    """Return paths by which root reaches the files whose code ``pid`` maps, each file once."""
+    found: dict[tuple[bytes, bytes], str] = {}
+    try:
+        for line in _read(f"/proc/{pid}/maps").splitlines():
+            area, rights, _, device, inode, *_ = line.split(None, 5)
+            if b"x" in rights and inode != b"0":
+                found.setdefault((device, inode), f"/proc/{pid}/map_files/{area.decode()}")
+    except (OSError, ValueError):
+        return []
+    return list(found.values())
+
+
 def is_64_bit(pid: int) -> bool:
     """Tell whether the program of ``pid`` is one of 64 bits, as far as it can be read."""
     try:
@@ -68,11 +91,6 @@ def is_64_bit(pid: int) -> bool:
 def link(pid: int, name: str) -> str:
     """Return where a link of ``pid`` leads: ``exe`` to its program, ``cwd`` to its directory."""
     return os.readlink(f"/proc/{pid}/{name}")
-
-
-def cgroup(pid: int, proc: str = "/proc") -> str:
-    """Return the cgroups that ``pid`` is in, one line a hierarchy."""
-    return _read(f"{proc}/{pid}/cgroup").decode(errors="replace")
 
 
 def namespace(pid: "int | str", kind: str) -> int:

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from shim import files
+from shim import atomic
 from shim.errors import ShimError
 from shim.host.credentials import as_us, rights, user
 
@@ -127,24 +127,24 @@ class Reached:
             return file.read(limit + 1)
 
     def replace(self, data: bytes, expected: bytes, before: Callable[[], None]) -> None:
-        """Put ``data`` in the place of ``expected`` as ``files.replace_in`` does.
+        """Put ``data`` in the place of ``expected`` as ``atomic.replace_in`` does.
 
         ``before`` is called with our own rights. ShimError, OSError.
         """
         with self.rights():
-            files.replace_in(self.directory, self.name, self.path, data, expected, as_us(before))
+            atomic.replace_in(self.directory, self.name, self.path, data, expected, as_us(before))
             self.sync()
 
     def create(self, data: bytes, mode: int, before: Callable[[], None]) -> None:
-        """Put ``data`` where no file is as ``files.create_in`` does. ShimError, OSError."""
+        """Put ``data`` where no file is as ``atomic.create_in`` does. ShimError, OSError."""
         with self.rights():
-            files.create_in(self.directory, self.name, self.path, data, mode, as_us(before))
+            atomic.create_in(self.directory, self.name, self.path, data, mode, as_us(before))
             self.sync()
 
     def remove(self, expected: bytes, before: Callable[[], None]) -> None:
-        """Remove the file as ``files.remove_in`` does. ShimError, OSError."""
+        """Remove the file as ``atomic.remove_in`` does. ShimError, OSError."""
         with self.rights():
-            files.remove_in(self.directory, self.name, self.path, expected, as_us(before))
+            atomic.remove_in(self.directory, self.name, self.path, expected, as_us(before))
             self.sync()
 
     def refuse(self, *, others: bool = True) -> None:

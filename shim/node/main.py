@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
-from shim import files, log
+from shim import atomic, log
 from shim.errors import ShimError, one_line
 from shim.node import ROOT, STATE
 from shim.node.daemonset import DaemonSet
@@ -88,4 +88,4 @@ def _tried(step: Callable[[], list[str]]) -> tuple[list[str], bool]:
 
 def _note(missing: Sequence[str]) -> None:
     """Leave word for the readiness probe, whole or not at all."""
-    files.write_atomic(STATE, "".join(f"{line}\n" for line in missing).encode())
+    atomic.write_atomic(STATE, "".join(f"{line}\n" for line in missing).encode())

@@ -7,7 +7,7 @@ node boots; any other has read the file as it is.
 import json
 from collections.abc import Iterator
 
-from shim import files
+from shim import atomic
 from shim.host import cache, processes
 from shim.node.root import NodeRoot
 
@@ -30,7 +30,7 @@ class EngineMemory:
     def keep(self, registered: str) -> None:
         """Keep what is known of those that run, before and after the file is changed. OSError."""
         known = self._known(registered)
-        files.write_atomic(self._path, json.dumps(known).encode())
+        atomic.write_atomic(self._path, json.dumps(known).encode())
 
     def _known(self, registered: str) -> dict[str, str]:
         try:

@@ -165,8 +165,8 @@ def _means(spelling: str, name: str) -> bool:
 
 def _number_of(name: str) -> "int | None":
     """Return the number of call ``name`` on x86-64, None if that is not known."""
-    if name.startswith("test-syscall-"):
-        return int(name.rpartition("-")[2])
+    if name.startswith(abi.TEST_SYSCALL):
+        return int(name.removeprefix(abi.TEST_SYSCALL))
     from shim.catalog import every, kernel_injected
 
     # A start asks for those that kernels inject: the large table is not read for them.

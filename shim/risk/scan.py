@@ -14,7 +14,6 @@ from shim.risk.groups import Place, place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
 
-_TEST_SYSCALL = "test-syscall-"
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
 
@@ -79,7 +78,10 @@ def calls(wanted: Sequence[str] = ()) -> list[Call]:
     injected = catalog.kernel_injected()
     found = []
     for name in wanted or list(injected):
-        if name.startswith(_TEST_SYSCALL) and (nr := name.removeprefix(_TEST_SYSCALL)).isdigit():
+        if (
+            name.startswith(abi.TEST_SYSCALL)
+            and (nr := name.removeprefix(abi.TEST_SYSCALL)).isdigit()
+        ):
             if int(nr) not in abi.TEST_SYSCALLS:
                 raise ShimError(
                     "is no test system call",
@@ -112,11 +114,13 @@ def scan(
     *,
     pids: Collection[int] | None = None,
     container: str = "",
+    named: bool = True,
+    gone_is_error: bool = True,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Scan:
     """Look at all processes, or at ``pids``, or at those of the containers of that name or id.
 
-    ShimError: there is no such process or container.
+    Without ``named`` no engine is asked. ShimError: there is no such process or container.
     """
     began = time.monotonic()
     everyone = pids is None
@@ -130,9 +134,14 @@ def scan(
         if where.kind == "unit":
             key = where
         found.setdefault(key, (where, []))[1].append(process)
-    if pids is not None and (gone := set(pids) - {p.pid for _, of in found.values() for p in of}):
+    if (
+        pids is not None
+        and gone_is_error
+        and (gone := set(pids) - {p.pid for _, of in found.values() for p in of})
+    ):
         raise ShimError("there is no such process", subject=str(min(gone)))
-    book = names.Book({where for where, _ in found.values() if where.kind == "container"})
+    containers = {where for where, _ in found.values() if where.kind == "container"}
+    book = names.Book(containers if named else ())
     groups = []
     for where, of in found.values():
         known = book.known(where)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shim import __version__
-from shim.files import sync_directory
+from shim.atomic import sync_directory
 from shim.log import timestamp
 
 

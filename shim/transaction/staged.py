@@ -5,7 +5,7 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from shim import files
+from shim import atomic
 from shim.errors import ShimError
 from shim.host.untrusted_files import PathWalk
 from shim.transaction.runs import DRAFT
@@ -73,7 +73,7 @@ class Staged:
                 if self.old is None:
                     os.fchmod(self.fd, 0o644)
                 else:
-                    files.take_after(self._target, self.old, self.fd)
+                    atomic.take_after(self._target, self.old, self.fd)
             except BaseException:
                 self.discard()
                 raise
@@ -88,7 +88,7 @@ class Staged:
                 os.unlink(self._draft, dir_fd=place.directory)
             return
         now = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
-        if files.identity(now) != files.identity(self.old):
+        if atomic.identity(now) != atomic.identity(self.old):
             raise ShimError("somebody else has changed it meanwhile")
         with place.rights():
             if self.change.after == NOTHING:

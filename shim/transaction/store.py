@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
-from shim import files
+from shim import atomic
 from shim.errors import ShimError
 from shim.host.untrusted_files import secure
 from shim.transaction.lock import held
@@ -86,7 +86,7 @@ class State:
         path = self.backup(name)
         if _content(path) != data:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            files.write_atomic(path, data, 0o600, durable=False)
+            atomic.write_atomic(path, data, 0o600, durable=False)
         self._kept.add(name)
 
     def sync(self, name: str) -> None:

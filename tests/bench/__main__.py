@@ -9,7 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import denials, dockers, joins, processes, report, starts, stops, wrappers
+from bench import (
+    compare,
+    denials,
+    dockers,
+    joins,
+    logbytes,
+    processes,
+    report,
+    starts,
+    stops,
+    wrappers,
+)
 from shim.errors import ShimError
 from shim.host.cache import facts
 from support.containers import Lab, supported
@@ -29,26 +40,35 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--rounds", type=_positive, default=40, metavar="N", help="default: 40")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures as JSON")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="compare starts with those of another checkout instead (as of git worktree add)",
+    )
     args = parser.parse_args(argv)
     try:
-        result = measure(args.rounds)
+        result = measure(args.rounds, args.against and args.against.resolve())
     except (ShimError, OSError) as error:
         print(f"tests/bench/run: {error}", file=sys.stderr)
         return 2
-    print(report.text(result))
+    print(compare.text(result) if args.against else report.text(result))
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
 
 
-def measure(rounds: int) -> dict[str, Any]:
-    """Measure everything, ``rounds`` times each."""
+def measure(rounds: int, against: Path | None = None) -> dict[str, Any]:
+    """Measure everything, ``rounds`` times each, or the starts alone ``against`` a checkout's."""
     if not supported():
         raise ShimError("containers are run here as root on x86-64 only")
     runtimes = [path for name in ("runc", "crun") if (path := shutil.which(name))]
     with tempfile.TemporaryDirectory(prefix="seccomp-shim-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
+        if against:
+            machine = {"machine": report.machine(runtimes), "rounds": rounds}
+            return machine | compare.measure(folder, against, runtimes, rounds)
         result: dict[str, Any] = {
             "machine": report.machine(runtimes),
             "rounds": rounds,
@@ -75,6 +95,11 @@ def measure(rounds: int) -> dict[str, Any]:
             )
             for runtime in runtimes
             for no_new_privileges in (True, False)
+        ]
+        result["log"] = [
+            row
+            for each in runtimes
+            for row in logbytes.measure(_folder(folder / f"log-{os.path.basename(each)}"), each)
         ]
         for runtime in runtimes:
             lab = _lab(folder / os.path.basename(runtime), runtime)

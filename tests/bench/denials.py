@@ -33,7 +33,7 @@ def measure(rounds: int) -> list[list[dict[str, Any]]]:
     program = compiler.program(seccomp)
     tables = []
     for name, script in WORKS.items():
-        plain, watched = Timed(name, [], []), Timed("watched", [], [])
+        plain, watched = Timed(name, [], [], []), Timed("watched", [], [], [])
         for number in range(rounds + 1):
             for one in (plain, watched):
                 with ExitStack() as stack:

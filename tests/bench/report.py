@@ -26,13 +26,8 @@ def machine(runtimes: list[str]) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """Lay the result out for reading."""
-    host = result["machine"]
     lines = [
-        f"{host['processors']} processors, {host['model']}"
-        + (" (virtual machine)" if host["hypervisor"] else ""),
-        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
-        f"uretprobe is {result['state']}; {result['rounds']} rounds, each runs every row once",
-        f"load average before: {' '.join(map(str, host['load']))}",
+        *head(result, f"uretprobe is {result['state']}; "),
         "",
         *_table("A process of its own", result["processes"]),
     ]
@@ -57,6 +52,10 @@ def text(result: dict[str, Any]) -> str:
         lines += ["", *_table(title, one["rows"]), *_split(result, one)]
     for rows in result.get("denials", []):
         lines += ["", *_table("Watched for refused calls, with none", rows)]
+    title = "Bytes in the log"
+    lines += ["", f"{title:<48}{'full':>9}{'brief':>9}{'ratio':>7}"]
+    for row in result["log"]:
+        lines.append(f"  {row['name']:<46}{row['before']:>9}{row['after']:>9}{row['ratio']:>7}")
     lines += [
         "",
         "One stop of the traced thread, over the untraced call",
@@ -68,6 +67,18 @@ def text(result: dict[str, Any]) -> str:
         _TARGETS,
     ]
     return "\n".join(lines)
+
+
+def head(result: dict[str, Any], more: str = "") -> list[str]:
+    """Say on what machine and how often was measured."""
+    host = result["machine"]
+    return [
+        f"{host['processors']} processors, {host['model']}"
+        + (" (virtual machine)" if host["hypervisor"] else ""),
+        f"Linux {host['kernel']}, Python {host['python']}, {', '.join(host['runtimes'])}",
+        f"{more}{result['rounds']} rounds, each runs every row once",
+        f"load average before: {' '.join(map(str, host['load']))}",
+    ]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:

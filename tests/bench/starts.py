@@ -1,5 +1,6 @@
 """Whole container starts: ``RUNTIME run`` of /usr/bin/true without and with the hook."""
 
+import dataclasses
 import json
 import os
 import statistics
@@ -112,7 +113,7 @@ def where_the_runtime_runs(runtime: str, work: Callable[[], list[Timed]]) -> lis
                 ["-t", "cgroup2", "none", "/sys/fs/cgroup"],
             ):
                 subprocess.run(["mount", *arguments], check=True)
-            found = [[one.name, one.times, one.work] for one in work()]
+            found = [dataclasses.astuple(one) for one in work()]
             with open(writer, "w") as pipe:
                 json.dump(found, pipe)
             code = 0

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import dockers, stops, timing
+from bench import compare, dockers, report, stops, timing
 from shim.errors import ShimError
 from shim.host import ptrace
 from support import need
+from support.checkout import CHECKOUT
 from support.containers import supported
 
 RUN = Path(__file__).with_name("run")
@@ -48,6 +49,8 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
     for one in result["joins"]:
         assert (one["stops"] > 100) == (one["runtime"] == "runc")
         assert f"{one['rows'][2]['median_ms']:.2f}" in done.stdout
+    assert {row["name"].partition(":")[0] for row in result["log"]} == set(runtimes)
+    assert all(f"{row['after']:>9}{row['ratio']:>7}" in done.stdout for row in result["log"])
     for rows in (
         result["processes"],
         *(one["rows"] for one in result["joins"]),
@@ -62,6 +65,29 @@ def test_one_round_of_everything(tmp_path: Path) -> None:
             assert row["ratio"] == pytest.approx(
                 row["median_ms"] / rows[0]["median_ms"], abs=0.02, rel=0.02
             )
+
+
+def test_two_checkouts_against_each_other(tmp_path: Path) -> None:
+    """Starts of another checkout, here the same one, are in each row before this one's."""
+    need.kernel(supported(), "containers run here as root on x86-64 only")
+    runtimes = [need.program("crun")]
+    result = compare.measure(tmp_path, CHECKOUT, runtimes, 1)
+    assert result["before"] == result["now"] != ""
+    assert [table["runtime"] for table in result["tables"]] == ["crun"]
+    text = compare.text(result | {"machine": report.machine(runtimes), "rounds": 1})
+    for row in (row for table in result["tables"] for row in table["rows"]):
+        assert row["work"][0] <= row["whole"][0]
+        assert f"{row['whole'][1]:.2f}" in text
+        for before, now, ratio in (row["work"], row["whole"], row["times"]):
+            assert ratio == pytest.approx(now / before, abs=0.02)
+
+
+def test_what_is_no_checkout_is_not_compared(tmp_path: Path) -> None:
+    """A directory without the program ends the comparison in one line."""
+    done = subprocess.run([RUN, "--against", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no checkout to compare with" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_every_round_runs_each_case_in_turn(tmp_path: Path) -> None:

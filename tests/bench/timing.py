@@ -1,14 +1,20 @@
 """Time processes against each other: every round runs each of them once, in turn."""
 
+import contextlib
+import json
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shim.errors import ShimError
+from shim.host import libc
 
+_PR_SET_CHILD_SUBREAPER = 36
 _ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -31,12 +37,14 @@ class Timed:
     """What one case took in milliseconds, round by round.
 
     ``times`` is by the clock, ``work`` the processor time of the process and of those it waited
-    for: on a busy machine the steadier of the two.
+    for: on a busy machine the steadier of the two. ``whole`` has those besides that outlived it, as
+    a tracer does, and with which it shares the processors.
     """
 
     name: str
     times: list[float]
     work: list[float]
+    whole: list[float]
 
     @property
     def median(self) -> float:
@@ -57,18 +65,19 @@ class Timed:
 
 def interleaved(cases: Sequence[Case], rounds: int, folder: Path) -> list[Timed]:
     """Run all of ``cases`` once in each of ``rounds`` rounds, after one that does not count."""
-    timed = [Timed(case.name, [], []) for case in cases]
+    timed = [Timed(case.name, [], [], []) for case in cases]
     for number in range(rounds + 1):
         for case, one in zip(cases, timed, strict=True):
-            taken, work = once(case, folder)
+            taken, work, whole = once(case, folder)
             if number:
                 one.times.append(taken)
                 one.work.append(work)
+                one.whole.append(whole)
     return timed
 
 
-def once(case: Case, folder: Path) -> tuple[float, float]:
-    """Run ``case``: milliseconds by the clock and of processor time; ShimError if it went wrong."""
+def once(case: Case, folder: Path) -> tuple[float, float, float]:
+    """Run ``case`` and return the milliseconds as of ``Timed``; ShimError if it went wrong."""
     if case.prepare:
         case.prepare()
     output = folder / "output"
@@ -78,11 +87,38 @@ def once(case: Case, folder: Path) -> tuple[float, float]:
         (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    started = time.perf_counter_ns()
-    pid = os.posix_spawnp(case.command[0], case.command, _ENV, file_actions=actions)
-    _, status, usage = os.wait4(pid, 0)
-    taken = time.perf_counter_ns() - started
-    if (code := os.waitstatus_to_exitcode(status)) != case.code:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # in whom those end up that outlive the command
+        try:
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            os.write(writer, json.dumps(_run(case.command, actions)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    code, *figures = json.loads(answer)
+    if code != case.code:
         said = " ".join(output.read_text(errors="replace").split())
         raise ShimError(f"ended with {code}: {said}", subject=case.name)
-    return taken / 1e6, (usage.ru_utime + usage.ru_stime) * 1e3
+    taken, work, whole = figures
+    return taken, work, whole
+
+
+def _run(command: list[str], actions: list[tuple[Any, ...]]) -> tuple[int, float, float, float]:
+    """Run a command and wait for all that it leaves behind: its status, and ``once``'s figures."""
+    started = time.perf_counter_ns()
+    pid = os.posix_spawnp(command[0], command, _ENV, file_actions=actions)
+    _, status, usage = os.wait4(pid, 0)
+    taken = time.perf_counter_ns() - started
+    work = whole = _milliseconds(usage)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            whole += _milliseconds(os.wait3(0)[2])
+    return os.waitstatus_to_exitcode(status), taken / 1e6, work, whole
+
+
+def _milliseconds(usage: resource.struct_rusage) -> float:
+    return (usage.ru_utime + usage.ru_stime) * 1e3

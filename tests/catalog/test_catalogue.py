@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from shim import catalog
+from shim import catalog, injected
 from shim.catalog import data, generate
 from shim.catalog.table import since
 from shim.errors import ShimError
@@ -33,6 +33,7 @@ def test_generated_module_is_up_to_date() -> None:
     """data.py, native.py and calls.tsv are what the generator makes of the files in profiles/."""
     rows = generate.rows(generate.SOURCE.read_text(), generate.OLDER.read_text())
     assert (generate.TARGET.read_text(), generate.TABLE.read_text()) == generate.render(rows)
+    assert generate.INJECTED.read_text() == generate.injected(rows)
     assert generate.NATIVE.read_text() == generate.native(rows)
 
 
@@ -77,12 +78,10 @@ def test_the_start_path_has_its_own_module() -> None:
 
 def test_kernel_injected_calls() -> None:
     """The calls that a kernel makes a process issue are uretprobe and uprobe, x86-64 only."""
-    injected = catalog.kernel_injected()
-    assert {name: call.numbers["x86_64"] for name, call in injected.items()} == {
-        "uretprobe": 335,
-        "uprobe": 336,
-    }
-    assert all(call.numbers.keys() == {"x86_64", "x32"} for call in injected.values())
+    found = catalog.kernel_injected()
+    numbers = {name: call.numbers["x86_64"] for name, call in found.items()}
+    assert numbers == injected.X86_64 == {"uretprobe": 335, "uprobe": 336}
+    assert all(call.numbers.keys() == {"x86_64", "x32"} for call in found.values())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import files
+from shim import atomic, files
 from shim.errors import ShimError
 from support import need
 
@@ -31,7 +31,7 @@ def test_read_stops(path: Path) -> None:
 def test_old_until_renamed(path: Path) -> None:
     """The file has its old content when the last word before the rename is spoken."""
     seen = []
-    files.replace(str(path), b"new", b"old", lambda: seen.append(path.read_bytes()))
+    atomic.replace(str(path), b"new", b"old", lambda: seen.append(path.read_bytes()))
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
@@ -42,7 +42,7 @@ def test_changed_meanwhile(path: Path) -> None:
     for content in (b"other", b"old and more", b""):
         path.write_bytes(content)
         with pytest.raises(ShimError, match="changed it meanwhile"):
-            files.replace(str(path), b"new", b"old", pytest.fail)
+            atomic.replace(str(path), b"new", b"old", pytest.fail)
         assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
 
@@ -54,7 +54,7 @@ def test_objection(path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        files.replace(str(path), b"new", b"old", object_to_it)
+        atomic.replace(str(path), b"new", b"old", object_to_it)
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -68,7 +68,7 @@ def test_a_killed_makers_draft_goes_with_a_start(path: Path) -> None:
     for _ in range(2):
         child = os.fork()
         if child == 0:
-            files.replace(str(path), b"new", b"old", killed, durable=False)
+            atomic.replace(str(path), b"new", b"old", killed, durable=False)
         os.waitpid(child, 0)
     young, old = sorted(each for each in path.parent.iterdir() if each != path)
     os.utime(old, (0, 0))
@@ -76,7 +76,7 @@ def test_a_killed_makers_draft_goes_with_a_start(path: Path) -> None:
     for other in others:
         other.touch()
         os.utime(other, (0, 0))
-    files.replace(str(path), b"new", b"old", lambda: None, durable=False)
+    atomic.replace(str(path), b"new", b"old", lambda: None, durable=False)
     assert set(path.parent.iterdir()) == {path, young, *others}
 
 
@@ -87,9 +87,9 @@ def test_write_atomic(path: Path) -> None:
     path.chmod(0o4751)
     umask = os.umask(0o027)
     try:
-        files.write_atomic(str(path), b"new")
-        files.write_atomic(str(path.with_name("made")), b"1")
-        files.write_atomic(str(path.with_name("ours")), b"2", 0o644)
+        atomic.write_atomic(str(path), b"new")
+        atomic.write_atomic(str(path.with_name("made")), b"1")
+        atomic.write_atomic(str(path.with_name("ours")), b"2", 0o644)
     finally:
         os.umask(umask)
     info = path.stat()
@@ -97,7 +97,7 @@ def test_write_atomic(path: Path) -> None:
     assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 4321, 0o4751)
     modes = {each.name: each.stat().st_mode & 0o7777 for each in path.parent.iterdir()}
     assert modes == {"file": 0o4751, "made": 0o640, "ours": 0o644}
-    files.write_atomic("file", b"own", 0o600, dir_fd=(folder := os.open(path.parent, os.O_PATH)))
+    atomic.write_atomic("file", b"own", 0o600, dir_fd=(folder := os.open(path.parent, os.O_PATH)))
     os.close(folder)
     info = path.stat()
     assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (0, 0, 0o600)
@@ -109,7 +109,7 @@ def test_write_atomic_replaces_a_link(path: Path) -> None:
     for target in ("file", "nowhere"):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-        files.write_atomic(str(link), b"new")
+        atomic.write_atomic(str(link), b"new")
         assert not link.is_symlink()
         assert link.read_bytes() == b"new"
     assert path.read_bytes() == b"old"
@@ -117,15 +117,15 @@ def test_write_atomic_replaces_a_link(path: Path) -> None:
 
 
 def _write_atomic(path: str, data: bytes) -> None:
-    files.write_atomic(path, data)
+    atomic.write_atomic(path, data)
 
 
 def _write_anew(path: str, data: bytes) -> None:
-    files.write_atomic(path, data, 0o644)
+    atomic.write_atomic(path, data, 0o644)
 
 
 def _replace(path: str, data: bytes) -> None:
-    files.replace(path, data, b"old", lambda: None)
+    atomic.replace(path, data, b"old", lambda: None)
 
 
 @pytest.mark.parametrize("write", [_write_atomic, _write_anew, _replace])
@@ -154,7 +154,7 @@ def test_a_killed_writers_draft(path: Path) -> None:
     for each in (young, old):
         each.touch()
     os.utime(old, (0, 0))
-    files.write_atomic(str(path), b"new")
+    atomic.write_atomic(str(path), b"new")
     assert set(path.parent.iterdir()) == {path, young}
 
 
@@ -174,7 +174,7 @@ def test_access_list_is_kept(path: Path) -> None:
     except OSError as error:
         need.kernel(False, f"no access control lists here: {error}")
     mode = path.stat().st_mode
-    files.replace(str(path), b"new", b"old", lambda: None)
+    atomic.replace(str(path), b"new", b"old", lambda: None)
     assert os.getxattr(path, "system.posix_acl_access") == acl
     assert path.stat().st_mode == mode
 
@@ -183,7 +183,7 @@ def test_no_room_for_a_draft() -> None:
     """Where no file can be made beside it, the error names the directory, not the draft."""
     # Nobody, root neither, can make a file in /proc.
     with pytest.raises(FileNotFoundError) as error:
-        files.replace("/proc/version", b"new", b"old", pytest.fail)
+        atomic.replace("/proc/version", b"new", b"old", pytest.fail)
     assert error.value.filename == "/proc"
 
 
@@ -191,5 +191,5 @@ def test_long_name(tmp_path: Path) -> None:
     """A file with the longest name there can be is replaced too."""
     path = tmp_path / ("n" * 255)
     path.write_bytes(b"old")
-    files.replace(str(path), b"new", b"old", lambda: None)
+    atomic.replace(str(path), b"new", b"old", lambda: None)
     assert path.read_bytes() == b"new"

@@ -149,12 +149,11 @@ def test_unknown_is_not_kept(tmp_path: Path) -> None:
     code = f"""
 import json
 from shim import abi
-from shim.catalog import Syscall
+from shim import injected
 from shim.host import cache, libc, probe
 libc.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
 libc.set_filter(probe._denying(400))
-call = Syscall("test_syscall", {{"x86_64": 400}}, *2 * [""])
-cache.kernel_injected = lambda: {{"test_syscall": call}}
+injected.X86_64 = {{"test_syscall": 400}}
 print(json.dumps(cache.facts(directory={str(tmp_path)!r})))
 """
     assert isolated(code)["syscalls"]["test_syscall"]["state"] == "unknown"
@@ -167,6 +166,7 @@ def test_what_cannot_be_written_whole_is_not_kept(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     code = f"""
 import json, resource, signal
+from shim import atomic  # now: it would be compiled under the limit, and the half of that kept
 from shim.host import cache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
@@ -179,15 +179,15 @@ print(json.dumps(cache.facts(directory={str(tmp_path)!r})["syscalls"]))
 
 # The last three are imported for the settings and the log of every start as well.
 START = {
-    "shim", "shim.catalog", "shim.catalog.data", "shim.host", "shim.startjson",
-    "shim.files", "shim.errors", "shim.lightos", "errno",
+    "shim", "shim.injected", "shim.host", "shim.startjson", "shim.files",
+    "shim.lightos", "errno",
 }  # fmt: skip
 # What the interpreter itself needs to find files and read JSON.
 BASE = {"_json", "_stat"}
 PROBING = {
     "shim.abi", "shim.errors", "shim.host.libc", "shim.host.probe", "shim.bpf",
     "shim.bpf.program",
-    "shim.host.lightctypes", "_ctypes", "_struct", "errno", "struct",
+    "shim.host.lightctypes", "_ctypes", "_struct", "errno",
     "os", "stat", "posixpath", "genericpath", "os.path", "_collections_abc", "abc", "_abc",
 }  # fmt: skip
 ASKING = {"shim.host.children", "select", "time"}

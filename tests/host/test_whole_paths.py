@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import files
+from shim import atomic
 from shim.cli import main
 from shim.host.untrusted_files import PathWalk
 from support import need
@@ -51,7 +51,7 @@ def test_a_draft_that_cannot_be_written(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            files.write_atomic(path, b"x" * 100)
+            atomic.write_atomic(path, b"x" * 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename == path

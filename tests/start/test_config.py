@@ -101,8 +101,14 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
         ("log: here", "log: 'here' (an absolute path)"),
         (
             "colour: red",
-            "unknown setting 'colour' (there are: on_error, log, runtimes, test_syscall)",
+            "unknown setting 'colour' (there are: on_error, log, log_max, log_detail, log_repeats, "
+            "runtimes, test_syscall)",
         ),
+        ("log_detail: long", "log_detail: 'long' (brief or full)"),
+        ("log_repeats: 3", "log_repeats: 3 (write or count)"),
+        ("log_max: 64", "log_max: 64 (such as 64 MB x 4"),
+        ("log_max: 1 KB x 4", "log_max: '1 KB x 4' (such as 64 MB x 4"),
+        ("log_max: 1 MB x 0", "log_max: '1 MB x 0' (such as 64 MB x 4"),
         ("runtimes: runc", "runtimes: must be a mapping of names to paths"),
         ("runtimes: {a b: /x}", "runtimes: the name 'a b' (letters, digits and ._- only)"),
         ("runtimes: {runc: runc}", "runtimes: runc: 'runc' (an absolute path)"),

@@ -136,6 +136,7 @@ def test_an_exec_of_a_program_that_is_not_there(lab: WrappedLab) -> None:
 def test_an_id_that_another_container_had(lab: WrappedLab) -> None:
     """What the log says of an earlier container of the same id is not expected of this one."""
     folder = bundle(lab)
+    lab.configure("allow", None, "log_detail: full")
     for number, syscalls in enumerate((profile()["syscalls"], [*profile()["syscalls"], MORE])):
         (folder / "config.json").unlink()
         oci.bundle(folder, profile(syscalls=syscalls), oci.caller((TEST_SYSCALL,)))

@@ -40,6 +40,7 @@ class Verified(Lab):
         """Render the hook beside the other."""
         super().__init__(folder, runtime)
         self.verify = hookfile.render(folder / "verify", name="seccomp-shim-verify")
+        self.configure("allow", None, "log_detail: full")
 
     def both(self, *, injected: bool = True) -> dict[str, list[dict[str, Any]]]:
         """Return the hooks of a config.json: ours at both ends of the start, or the later one."""
@@ -114,6 +115,7 @@ def test_a_container_that_nobody_adjusted_is_loud(lab: Verified, no_new_privileg
 def test_the_wrapper_has_its_containers_verified(tmp_path: Path, runtime: str) -> None:
     """Whatever the mechanism, the wrapper's own entry looks at the result, knowing the program."""
     lab = WrappedLab(tmp_path, real(runtime))
+    lab.configure("allow", None, "log_detail: full")
     with lab.container() as container:
         container.ready()
         line = wait_for_verdict(lab)

@@ -75,6 +75,7 @@ def own_group(root: Path, pid: int) -> Path:
 
 def look(lab: WrappedLab, container: Container, seconds: int = 1) -> dict[str, object]:
     """Call the hook as the runtime does, and give its line once nothing of it is left."""
+    lab.configure("allow", None, "log_detail: full")
     lab.log_path.unlink(missing_ok=True)
     hook = f"{lab.bin}/seccomp-shim-verify"
     options = ["--config", f"{lab.folder}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
@@ -143,6 +144,7 @@ def test_a_paused_container_that_goes_on_is_looked_at(lab: WrappedLab) -> None:
     """A pause that ends in time costs the look nothing but time."""
     with lab.container() as container:
         pid = container.ready()
+        lab.configure("allow", None, "log_detail: full")
         with frozen(pid, "v1"):
             hook = [f"{lab.bin}/seccomp-shim-verify", "--config", f"{lab.folder}/config.yaml"]
             state = {"id": "x", "pid": pid, "bundle": str(container.folder)}
@@ -241,7 +243,7 @@ def test_standard_input_that_never_ends(tmp_path: Path, name: str) -> None:
     reader, writer = os.pipe()
     argv = [name, "--config", f"{tmp_path}/config.yaml", "--test-syscall", str(TEST_SYSCALL)]
     program = (
-        f"from shim.start.hooks import {name}\nfrom shim.start.inject import session\n"
+        f"from shim.start.hooks import {name}\nfrom shim.start import session\n"
         f"session._STATE_SECONDS = 1\n{name}.main({argv})"
     )
     subprocess.run(

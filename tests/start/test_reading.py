@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import config, files
+from shim import atomic, config
 from shim import log as journal
 from shim.engines.registration import hookfile
 from shim.errors import ShimError
@@ -155,7 +155,7 @@ def test_a_file_that_is_to_be_replaced(tmp_path: Path, make: Make) -> None:
     path = tmp_path / "config.json"
     make(path)
     with pytest.raises((ShimError, OSError)):
-        files.replace(str(path), b"new", b"old", lambda: None)
+        atomic.replace(str(path), b"new", b"old", lambda: None)
     assert [each.name for each in tmp_path.iterdir()] == ["config.json"]
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from shim.config import DEFAULTS
 from shim.host import processes
 from shim.host.ptrace import Tracee
 from shim.start.inject import tracer
-from shim.start.inject.session import Start
+from shim.start.session import Start
 from support import need
 from support.containers import TEST_SYSCALL
 
@@ -63,7 +64,7 @@ def test_an_init_that_does_not_stop(
         said: list[str] = []
 
         def work() -> object:
-            start = Start({"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
+            start = Start(DEFAULTS | {"on_error": on_error, "log": str(tmp_path / "audit.jsonl")})
             start.pid, start.pinned = init.pid, pinned
             return [tracer.trace(start, {"test_syscall": TEST_SYSCALL}, said.append), *said]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shim.atomic import identity
 from shim.engines import oci
-from shim.files import identity
 from support.containers import (
     ENOSYS,
     EPERM,

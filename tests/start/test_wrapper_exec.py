@@ -80,6 +80,7 @@ def settled(pid: int) -> int:
 
 def test_the_log_tells_that_it_was_a_joined_process(joiner: Joiner) -> None:
     """One line before the change and one after it, with the mechanism and the mark of an exec."""
+    joiner.wrapped.configure("allow", None, "log_detail: full")
     with joiner.joinable() as container:
         joiner.outcomes()
         announced, done = joiner.wrapped.log()

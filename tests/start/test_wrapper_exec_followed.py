@@ -99,8 +99,9 @@ LAUNCH = f"""
 import sys
 sys.path.insert(0, {str(Path(shim.__file__).parent.parent)!r})
 from shim.start.wrapper.exec import run
+from shim.config import DEFAULTS
 real, log, *words = sys.argv[1:]
-run(real, [real, *words], "", words[1], {{"on_error": "allow", "log": log}}, {{"uretprobe": 335}})
+run(real, [real, *words], "", words[1], {{**DEFAULTS, "log": log}}, {{"uretprobe": 335}})
 """
 FEATURES = '{{"annotations": {{"io.github.seccomp.libseccomp.version": "{}"}}}}'
 

@@ -47,7 +47,7 @@ def test_exactly_one_number_is_let_through(lab: WrappedLab, no_new_privileges: b
     (line,) = lab.events("adjusted")
     assert line["mechanism"] == MECHANISM[name_of(lab)]
     assert line["container"].startswith("shim-test-")
-    assert line["state"][f"test-syscall-{TEST_SYSCALL}"] == "on, for a test"
+    assert line["syscall"] == f"test-syscall-{TEST_SYSCALL}"
 
 
 def test_the_live_filter_differs_in_one_call(lab: WrappedLab) -> None:

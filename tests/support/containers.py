@@ -61,10 +61,11 @@ class Lab:
         self.log_path = self.folder / "audit.jsonl"
         self.configure("allow")
 
-    def configure(self, on_error: str, log: Path | None = None) -> None:
-        """Write and compile the settings."""
+    def configure(self, on_error: str, log: Path | None = None, *more: str) -> None:
+        """Write and compile the settings, ``more`` lines of them too."""
         path = self.folder / "config.yaml"
-        path.write_text(f"on_error: {on_error}\nlog: {log or self.log_path}\n")
+        lines = [f"on_error: {on_error}", f"log: {log or self.log_path}", *more]
+        path.write_text("".join(f"{line}\n" for line in lines))
         path.chmod(0o644)
         config.compile_file(str(path))
 

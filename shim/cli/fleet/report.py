@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from shim import files
+from shim import atomic
 from shim.errors import ShimError, counted
 
 
@@ -71,6 +71,6 @@ def _write(path: str, document: dict[str, Any]) -> None:
     from shim.fleet.page import page
 
     try:
-        files.write_atomic(path, page(document).encode())
+        atomic.write_atomic(path, page(document).encode())
     except OSError as error:
         raise ShimError(f"cannot be written: {error.strerror}", subject=path) from None

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 
-from shim import files
+from shim import atomic
 from shim.errors import ShimError
 
 
@@ -43,4 +43,4 @@ def keep(path: str, text: str) -> None:
         info = os.lstat(each)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
             raise ShimError("is not ours alone to write to", subject=each)
-    files.write_atomic(path, text.encode(), 0o600)
+    atomic.write_atomic(path, text.encode(), 0o600)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from shim import config
+from shim import abi, config
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import RUNTIME, Daemon
 from shim.errors import ShimError
@@ -88,7 +88,7 @@ def gather(
     if not kernel:
         states = dict.fromkeys(states, "unknown")
     if test_syscall:
-        states = {**states, f"test-syscall-{test_syscall}": "filtered"}
+        states = {**states, f"{abi.TEST_SYSCALL}{test_syscall}": "filtered"}
     known, reason = builtin.profile(version)
     confinement = _confinement(info.get("SecurityOptions"))
     own = "" if confinement in {None, "default", "builtin", "unconfined"} else str(confinement)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import shim
-from shim import data, files
+from shim import atomic, data
 from shim.errors import ShimError
 
 # The real runtime that each link to the wrapper stands for.
@@ -47,7 +47,7 @@ def render(target: Path, python: str = "", name: str = "seccomp-shim-hook") -> P
             hint = "letters, digits and ._/+- only"
             raise ShimError("root's hook cannot name this path", subject=value, hint=hint)
         text = text.replace(place, value)
-    files.write_atomic(str(target), text.encode(), 0o755)  # a container may be starting
+    atomic.write_atomic(str(target), text.encode(), 0o755)  # a container may be starting
     return target
 
 

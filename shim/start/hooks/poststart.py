@@ -1,8 +1,9 @@
 """The OCI poststart hook: look whether the container has the filter that it should have.
 
 It runs in the background (hooks/seccomp-shim-verify is a shell's ``&``), changes nothing, and
-writes one line: ``verified`` is true, false (level error), or null where it cannot be told. What it
-must find its arguments say: the container's id may have been another's before, in the log too.
+writes one line where not all is as it should be: ``verified`` is false (level error), or null where
+it cannot be told. With ``log_detail: full`` it says true as well. What it must find its arguments
+say: the container's id may have been another's before, in the log too.
 """
 
 import time
@@ -16,7 +17,7 @@ from shim.host import processes
 from shim.start.digest import sha256
 from shim.start.hooks import parse
 from shim.start.inject.augment import LETTING, verdict_before
-from shim.start.inject.session import Start, needed_calls
+from shim.start.session import Start, needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _OPTIONS = ("--config", "--test-syscall", "--mechanism", "--sha256", "--seconds"
 _SECONDS = 30
 _GRACE = 10
 _ENDED = ("Z", "X")
+_HAS_ENDED = "the container's process has ended"
 
 
 class CannotTell(Exception):  # noqa: N818 - a result, not an error
@@ -58,7 +60,9 @@ def main(argv: "list[str]") -> int:
         if calls:
             check.compare(calls)
     except CannotTell as reason:
-        check.log("verified", verified=None, reason=str(reason))
+        # A tracer has looked at the very filter as the program began: that it has ended is no news.
+        if str(reason) != _HAS_ENDED or not check.is_seen():
+            check.log("verified", verified=None, reason=str(reason))
     except (OSError, ShimError) as error:
         check.log("verified", level="warning", verified=None, reason=str(error))
     return 0
@@ -96,16 +100,23 @@ class Verification(Start):
             if os.path.exists(bundle):
                 raise
             # Engines remove the bundle with the container: on a busy host before we come to it.
-            raise CannotTell("the container's process has ended") from None
+            raise CannotTell(_HAS_ENDED) from None
         denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
         if not denied and not named:
             return  # the profile's author wants it so, or there is none
         self._is_container(spec.config)
         filters = self._settled()
         verified, facts = opinion(filters, _own_filters(), denied | named, self.expected)
+        if verified is True and self.settings["log_detail"] == "brief":
+            return
         self.log(
             "verified", level="error" if verified is False else "info", verified=verified, **facts
         )
+
+    def is_seen(self) -> bool:
+        """Tell whether the line of the adjustment says what was seen, and that is enough."""
+        brief = self.settings["log_detail"] == "brief"
+        return brief and self.facts["mechanism"] == "filter-injection"
 
     def _is_container(self, config: "dict[str, Any]") -> None:
         """See that it is the container's process that is held, which may have ended before."""
@@ -114,7 +125,7 @@ class Verification(Start):
             own = os.stat("root/.", dir_fd=self.pinned)
             older = _started(self.pinned) <= _started(processes.pin(os.getpid()))
         except OSError:
-            raise CannotTell("the container's process has ended") from None
+            raise CannotTell(_HAS_ENDED) from None
         try:
             same = os.path.samestat(own, os.stat(root))
         except OSError as error:
@@ -151,7 +162,7 @@ class Verification(Start):
         else:
             traced = _number(self.pinned, "TracerPid")
             raise CannotTell(f"traced by process {traced}" if traced else reason)
-        raise CannotTell("the container's process has ended")
+        raise CannotTell(_HAS_ENDED)
 
     def _filters(self, seconds: float) -> "list[bytes] | None":
         """Read the filters of a process that has loaded one and that nobody traces, else None."""

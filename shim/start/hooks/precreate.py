@@ -10,7 +10,7 @@ from shim import config
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.start.hooks import parse
-from shim.start.inject.session import Start, needed_calls
+from shim.start.session import Start, needed_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

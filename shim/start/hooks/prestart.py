@@ -10,7 +10,7 @@ from shim import config
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.start.hooks import parse
-from shim.start.inject.session import Start, complain, needed_calls
+from shim.start.session import Start, complain, needed_calls
 
 USAGE = "usage: seccomp-shim-hook [--config FILE] [--test-syscall NR] < state.json"
 # What the front says besides: limits that it could not raise; where it has looked for a tracer.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from shim.host.ptrace import Tracee
-    from shim.start.inject.session import Start
+    from shim.start.session import Start
 
     # Is given where its orders come from, where to answer, and its own name; returns its status.
     Work = Callable[[int, int, str], int]
@@ -184,4 +184,5 @@ def trace(
         # Where the start is refused the init ends with this process (PTRACE_O_EXITKILL).
         return start.fail(error if isinstance(error, Exception) else ShimError(repr(error)))
     let_go(tracee)
+    start.settle()
     return 0

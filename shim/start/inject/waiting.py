@@ -16,8 +16,8 @@ itself.
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.host import processes
-from shim.start.inject.session import Start
 from shim.start.inject.tracer import HELD, SEIZED, Tracer, give_up_after, trace
+from shim.start.session import Start
 
 _STATE_SECONDS = 10
 # Runtimes call their hooks within milliseconds, others' hooks before ours within seconds.

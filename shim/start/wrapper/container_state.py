@@ -80,7 +80,9 @@ def replace_crun_filter(path: str, program: bytes) -> None:
     The file is replaced, never written to: crun links it with those of all containers of the same
     profile (``.cache/seccomp``, since 1.5).
     """
-    files.write_atomic(f"{path}/seccomp.bpf", program, durable=False)
+    from shim import atomic
+
+    atomic.write_atomic(f"{path}/seccomp.bpf", program, durable=False)
 
 
 def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":

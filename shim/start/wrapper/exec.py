@@ -9,13 +9,13 @@ from shim import abi
 from shim import lightos as os
 from shim.errors import LeftAlone, ShimError
 from shim.host import processes
-from shim.start.inject.session import Start
 from shim.start.inject.tracer import FOLLOW_SECONDS, SEIZED, Tracer, give_up_after, let_go
+from shim.start.session import Start
 from shim.start.wrapper.exec_runtime import exec_runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from shim.host.process_tree import Family, Member
 
@@ -27,7 +27,7 @@ def run(
     argv: "list[str]",
     root: str,
     container_id: str,
-    settings: "dict[str, str]",
+    settings: "dict[str, Any]",
     calls: "dict[str, int]",
     *,
     sure: bool = True,
@@ -57,7 +57,7 @@ class Exec(Start):
 
     __slots__ = ()
 
-    def __init__(self, settings: "dict[str, str]") -> None:
+    def __init__(self, settings: "dict[str, Any]") -> None:
         super().__init__(settings)
         self.facts["process"] = "exec"
 
@@ -171,6 +171,7 @@ class _Following:
             return 0
         if self.member is not None:
             let_go(self.member)
+        self.start.settle()
         return 0
 
     def _follow(self, family: "Family") -> None:

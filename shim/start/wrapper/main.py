@@ -7,10 +7,10 @@ it waits for us and then executes it; for exec we become it ourselves.
 import gc
 import sys
 
-from shim import abi, config, files
+from shim import abi, config
 from shim import lightos as os
 from shim.errors import ShimError, printable
-from shim.start.inject.session import Start, needed_calls
+from shim.start.session import Start, needed_calls
 from shim.start.wrapper.argv import CommandLine
 
 TYPE_CHECKING = False
@@ -70,13 +70,12 @@ def main(argv: "list[str]", becoming: bool) -> int:
 class Wrapped(Start):
     """One start through the wrapper: whose config.json is still to be read by the runtime."""
 
-    __slots__ = ("document", "line", "real", "settings")
+    __slots__ = ("document", "line", "real")
 
     def __init__(self, settings: "dict[str, Any]", line: CommandLine, real: str) -> None:
         super().__init__(settings)
         self.line = line
         self.real = real
-        self.settings = settings
         bundle = os.path.abspath(line.options.get("bundle", "."))
         # crun looks for another file from where it is called, not from the bundle.
         other = line.options.get("config", "config.json")
@@ -132,6 +131,7 @@ class Wrapped(Start):
             return
         if not os.path.exists(self.document):
             return  # the runtime will say what is wrong with it
+        from shim import atomic
         from shim.host.runtimes import about
         from shim.start.hookentry import enter, hook
         from shim.start.spec import read, read_text
@@ -147,7 +147,7 @@ class Wrapped(Start):
             self.log("left-alone")
             if new != text:  # a program of ours that the profile has no use for any more
                 data = new.encode()
-                files.replace(self.document, data, text.encode(), lambda: None, durable=False)
+                atomic.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
         tracer, entered = None, made.spec
         limit = spec.limit_below(runtime)
@@ -173,7 +173,7 @@ class Wrapped(Start):
 
         if new != text:
             try:
-                files.replace(self.document, new.encode(), text.encode(), log, durable=False)
+                atomic.replace(self.document, new.encode(), text.encode(), log, durable=False)
             except ShimError:
                 # Several starts of one bundle at once all write the same.
                 if read_text(self.document) != new:

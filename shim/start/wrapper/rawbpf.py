@@ -134,11 +134,13 @@ def _read(directory: int, key: str) -> bytes:
 
 def _write(directory: int, key: str, program: bytes) -> None:
     """Keep a program; where that does not go, the next start compiles it again."""
+    from shim import atomic
+
     data = sha256(program).encode() + program
     try:
         names = os.listdir(directory)
         for name in names if len(names) > _KEEP else ():
             os.unlink(name, dir_fd=directory)
-        files.write_atomic(key, data, 0o600, dir_fd=directory)
+        atomic.write_atomic(key, data, 0o600, dir_fd=directory)
     except OSError:
         pass

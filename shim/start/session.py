@@ -26,18 +26,80 @@ class Start:
     ``pinned`` stands for the process ``pid`` (``shim.host.processes``), once it is asked for.
     """
 
-    __slots__ = ("deny", "facts", "path", "pid", "pinned")
+    __slots__ = ("announced", "deny", "facts", "path", "pid", "pinned", "settings")
 
     def __init__(self, settings: "dict[str, Any]") -> None:
         self.deny = settings["on_error"] == "deny"
         self.path = settings["log"]
+        self.settings = settings
+        # What is about to be done, until the one line of what was done is written (log.announce).
+        self.announced: tuple[bytes, tuple[int, str]] | None = None
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
         self.pid = 0
         self.pinned = _NOT_ASKED
 
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
-        """Write one audit line; OSError if it cannot be written."""
-        journal.append(journal.render(level, event, {**self.facts, **fields}), self.path)
+        """Write one audit line; OSError if it cannot be written.
+
+        Where a start goes well its one line is the last: what is written before a change waits
+        beside the log for that, and goes into it where anything else comes.
+        """
+        facts = {**self.facts, **fields}
+        brief = self.settings["log_detail"] == "brief"
+        well = event == "adjusted" and facts.get("verified") is not False
+        if not well:
+            self._write_announced()
+        # Under a limit of the container's the log may take no line while another file does.
+        if event == "adjusting" and brief and "limits" not in facts:
+            self._announce(journal.render(level, event, facts))
+            return
+        if well and brief:
+            facts = _needed(facts)
+        try:
+            if not (well and self._is_counted(facts)):
+                line = journal.render(level, event, facts)
+                journal.append(line, self.path, self.settings["log_max"])
+        except OSError:
+            if not self.announced:
+                raise
+            # It is on the disk, and comes into the log as soon as that takes it.
+            os.close(self.announced[1][0])
+        else:
+            if self.announced:
+                journal.forget(self.announced[1])
+        self.announced = None
+
+    def _announce(self, line: bytes) -> None:
+        try:
+            self.announced = line, journal.announce(line, self.path)
+        except OSError as error:
+            if error.filename == self.path:
+                raise  # it is the log itself, or its disk
+            journal.append(line, self.path)  # no file can be made beside it
+
+    def _write_announced(self) -> None:
+        if self.announced:
+            line, pending = self.announced
+            journal.append(line, self.path, self.settings["log_max"])
+            self.announced = None
+            journal.forget(pending)
+
+    def _is_counted(self, facts: "dict[str, object]") -> bool:
+        """Tell whether this is one more of what was written already, and only to be counted."""
+        if self.settings["log_repeats"] != "count" or facts.get("process") != "exec":
+            return False
+        if facts.get("verified") is not True:
+            return False
+        from shim.start import repeats
+
+        return repeats.counted(facts, self.path, self.settings["log_max"])
+
+    def settle(self) -> None:
+        """Put into the log what was announced by others that were killed; nobody waits for it."""
+        try:  # noqa: SIM105 - contextlib is an import that every container would pay for
+            journal.settle(self.path)
+        except OSError:
+            pass  # the next one tries again
 
     def fail(self, error: Exception) -> int:
         """Say that nothing could be done and why; then allow or refuse as the admin chose."""
@@ -87,6 +149,20 @@ class Start:
         return self.pinned
 
 
+def _needed(facts: "dict[str, object]") -> "dict[str, object]":
+    """Return what a line must say of a start that went well, and no more.
+
+    The state of the calls is that of those that were adjusted, and the directory of a bundle that
+    is named by its container is the engine's for all of them.
+    """
+    left = {"state"} if facts.get("syscall") else set()
+    if not facts.get("reason"):
+        left.add("reason")
+    if os.path.basename(str(facts.get("bundle", ""))) == facts.get("container"):
+        left.add("bundle")
+    return {key: value for key, value in facts.items() if key not in left}
+
+
 def _given() -> bytes:
     """Read standard input to its end, which a caller that keeps it open may never make."""
     import _signal
@@ -121,8 +197,11 @@ def needed_calls(test_syscall: int) -> "tuple[dict[str, int], dict[str, str], st
         raise ShimError(f"the kernel's state is unknown: {why}")
     needed = {n: c["nr"] for n, c in host["syscalls"].items() if c["state"] == "filtered"}
     if test_syscall:
-        needed[f"test-syscall-{test_syscall}"] = test_syscall
-        states[f"test-syscall-{test_syscall}"] = "on, for a test"
+        from shim import abi
+
+        name = f"{abi.TEST_SYSCALL}{test_syscall}"
+        needed[name] = test_syscall
+        states[name] = "on, for a test"
     return needed, states, "this kernel does not let a filter deny any of these calls"
 
 

@@ -1,0 +1,109 @@
+"""The verb guard: run a command that attaches probes only if nobody would die of it."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from shim.errors import ShimError, counted, printable
+
+if TYPE_CHECKING:
+    from shim.risk.scan import Seen
+
+REFUSED = 3
+
+DESCRIPTION = """\
+Scan those whom a probe would meet, and run COMMAND only if none of them would
+die: a process and what it starts, a container, or whoever maps a program or
+library. Whom nobody can judge (traced already, left to a listener) counts as
+one that would. While COMMAND runs, new processes of the same kind are looked
+at, and told of on standard error if they would die. Needs root."""
+
+EPILOG = """\
+On a kernel that lets the call pass every filter, COMMAND is simply run.
+
+exit statuses: that of COMMAND; 3 it was not run, and why is told; 2 error
+
+examples:
+  seccomp-shim guard --container web -- \\
+      bpftrace -e 'uretprobe:/proc/4711/root/usr/bin/app:f { @ = count(); }'
+  seccomp-shim guard --binary /lib/x86_64-linux-gnu/libc.so.6 -- ./agent
+  seccomp-shim guard --pid 4711 -- perf record -e probe:f__return -p 4711"""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    from shim.cli.scan import add_target_options
+
+    parser = verbs.add_parser(
+        "guard",
+        help="run a command that attaches probes, if nobody would die of it",
+        usage="seccomp-shim guard (--pid N | --container C | --binary PATH)\n"
+        "                          [--force] [--syscall NAME] -- COMMAND ...",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_target_options(parser)
+    parser.add_argument(
+        "--binary",
+        default="",
+        metavar="PATH",
+        help="look at every process that maps this program or library",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run the command also if somebody would die"
+    )
+    parser.add_argument(
+        "--syscall",
+        default="uretprobe",
+        metavar="NAME",
+        help="the call that the probe makes a process issue (uretprobe)",
+    )
+    parser.add_argument("command", nargs="+", metavar="COMMAND", help="what to run, behind --")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scan, then run the command or refuse."""
+    from shim.risk import guard
+    from shim.risk.scan import calls, refuse_without_root, state
+
+    if not (args.pid or args.container or args.binary):
+        raise ShimError("whom it would meet is not told", hint="--pid, --container or --binary")
+    asked = calls([args.syscall])
+    refuse_without_root()
+    meant = guard.targets(args.pid or (), args.container, args.binary, asked)
+    found, there = guard.look(meant, asked)
+    looked = sum(len(group.seen) for group in found.groups)
+    unsafe = guard.unsafe(found)
+    if not found.decides(args.syscall):
+        _say(f"this kernel kills nobody over {args.syscall} ({state(asked[0])})")
+        guard.become(args.command)
+    if unsafe:
+        _say(f"{len(unsafe)} of {counted(looked, 'process', 'processes')} would die, or may:")
+        for one in unsafe:
+            print(f"  {_line(one, args.syscall)}", file=sys.stderr)
+        if not args.force:
+            _say("not run (--force runs it all the same)")
+            return REFUSED
+    else:
+        _say(f"{counted(looked, 'process is', 'processes are')} safe")
+    sys.stderr.flush()
+    return guard.watched(
+        args.command,
+        meant,
+        asked,
+        there,
+        lambda one: _say(f"a new process would die, or may: {_line(one, args.syscall)}"),
+    )
+
+
+def _line(one: "Seen", call: str) -> str:
+    outlook = one.outlooks[call]
+    told = {"dies": f"would die of {outlook.signal}", "unread": "not read"}
+    what = told.get(outlook.outcome, outlook.outcome)
+    return printable(f"{one.process.pid} {one.process.name}: {what}: {outlook.why}")
+
+
+def _say(text: str) -> None:
+    print(f"seccomp-shim guard: {text}", file=sys.stderr)
