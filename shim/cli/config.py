@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 
-from shim import config
+from shim import config, configfile
 from shim.errors import ShimError
 
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, compile, show."""
     path = args.file or config.PATH
     try:
-        settings = config.check(path)
+        settings = configfile.check(path)
     except FileNotFoundError:
         if args.file or args.compile:
             raise ShimError("no such settings file", subject=path) from None
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _compile(path, asked=args.compile)
     runtimes = ", ".join(f"{name}: {path}" for name, path in settings["runtimes"].items())
-    limit = config.shown_limit(settings["log_max"])
+    limit = configfile.shown_limit(settings["log_max"])
     shown = {**settings, "log_max": limit, "runtimes": runtimes or "from PATH"}
     for key, value in shown.items():
         print(f"{key}: {value or 'none'}")
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
 def _compile(path: str, *, asked: bool) -> None:
     """Compile the file that is in force, or that was ``asked`` for."""
     if asked:
-        config.keep(path)
+        configfile.keep(path)
     elif path == config.PATH and os.geteuid() == 0:
         try:
-            config.keep(path)
+            configfile.keep(path)
         except (OSError, ShimError) as error:
             print(f"not compiled, which each start has to do then: {error}", file=sys.stderr)
 

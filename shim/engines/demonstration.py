@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shim import abi, config, data
+from shim import abi, configfile, data
 from shim.bpf import equivalence
 from shim.bpf import program as bpf
 from shim.bpf.outcomes import names, outcomes
@@ -128,7 +128,7 @@ def _hooks(directory: Path, log: Path, subject: Subject) -> dict[str, list[dict[
     settings = directory / "config.yaml"
     settings.write_text(f"log: {log}\n")
     settings.chmod(0o644)
-    config.compile_file(str(settings))
+    configfile.compile_file(str(settings))
     hook = str(hookfile.render(directory / "seccomp-shim-hook"))
     args = [hook, "--config", str(settings)]
     if subject.test_syscall:

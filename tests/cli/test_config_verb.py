@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import cli, config
+from shim import cli, config, configfile
 
 NAMES = ("settings.json", "settings.lines")
 
@@ -51,7 +51,7 @@ def test_a_start_leaves_a_neighbour_that_is_not_ours(settings: Path, foreign: st
 
 def test_a_link_in_the_place_of_a_twin_stays(settings: Path, tmp_path: Path) -> None:
     """Also one to a file that is a twin: only a file of ours is replaced."""
-    config.keep(str(settings))
+    configfile.keep(str(settings))
     settings.with_name("settings.json").rename(tmp_path / "elsewhere")
     settings.with_name("settings.json").symlink_to(tmp_path / "elsewhere")
     write(settings, settings.read_text() + "# later\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import config
+from shim import config, configfile
 from shim.errors import ShimError
 from support import need
 
@@ -79,7 +79,7 @@ def test_a_compiled_file_spares_the_yaml(path: Path, monkeypatch: pytest.MonkeyP
     """While the YAML file is unchanged it is not parsed again."""
     write(path, GOOD)
     config.load(str(path))
-    monkeypatch.setattr(config, "parse", None)
+    monkeypatch.setattr(configfile, "parse", None)
     assert config.load(str(path))[0]["on_error"] == "deny"
 
 
@@ -123,7 +123,7 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
 def test_each_mistake_is_one_line(path: Path, text: str, message: str) -> None:
     """A mistake is named with the file it is in and what to write instead."""
     with pytest.raises(ShimError) as failure:
-        config.parse(text.encode(), str(path))
+        configfile.parse(text.encode(), str(path))
     assert str(failure.value).startswith(f"{path}: {message}")
     assert "\n" not in str(failure.value)
 

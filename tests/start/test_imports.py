@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import shim
-from shim import config
+from shim import configfile
 from shim.engines import oci
 from shim.host.cache import facts
 from support.containers import profile
@@ -50,7 +50,7 @@ def test_a_start_that_needs_nothing(tmp_path: Path) -> None:
     settings = tmp_path / "config.yaml"
     settings.write_text(f"log: {tmp_path}/audit.jsonl\n")
     settings.chmod(0o644)
-    config.compile_file(str(settings))
+    configfile.compile_file(str(settings))
     facts()
     state = json.dumps({"id": "x", "pid": 2, "bundle": "/nowhere"})
     code = f"""
@@ -90,7 +90,7 @@ def test_a_start_through_the_wrapper(tmp_path: Path) -> None:
     settings = tmp_path / "config.yaml"
     settings.write_text(f"log: {tmp_path}/audit.jsonl\n")
     settings.chmod(0o644)
-    config.compile_file(str(settings))
+    configfile.compile_file(str(settings))
     runtime = script(tmp_path / "crun", "echo 'crun version 1.8.1'; echo 'libseccomp: 2.5.4'")
     oci.bundle(bundle, profile(), ["/bin/true"])
     command = ["create", "-b", str(bundle), "c"]

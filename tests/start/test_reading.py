@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import atomic, config
+from shim import atomic, config, configfile
 from shim import log as journal
 from shim.engines.registration import hookfile
 from shim.errors import ShimError
@@ -189,7 +189,7 @@ def test_the_shell_does_not_wait_for_settings(tmp_path: Path, what: str) -> None
     hookfile.render(Path(recorder.wrapper), name="seccomp-shim-runtime")
     recorder.config.write_text("on_error: allow\n")
     recorder.config.chmod(0o644)
-    config.compile_file(str(recorder.config))
+    configfile.compile_file(str(recorder.config))
     place = recorder.config.with_suffix(f".{what}")
     place.unlink()
     os.mkfifo(place)

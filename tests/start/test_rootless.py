@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shim import config
+from shim import configfile
 from shim.host import cache
 from support import need
 from support.isolated import BARE, isolated
@@ -55,7 +55,7 @@ def settings(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(f"on_error: deny\nlog: {tmp_path}/audit.jsonl\n")
     path.chmod(0o644)
-    config.compile_file(str(path))
+    configfile.compile_file(str(path))
     return path
 
 

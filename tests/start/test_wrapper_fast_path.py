@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import shim
-from shim import config
+from shim import configfile
 from shim.catalog import data
 from support.wrapped import Recorder
 
@@ -45,7 +45,7 @@ def test_the_fast_way_sees_an_edit_that_keeps_the_time(
     recorder.config.write_text(f"{odd}\n# a comment\n\n#test_syscall: 400{end}")
     recorder.config.chmod(0o644)
     os.utime(recorder.config, (1, 1))
-    config.compile_file(str(recorder.config))
+    configfile.compile_file(str(recorder.config))
     for when in (1, 5, 1):
         os.utime(recorder.config, (when, when))
         recorder.call("create", "c1")

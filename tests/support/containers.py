@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shim import config
+from shim import configfile
 from shim.engines import oci
 from shim.engines.registration import hookfile
 from support import auditlog, need
@@ -67,7 +67,7 @@ class Lab:
         lines = [f"on_error: {on_error}", f"log: {log or self.log_path}", *more]
         path.write_text("".join(f"{line}\n" for line in lines))
         path.chmod(0o644)
-        config.compile_file(str(path))
+        configfile.compile_file(str(path))
 
     def hooks(
         self,

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from shim import config
+from shim import configfile
 from shim.engines.registration import hookfile
 from support.containers import TEST_SYSCALL, Lab
 
@@ -88,7 +88,7 @@ class Recorder:
         """Write and compile settings for the wrapper."""
         self.config.write_text(text)
         self.config.chmod(0o644)
-        config.compile_file(str(self.config))
+        configfile.compile_file(str(self.config))
 
     def call(self, *args: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Call the wrapper with the recording runtime; the status is the caller's to look at."""

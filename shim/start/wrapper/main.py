@@ -37,7 +37,9 @@ def main(argv: "list[str]", becoming: bool) -> int:
     """
     gc.disable()  # a few milliseconds of life leave nothing worth collecting
     if argv[0] == "settings":
-        sys.stdout.write(config.lines(config.load(argv[1])[0]))
+        from shim import configfile
+
+        sys.stdout.write(configfile.lines(config.load(argv[1])[0]))
         sys.stdout.flush()
         return 0
     directory, real, path, test_syscall, caller, *words = argv
