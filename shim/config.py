@@ -39,6 +39,9 @@ DEFAULTS: "dict[str, Any]" = {
     # A call number that no kernel has, to be let through as well as the real calls: shows on any
     # kernel whether containers are adjusted. 0 is none.
     "test_syscall": 0,
+    # What calls get that no rule of a profile names and that its default refuses by EPERM: that
+    # ("default"), or ENOSYS ("enosys"), so that programs fall back as on an older kernel.
+    "unknown_calls": "default",
 }
 LIMIT = 1 << 20
 

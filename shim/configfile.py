@@ -21,6 +21,7 @@ _WORDS = {
     "on_error": ("allow", "deny"),
     "log_detail": ("brief", "full"),
     "log_repeats": ("write", "count"),
+    "unknown_calls": ("default", "enosys"),
 }
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 # A log may be as short as a few lines are long, and no longer than a file system takes.
@@ -96,6 +97,8 @@ def lines(settings: "dict[str, Any]") -> str:
     """Return ``settings`` as the wrapper's shell part reads them: a key and its value a line."""
     text = f"on_error {settings['on_error']}\ntest_syscall {settings['test_syscall']}\n"
     text += f"log {settings['log']}\n"
+    if settings["unknown_calls"] != "default":
+        text += f"unknown_calls {settings['unknown_calls']}\n"
     return text + "".join(f"runtime {name} {path}\n" for name, path in settings["runtimes"].items())
 
 

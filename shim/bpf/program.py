@@ -32,6 +32,8 @@ RET_A = abi.BPF_RET | abi.BPF_A
 JA = abi.BPF_JMP | abi.BPF_JA
 NEG = abi.BPF_ALU | abi.BPF_NEG
 JEQ_K = abi.BPF_JMP | abi.BPF_JEQ | abi.BPF_K
+JGE_K = abi.BPF_JMP | abi.BPF_JGE | abi.BPF_K
+JGT_K = abi.BPF_JMP | abi.BPF_JGT | abi.BPF_K
 
 _ALU = (
     abi.BPF_ADD, abi.BPF_SUB, abi.BPF_MUL, abi.BPF_DIV,
@@ -43,9 +45,9 @@ _SOURCE = (abi.BPF_K, abi.BPF_X)
 BRANCHES = frozenset(abi.BPF_JMP | op | source for op in _BRANCH for source in _SOURCE)
 
 # Of ``allow``'s prefix: its instructions before a program that loads A first, as all of
-# libseccomp's do, and all that it is made of.
+# libseccomp's do, and all that it and that of ``refuse`` are made of.
 PREFIX_LENGTH = 5
-PREFIX_CODES = frozenset((LD_ABS, LD_IMM, JEQ_K, RET_K))
+PREFIX_CODES = frozenset((LD_ABS, LD_IMM, JEQ_K, JGE_K, JGT_K, RET_K))
 
 # kernel/seccomp.c seccomp_check_filter(): BPF_MOD, loads of bytes and halves, and every ancillary
 # load are valid for sockets but not here.
@@ -111,10 +113,45 @@ def allow(program: bytes, arch: int, nr: int) -> bytes:
     instruction loads A, the prefix clears it. BpfError: an empty program, or no room for the
     prefix.
     """
+    return _put_before(program, answering(arch, nr, abi.SECCOMP_RET_ALLOW))
+
+
+def refuse(program: bytes, arch: int, numbers: "Iterable[int]") -> bytes:
+    """Answer the calls ``numbers`` with ENOSYS; the rest as of ``allow``.
+
+    BpfError: also where they lie too far apart for one jump over all of them.
+    """
+    spans: list[list[int]] = []
+    for nr in sorted(numbers):
+        if spans and spans[-1][1] == nr - 1:
+            spans[-1][1] = nr
+        else:
+            spans.append([nr, nr])
+    tail: Insns = [(LD_ABS, 0, 0, abi.SECCOMP_DATA_NR)]
+    for low, high in spans:
+        tail += [
+            (JGE_K, 0, 2, low),
+            (JGT_K, 1, 0, high),
+            (RET_K, 0, 0, abi.SECCOMP_RET_ENOSYS),
+        ]
+    return _put_before(
+        program, [(LD_ABS, 0, 0, abi.SECCOMP_DATA_ARCH), (JEQ_K, 0, len(tail), arch), *tail]
+    )
+
+
+def front_length(program: bytes) -> int:
+    """Return how many instructions that ``allow`` or ``refuse`` put in front come first; or 0."""
+    first = decode(program[:16])
+    if len(first) < 2 or first[0] != (LD_ABS, 0, 0, abi.SECCOMP_DATA_ARCH):
+        return 0
+    code, jt, jf, _ = first[1]
+    return jf + 2 if (code, jt) == (JEQ_K, 0) else 0
+
+
+def _put_before(program: bytes, prefix: Insns) -> bytes:
     insns = decode(program)
     if not insns:
         raise BpfError("there is no filter to put a permission in front of")
-    prefix = answering(arch, nr, abi.SECCOMP_RET_ALLOW)
     if insns[0][0] & 7 != abi.BPF_LD:
         prefix.append((LD_IMM, 0, 0, 0))
     if len(prefix) + len(insns) > abi.BPF_MAXINSNS:

@@ -24,9 +24,12 @@ class Start:
     """One container start: its settings and what is known of it, for the log.
 
     ``pinned`` stands for the process ``pid`` (``shim.host.processes``), once it is asked for.
+    ``unknown`` tells whether calls that no rule names get ENOSYS; ``refused`` are those that do.
     """
 
-    __slots__ = ("announced", "deny", "facts", "path", "pid", "pinned", "settings")
+    __slots__ = (
+        "announced", "deny", "facts", "path", "pid", "pinned", "refused", "settings", "unknown",
+    )  # fmt: skip
 
     def __init__(self, settings: "dict[str, Any]") -> None:
         self.deny = settings["on_error"] == "deny"
@@ -34,6 +37,8 @@ class Start:
         self.settings = settings
         # What is about to be done, until the one line of what was done is written (log.announce).
         self.announced: tuple[bytes, tuple[int, str]] | None = None
+        self.unknown = settings["unknown_calls"] == "enosys"
+        self.refused: dict[str, int] = {}
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
         self.pid = 0
         self.pinned = _NOT_ASKED

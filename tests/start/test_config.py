@@ -102,7 +102,7 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
         (
             "colour: red",
             "unknown setting 'colour' (there are: on_error, log, log_max, log_detail, log_repeats, "
-            "runtimes, test_syscall)",
+            "runtimes, test_syscall, unknown_calls)",
         ),
         ("log_detail: long", "log_detail: 'long' (brief or full)"),
         ("log_repeats: 3", "log_repeats: 3 (write or count)"),
@@ -114,6 +114,7 @@ def test_a_broken_edit_keeps_the_last_good_settings(path: Path) -> None:
         ("runtimes: {runc: runc}", "runtimes: runc: 'runc' (an absolute path)"),
         ('runtimes: {runc: "/a\\nruntime b /c"}', "runtimes: runc: '/a\\nruntime b /c'"),
         ("test_syscall: 335", "test_syscall: 335 (a number from 337 to 423)"),
+        ("unknown_calls: ENOSYS", "unknown_calls: 'ENOSYS' (default or enosys)"),
         ("test_syscall: yes", "test_syscall: True (a number from 337 to 423)"),
         ("- on_error", "must be a mapping of settings"),
         ("on_error: [", "is not YAML"),

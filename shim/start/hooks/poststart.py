@@ -11,7 +11,7 @@ import time
 from shim import abi
 from shim import lightos as os
 from shim.bpf import program as bpf
-from shim.bpf.outcomes import names, together
+from shim.bpf.outcomes import names, outcomes, together
 from shim.errors import ShimError
 from shim.host import processes
 from shim.start.digest import sha256
@@ -33,6 +33,8 @@ _SECONDS = 30
 _GRACE = 10
 _ENDED = ("Z", "X")
 _HAS_ENDED = "the container's process has ended"
+_EPERM = frozenset((abi.SECCOMP_RET_ERRNO | 1,))
+_ENOSYS = frozenset((abi.SECCOMP_RET_ENOSYS,))
 
 
 class CannotTell(Exception):  # noqa: N818 - a result, not an error
@@ -57,7 +59,7 @@ def main(argv: "list[str]") -> int:
             raise wrong
         test_syscall = int(options.get("--test-syscall", "0")) or settings["test_syscall"]
         calls, check.facts["state"], _ = needed_calls(test_syscall)
-        if calls:
+        if calls or check.unknown:
             check.compare(calls)
     except CannotTell as reason:
         # A tracer has looked at the very filter as the program began: that it has ended is no news.
@@ -91,7 +93,7 @@ class Verification(Start):
 
     def compare(self, calls: "dict[str, int]") -> None:
         """Read the filters in force and log whether they let ``calls`` through."""
-        from shim.start.spec import read
+        from shim.start.spec import RAW_BPF, read
 
         bundle = str(self.facts["bundle"])
         try:
@@ -102,11 +104,20 @@ class Verification(Start):
             # Engines remove the bundle with the container: on a busy host before we come to it.
             raise CannotTell(_HAS_ENDED) from None
         denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
-        if not denied and not named:
+        # Of a program in the profile's place nothing is known, unless it is the one that we made.
+        if self.unknown and (
+            self.expected or RAW_BPF not in (spec.config.get("annotations") or {})
+        ):
+            from shim.profile.unnamed import unnamed
+            from shim.start.unknown import seccomp
+
+            self.refused, _ = unnamed(seccomp(spec))
+        if not denied and not named and not self.refused:
             return  # the profile's author wants it so, or there is none
         self._is_container(spec.config)
         filters = self._settled()
-        verified, facts = opinion(filters, _own_filters(), denied | named, self.expected)
+        inherited, wanted = _own_filters(), denied | named
+        verified, facts = opinion(filters, inherited, wanted, self.expected, self.refused)
         if verified is True and self.settings["log_detail"] == "brief":
             return
         self.log(
@@ -189,13 +200,18 @@ class Verification(Start):
 
 
 def opinion(
-    filters: "list[bytes]", inherited: int, calls: "dict[str, int]", expected: "object" = None
+    filters: "list[bytes]",
+    inherited: int,
+    calls: "dict[str, int]",
+    expected: "object" = None,
+    refused: "dict[str, int] | None" = None,
 ) -> "tuple[bool | None, dict[str, object]]":
     """Tell whether all of a container's ``filters``, the newest first, let ``calls`` through. Pure.
 
     The oldest ``inherited`` come from whoever started the runtime, the next one from the runtime;
     of what is newer nobody can say whether the container's own program loaded it or the runtime a
-    second one. ``expected`` is the SHA-256 of the runtime's program where it is known. Returns what
+    second one. ``expected`` is the SHA-256 of the runtime's program where it is known; ``refused``
+    are not to get EPERM of it. Returns what
     the log says and the verdict: None where a call is denied, but not by a default of the
     runtime's. CannotTell: there is no filter of the runtime's.
     """
@@ -216,6 +232,13 @@ def opinion(
         wrong = wrong or ours
         if reason:
             reasons.append(f"{name}: {reason}")
+    if refused:
+        answers = {name: together(programs, nr) for name, nr in refused.items()}
+        facts["enosys"] = ",".join(name for name, each in answers.items() if each == _ENOSYS)
+        kept = [name for name, nr in refused.items() if outcomes(programs[at], nr) == _EPERM]
+        if kept:
+            wrong = True
+            reasons.append(f"{','.join(kept)}: no rule names it, and it gets EPERM")
     if expected and expected != facts["sha256_after"]:
         reasons.append("the installed filter is not the one that was handed over")
         wrong = True

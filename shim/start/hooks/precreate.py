@@ -40,7 +40,7 @@ def main(argv: "list[str]", data: bytes) -> bytes:
         calls, start.facts["state"], _ = needed_calls(
             int(given.get("--test-syscall", settings["test_syscall"]))
         )
-        if not calls or mistake:
+        if (not calls and not start.unknown) or mistake:
             return data  # the hook says so
         return _changed(data, calls, _runtimes(given.get("--runtime", ""), settings), start)
     except Exception as error:  # a fault of ours must not be what stops a container
@@ -60,7 +60,7 @@ def _changed(
     spec = parse(data.decode())
     if container := _container(spec.config):
         start.facts["container"] = container
-    made = [change(spec, calls, runtime) for runtime in runtimes]
+    made = [change(spec, calls, runtime, unknown=start.unknown) for runtime in runtimes]
     texts = {each.spec.text for each in made}
     if len(texts) != 1 or texts == {spec.text}:
         return data

@@ -44,7 +44,7 @@ def main(argv: "list[str]", runtime: int = 0) -> int:
 def _decide(start: Start, test_syscall: int, runtime: int) -> int:
     """Find out whether this container needs an adjustment and, if so, have it made."""
     needed, start.facts["state"], reason = needed_calls(test_syscall)
-    if not needed:
+    if not needed and not start.unknown:
         return _leave(start, reason)
     from shim.start.inject.tracer import Tracer
 
@@ -54,11 +54,19 @@ def _decide(start: Start, test_syscall: int, runtime: int) -> int:
 
     spec = read(os.path.join(str(start.facts["bundle"]), "config.json"))
     start.facts["runtime"] = caller = _runtime(runtime)
-    denied, reason = spec.needing(needed, caller)
-    if not denied:
+    denied: dict[str, int] = {}
+    if needed:
+        denied, reason = spec.needing(needed, caller)
+    if start.unknown:
+        from shim.host.runtimes import about
+        from shim.start.unknown import refused
+
+        start.refused = refused(spec, about(caller))
+    if not denied and not start.refused:
         return _leave(start, reason)
     raw_bpf = spec.takes_program(caller)
-    tracer.seize(dumps({"calls": denied, "runtime": caller, "raw_bpf": raw_bpf}).encode())
+    order = {"calls": denied, "refused": start.refused, "runtime": caller, "raw_bpf": raw_bpf}
+    tracer.seize(dumps(order).encode())
     return 0
 
 
@@ -79,6 +87,7 @@ def _trace(start: Start, order: int, answer: int) -> int:
         return 0  # nothing is to be done, or the hook has failed
     document = loads(text)
     start.facts["runtime"] = document["runtime"]
+    start.refused = document["refused"]
 
     def tell_hook(message: str) -> None:
         os.write(answer, message.encode())

@@ -16,33 +16,43 @@ _REACHED = 1
 
 
 LETS = "the filter lets it through already"
+NOTHING_BY_EPERM = "no call that no rule names is refused by EPERM"
+_EPERM = frozenset((abi.SECCOMP_RET_ERRNO | 1,))
 
 
 class AlreadyLet(LeftAlone):
     """The filter lets all of the calls through as it is."""
 
 
-def augmented(program: bytes, calls: "dict[str, int]") -> "dict[str, object]":
+def augmented(
+    program: bytes, calls: "dict[str, int]", refused: "dict[str, int] | None" = None
+) -> "dict[str, object]":
     """Return what the audit log says of a program that ``augment`` has made; nothing of others."""
     rest = program[len(calls) * 8 * bpf.PREFIX_LENGTH :]
+    if refused:
+        rest = rest[8 * bpf.front_length(rest) :]
     try:
-        made, facts = augment(rest, calls)
+        made, facts = augment(rest, calls, refused)
     except (LeftAlone, ShimError):
         return {}
     return facts if made == program else {}
 
 
-def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, object]]":
+def augment(
+    old: bytes, calls: "dict[str, int]", refused: "dict[str, int] | None" = None
+) -> "tuple[bytes, dict[str, object]]":
     """Put an allow in front of filter ``old`` for each of ``calls`` that only its default denies.
 
-    "Only its default" is told by all that the filter can answer, whatever a call's arguments are.
-    Returns the new program and what the audit log says of it. LeftAlone: no call needs it, or none
-    of those that do may have it. ShimError: the program is not one that the kernel takes, or the
-    check of the result failed.
+    And ENOSYS for each of ``refused``, which no rule of the profile names, where they get EPERM as
+    what no profile can name does. "Only its default" is told by all that the filter can answer,
+    whatever a call's arguments are. Returns the new program and what the audit log says of it.
+    LeftAlone: no call needs it, or none of those that do may have it. ShimError: the program is not
+    one that the kernel takes, or the check of the result failed.
     """
     insns = bpf.decode(old)
     bpf.check(insns)
-    new = old
+    enosys = _refused_by_eperm(insns, refused) if refused else {}
+    new = bpf.refuse(old, abi.AUDIT_ARCH_X86_64, enosys.values()) if enosys else old
     needing, reasons = {}, {}
     for name, nr in calls.items():
         before, reason = verdict_before(insns, nr)
@@ -51,14 +61,21 @@ def augment(old: bytes, calls: "dict[str, int]") -> "tuple[bytes, dict[str, obje
         else:
             needing[name] = before
             new = bpf.allow(new, abi.AUDIT_ARCH_X86_64, nr)
-    if not needing:
-        kind = AlreadyLet if set(reasons.values()) == {LETS} else LeftAlone
-        raise kind("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
-    _prove(old, new, [calls[name] for name in needing])
+    if not needing and not enosys:
+        kind = AlreadyLet if set(reasons.values()) <= {LETS} else LeftAlone
+        told = [f"{name}: {reason}" for name, reason in reasons.items()]
+        told += [NOTHING_BY_EPERM] if refused else []
+        raise kind("; ".join(told))
+    _prove(old, new, [calls[name] for name in needing], list(enosys.values()))
+    facts: dict[str, object] = {}
+    if needing:
+        facts["syscall"] = ",".join(needing)
+        facts["before"] = ",".join(needing.values())
+        facts["after"] = ",".join("ALLOW" for _ in needing)
+    if enosys:
+        facts["enosys"] = ",".join(enosys)
     return new, {
-        "syscall": ",".join(needing),
-        "before": ",".join(needing.values()),
-        "after": ",".join("ALLOW" for _ in needing),
+        **facts,
         "length_before": len(old) // 8,
         "length_after": len(new) // 8,
         "sha256_before": sha256(old),
@@ -98,13 +115,20 @@ def verdict_before(insns: "bpf.Insns", nr: int) -> "tuple[str, str]":
     return here, ""
 
 
+def _refused_by_eperm(insns: "bpf.Insns", refused: "dict[str, int]") -> "dict[str, int]":
+    """Return those of ``refused`` that get EPERM, the filter's default; its arguments whatever."""
+    if any(outcomes(insns, witness) != _EPERM for witness in _WITNESSES):
+        return {}
+    return {name: nr for name, nr in refused.items() if outcomes(insns, nr) == _EPERM}
+
+
 def _neighbour(nr: int) -> int:
     """Return another witness than ``nr`` where that is one itself."""
     return nr + 1 if nr + 1 in abi.TEST_SYSCALLS else nr - 1
 
 
-def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:
-    """Check what the shape promises: ``allowed`` alone are decided before the old program begins.
+def _prove(old: bytes, new: bytes, allowed: "list[int]", enosys: "list[int]") -> None:
+    """Check what the shape promises: these alone are decided before the old program begins.
 
     What stands before it looks at the number and the architecture alone and leaves all else as it
     was, so one run of it tells of every argument; all other calls find the old program as it was.
@@ -120,7 +144,7 @@ def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:
     codes = {code for code, _, _, _ in front[:-1]}
     if codes - bpf.PREFIX_CODES or any(code == bpf.LD_ABS and k > 4 for code, _, _, k in front):
         raise ShimError("what is put before the filter looks at more than the call")
-    for nr in allowed:
+    for nr in (*allowed, *enosys):
         for arch, other in (
             (abi.AUDIT_ARCH_X86_64, nr),
             (abi.AUDIT_ARCH_X86_64, nr - 1),
@@ -129,7 +153,11 @@ def _prove(old: bytes, new: bytes, allowed: "list[int]") -> None:
             (abi.AUDIT_ARCH_I386, nr),
             (abi.AUDIT_ARCH_AARCH64, nr),
         ):
-            ours = arch == abi.AUDIT_ARCH_X86_64 and other in allowed
-            if emulator.verdict(front, other, arch) != (abi.SECCOMP_RET_ALLOW if ours else reached):
-                what = "does not let through" if ours else "decides on"
+            ours, meant = arch == abi.AUDIT_ARCH_X86_64, reached
+            if ours and other in allowed:
+                meant = abi.SECCOMP_RET_ALLOW
+            elif ours and other in enosys:
+                meant = abi.SECCOMP_RET_ENOSYS
+            if emulator.verdict(front, other, arch) != meant:
+                what = "decides on" if meant == reached else "does not answer as meant"
                 raise ShimError(f"the longer filter {what} call {other:#x} of {arch:#x}")

@@ -26,8 +26,17 @@ _EXEC_SECONDS = 5
 _BY_DEFAULT = "another filter in force denies it by its default"
 
 
-def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool = False) -> None:
+def follow(
+    tracee: Tracee,
+    calls: "dict[str, int]",
+    log: "Log",
+    *,
+    raw_bpf: bool = False,
+    refused: "dict[str, int] | None" = None,
+) -> None:
     """Run ``tracee`` to the call that loads its filter and let ``calls`` through there.
+
+    ``refused`` get ENOSYS in place of EPERM (``shim.start.inject.augment``).
 
     ``log(event, **fields)`` writes one audit line or raises OSError; nothing is changed before it
     has. With ``raw_bpf`` a program that has our allow in front already is logged as an adjustment:
@@ -42,13 +51,13 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool
         memory = Memory(tracee.pid)
         old = memory.program(fprog)
         try:
-            new, facts = augment(old, calls)
+            new, facts = augment(old, calls, refused)
         except AlreadyLet as reason:
             tracee.result()
             verified, why = _look(tracee, old, calls)
             if verified is False:
                 raise ShimError(why) from None
-            if raw_bpf and (facts := augmented(old, calls)):
+            if raw_bpf and (facts := augmented(old, calls, refused)):
                 log("adjusted", mechanism="raw-bpf", **facts, verified=verified, reason=why)
                 return
             raise reason from None
@@ -62,7 +71,8 @@ def follow(tracee: Tracee, calls: "dict[str, int]", log: "Log", *, raw_bpf: bool
             break
         # Else TSYNC met a thread with another filter (seccomp(2)): the runtime has to try again.
     done = time.monotonic_ns()
-    allowed = {name: calls[name] for name in str(facts["syscall"]).split(",")}
+    changed = str(facts.get("syscall")).split(",")
+    allowed = {name: nr for name, nr in calls.items() if name in changed}
     verified, why = _look(tracee, new, allowed)
     log(
         "adjusted",

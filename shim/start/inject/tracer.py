@@ -170,7 +170,7 @@ def trace(
     from shim.start.inject.follow import follow
 
     try:
-        follow(tracee, calls, start.log, raw_bpf=raw_bpf)
+        follow(tracee, calls, start.log, raw_bpf=raw_bpf, refused=start.refused)
     except (EndedError, ProcessLookupError):
         # A start that fails by itself (no such program, another hook) is no error of ours. ESRCH is
         # what a request gets whose stopped thread was killed (ptrace(2)).

@@ -3,6 +3,7 @@
 from shim import files
 from shim import lightos as os
 from shim.errors import ShimError
+from shim.profile.evaluate import X86_64
 from shim.start.spec import Spec
 from shim.startjson import loads
 
@@ -90,6 +91,7 @@ def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":
     return {
         "defaultAction": _ACTIONS[seccomp["default_action"]],
         "defaultErrnoRet": seccomp.get("default_errno_ret"),
+        "architectures": [_architecture(name) for name in seccomp.get("architectures") or ()],
         "syscalls": [
             {
                 "names": [rule["name"]],
@@ -100,6 +102,11 @@ def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":
             for rule in seccomp["syscalls"] or ()
         ],
     }
+
+
+def _architecture(name: str) -> str:
+    """Return the spec's name of runc's ``amd64``, x86, x32 (libcontainer/seccomp/config.go)."""
+    return X86_64 if name == "amd64" else f"SCMP_ARCH_{name.upper()}"
 
 
 def _runc_root() -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from shim.host.process_tree import Family, Member
+    from shim.start.spec import Spec
 
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
@@ -43,7 +44,7 @@ def run(
     start = Exec(settings)
     start.facts |= {"container": container_id, "runtime": real, "kernel": os.uname().release}
     try:
-        if calls:
+        if calls or start.unknown:
             start.prepare(root, container_id, calls, sure=sure)
     except Exception as error:  # a fault of ours must not be what stops an exec
         if start.deny:
@@ -85,7 +86,9 @@ class Exec(Start):
         spec, bundle = container_state.runc_config(path)
         self.facts["bundle"] = bundle
         denied, _ = spec.needing(calls, real)
-        if denied:
+        if self.unknown:
+            self.refused = self._unnamed(spec)
+        if denied or self.refused:
             _Following(self, denied).begin()
 
     def _lengthen(self, path: str, calls: "dict[str, int]") -> None:
@@ -103,12 +106,15 @@ class Exec(Start):
         if not old:
             return
         try:
-            augment(old, calls)  # most often it is long enough: nothing else need be read then
+            if not self.unknown:
+                augment(old, calls)  # most often it is long enough: nothing else need be read then
             spec = read(f"{path}/config.json")
             denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
-            if not denied and not named:
+            if self.unknown:
+                self.refused = self._unnamed(spec)
+            if not denied and not named and not self.refused:
                 return
-            new, facts = augment(old, denied | named)
+            new, facts = augment(old, denied | named, self.refused)
         except AlreadyLet:
             return
         except LeftAlone as reason:
@@ -118,6 +124,12 @@ class Exec(Start):
         self.log("adjusting")
         container_state.replace_crun_filter(path, new)
         self.log("adjusted")
+
+    def _unnamed(self, spec: "Spec") -> "dict[str, int]":
+        from shim.host.runtimes import about
+        from shim.start.unknown import refused
+
+        return refused(spec, about(str(self.facts["runtime"])))
 
 
 class _Following:
@@ -185,7 +197,7 @@ class _Following:
             self.start.pid = self.start.facts["pid"] = member.pid
             self.start.pinned = processes.pin(member.pid)  # stopped: it cannot go
             self.member = member
-            follow(member, self.calls, self.start.log)
+            follow(member, self.calls, self.start.log, refused=self.start.refused)
         except (LeftAlone, EndedError) as reason:
             self.start.log("left-alone", reason=str(reason))
         except ProcessLookupError:  # killed while it was stopped

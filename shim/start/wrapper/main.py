@@ -59,7 +59,7 @@ def main(argv: "list[str]", becoming: bool) -> int:
         if line.verb == "exec":
             if not becoming:
                 return EXEC
-            _exec(real, words, line, settings, calls)
+            _exec(real, words, line, settings, calls, start.unknown)
         elif line.verb in ("create", "run"):
             start.arrange(calls, reason, directory, _options(path, number), int(caller))
         elif line.verb == "restore":
@@ -112,6 +112,7 @@ class Wrapped(Start):
         """Return what the tracer is to log: as a hook would, the start known from its state."""
         start = Start(self.settings)
         start.facts |= {"state": self.facts["state"], "runtime": self.real}
+        start.refused = self.refused
         return start
 
     def arrange(
@@ -128,7 +129,7 @@ class Wrapped(Start):
         they are to be called with, ``caller`` who will be the runtime. ShimError, OSError: nothing
         was changed.
         """
-        if not calls:
+        if not calls and not self.unknown:
             self.log("left-alone", reason=reason)
             return
         if not os.path.exists(self.document):
@@ -142,7 +143,7 @@ class Wrapped(Start):
         spec = read(self.document)
         text = spec.text
         runtime = about(self.real)
-        made = change(spec, calls, runtime)
+        made = change(spec, calls, runtime, unknown=self.unknown)
         if not made.mechanism:
             new = made.spec.proved()
             self.facts |= made.facts
@@ -151,6 +152,7 @@ class Wrapped(Start):
                 data = new.encode()
                 atomic.replace(self.document, data, text.encode(), lambda: None, durable=False)
             return
+        self.refused = made.refused
         tracer, entered = None, made.spec
         limit = spec.limit_below(runtime)
         if made.mechanism == "filter-injection":
@@ -224,12 +226,14 @@ def _exec(
     line: CommandLine,
     settings: "dict[str, Any]",
     calls: "dict[str, int]",
+    unknown: bool,
 ) -> None:
     from shim.start.wrapper.exec_runtime import exec_runtime
 
     argv = [real, *words]
     container = line.container()
-    if not calls or not container:  # without one the runtime prints its help, or what is wrong
+    # Without a container the runtime prints its help, or what is wrong.
+    if not container or not (calls or unknown):
         exec_runtime(real, argv)
     from shim.start.wrapper.exec import run
 

@@ -15,25 +15,32 @@ if TYPE_CHECKING:
     from shim.host.runtimes import Runtime
 
 _ENOSYS = 38
+NOTHING = "no rule leaves a call out that the default refuses by EPERM"
 
 
 class SpecChange:
     """The new config.json, by which mechanism, and what the audit log says of it.
 
-    ``calls`` are those that the container's own filter would deny by its default only.
+    ``calls`` are those that the container's own filter would deny by its default only; ``refused``
+    those that it would refuse by EPERM, and no rule names.
     """
 
-    __slots__ = ("calls", "facts", "mechanism", "spec")
+    __slots__ = ("calls", "facts", "mechanism", "refused", "spec")
 
     def __init__(self, mechanism: str, spec: Spec, facts: "dict[str, object]") -> None:
         self.calls: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
         self.mechanism = mechanism
         self.spec = spec
         self.facts = facts
 
 
-def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> SpecChange:
+def change(
+    spec: Spec, calls: "dict[str, int]", runtime: "Runtime", *, unknown: bool = False
+) -> SpecChange:
     """Return the change by the cheapest mechanism that really works with ``runtime``.
+
+    With ``unknown`` calls that no rule names get ENOSYS as well, where they would get EPERM.
 
     The mechanism is ``name``, ``raw-bpf`` or ``filter-injection``, and then ``spec`` is as it was:
     the hook has to be entered. It is empty where no call needs anything; ``reason`` among the facts
@@ -41,23 +48,46 @@ def change(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> SpecChang
     """
     if _has_own_program(spec):
         # Of an earlier start: crun would load that one, whatever the profile says by now.
-        made = change(spec.remove(("annotations", RAW_BPF)), calls, runtime)
+        without = spec.remove(("annotations", RAW_BPF))
+        made = change(without, calls, runtime, unknown=unknown)
         if made.spec.text == spec.text:
             return SpecChange("", spec, {"reason": "the program is in its place already"})
         return made
     denied, reason = spec.needing(calls, runtime.path)
-    if not denied:
-        return SpecChange("", spec, {"reason": reason})
+    refused = _refused(spec, runtime) if unknown else {}
+    if not denied and not refused:
+        return SpecChange("", spec, {"reason": reason or NOTHING})
     annotations = spec.config.get("annotations") or {}
     by_name = _knows_all(runtime, denied) and RAW_BPF not in annotations
-    moved = by_name and _moves_line(spec.config, runtime)
+    enosys = _nameable(spec, refused, runtime) if refused and by_name else []
+    by_name = by_name and (bool(enosys) or not refused)
+    moved = by_name and bool(denied) and _moves_line(spec.config, runtime)
     made = (
-        _named(spec, list(denied)) if by_name and not moved else _programmed(spec, denied, runtime)
+        _named(spec, list(denied), enosys)
+        if by_name and not moved
+        else _programmed(spec, denied, runtime, refused)
     )
     if moved:
         made.facts["reason"] = "by name runc would refuse other calls in another way"
-    made.calls = denied
+    made.calls, made.refused = denied, refused
     return made
+
+
+def _refused(spec: Spec, runtime: "Runtime") -> "dict[str, int]":
+    from shim.start.unknown import refused
+
+    return refused(spec, runtime)
+
+
+def _nameable(spec: Spec, refused: "dict[str, int]", runtime: "Runtime") -> "list[str]":
+    """Return the names by which all of ``refused`` get ENOSYS under ``runtime``; none: they do not.
+
+    What its libseccomp does not know is above runc's line, where that has one.
+    """
+    from shim.start.unknown import has_line, known, seccomp
+
+    names = known(refused, runtime)
+    return names if len(names) == len(refused) or has_line(seccomp(spec), runtime) else []
 
 
 def _has_own_program(spec: Spec) -> bool:
@@ -109,24 +139,31 @@ def _moves_line(config: "dict[str, Any]", runtime: "Runtime") -> bool:
     return set(LATER).isdisjoint(names)
 
 
-def _named(spec: Spec, names: "list[str]") -> SpecChange:
-    """Put the calls into the profile by name, as its first rule: no other decides on them."""
-    rule = dumps({"names": names, "action": "SCMP_ACT_ALLOW"})
-    new = spec.add(("linux", "seccomp", "syscalls"), rule)
+def _named(spec: Spec, names: "list[str]", enosys: "list[str]") -> SpecChange:
+    """Put the calls into the profile by name, as its first rules: no other decides on them."""
+    new, where = spec, ("linux", "seccomp", "syscalls")
+    facts: dict[str, object] = {}
+    if enosys:
+        rule = {"names": enosys, "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
+        new = new.add(where, dumps(rule))
+        facts["enosys"] = ",".join(enosys)
+    if names:
+        new = new.add(where, dumps({"names": names, "action": "SCMP_ACT_ALLOW"}))
+        facts["syscall"] = ",".join(names)
+        facts["before"] = spec.config["linux"]["seccomp"]["defaultAction"]
+        facts["after"] = "SCMP_ACT_ALLOW"
     for name in names:
         verdict, reason = evaluate(new.config["linux"]["seccomp"], name)
         if verdict not in ("allows", "no-x86-64"):
             raise ShimError(f"with a rule for it {name} is still not allowed: {reason}")
-    facts: dict[str, object] = {
-        "syscall": ",".join(names),
-        "before": spec.config["linux"]["seccomp"]["defaultAction"],
-        "after": "SCMP_ACT_ALLOW",
-        "proof": "one more rule, for calls that no other rule names",
-    }
+    more = "two more rules" if names and enosys else "one more rule"
+    facts["proof"] = f"{more}, for calls that no other rule names"
     return SpecChange("name", new, facts)
 
 
-def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> SpecChange:
+def _programmed(
+    spec: Spec, calls: "dict[str, int]", runtime: "Runtime", refused: "dict[str, int]"
+) -> SpecChange:
     """Return crun the finished program; where that does not go, leave it to the hook."""
     from shim.start.digest import sha256
     from shim.start.wrapper.rawbpf import program, unfit
@@ -136,7 +173,7 @@ def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Spec
     if reason:
         return SpecChange("filter-injection", spec, {"reason": f"no raw program: {reason}"})
     try:
-        made, kept = program(config["linux"]["seccomp"], calls, runtime)
+        made, kept = program(config["linux"]["seccomp"], calls, runtime, refused)
     except LeftAlone as nothing:
         return SpecChange("", spec, {"reason": str(nothing)})
     except ShimError as error:
@@ -152,10 +189,11 @@ def _programmed(spec: Spec, calls: "dict[str, int]", runtime: "Runtime") -> Spec
         return SpecChange(
             "filter-injection", spec, {"reason": "it brings a raw program of its own"}
         )
-    facts: dict[str, object] = {
-        "syscall": ",".join(calls),
-        "before": config["linux"]["seccomp"]["defaultAction"],
-        "after": "ALLOW",
+    facts: dict[str, object] = {"enosys": ",".join(refused)} if refused else {}
+    if calls:
+        default = config["linux"]["seccomp"]["defaultAction"]
+        facts |= {"syscall": ",".join(calls), "before": default, "after": "ALLOW"}
+    facts |= {
         "length_after": len(made) // 8,
         "sha256_after": sha256(made),
         "proof": "compiled with and without them and compared for every call"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shim.host.runtimes import Runtime
 
 _SINCE = "0.18"
+_EPERM = abi.SECCOMP_RET_ERRNO | 1
 # A file is the SHA-256 of the program, in hexadecimal, and the program.
 _HEAD = 64
 _LIMIT = _HEAD + 8 * abi.BPF_MAXINSNS
@@ -49,26 +50,33 @@ def unfit(config: "dict[str, object]", runtime: "Runtime") -> str:
 
 
 def program(
-    seccomp: "dict[str, object]", calls: "dict[str, int]", runtime: "Runtime"
+    seccomp: "dict[str, object]",
+    calls: "dict[str, int]",
+    runtime: "Runtime",
+    refused: "dict[str, int] | None" = None,
 ) -> "tuple[bytes, bool]":
     """Return the filter of profile ``seccomp`` that lets ``calls`` through; whether it was kept.
 
-    ShimError: it cannot be made. LeftAlone: the filter lets all of them through as it is.
+    ``refused`` get ENOSYS in it, in place of EPERM. ShimError: it cannot be made. LeftAlone: the
+    filter lets all of them through as it is.
     """
-    key = sha256(dumps([seccomp, calls, runtime.identity, runtime.libseccomp]).encode())
+    about = [seccomp, calls, refused, runtime.identity, runtime.libseccomp]
+    key = sha256(dumps(about).encode())
     directory, _ = runtime_directory.directory("bpf")
     kept = _read(directory, key) if directory >= 0 else b""
     if kept:
         os.close(directory)
         return kept, True
-    made = _compile(seccomp, calls, runtime.libseccomp or "")
+    made = _compile(seccomp, calls, runtime.libseccomp or "", refused or {})
     if directory >= 0:
         _write(directory, key, made)
         os.close(directory)
     return made, False
 
 
-def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str) -> bytes:
+def _compile(
+    seccomp: "dict[str, object]", calls: "dict[str, int]", release: str, refused: "dict[str, int]"
+) -> bytes:
     """Make the program through libseccomp and prove what it changes."""
     try:
         from shim.bpf.equivalence import difference
@@ -97,22 +105,36 @@ def _compile(seccomp: "dict[str, object]", calls: "dict[str, int]", release: str
         for rule in rules  # type: ignore[attr-defined]
     ]
     before = build({**seccomp, "syscalls": resolved}).program()
-    after, _ = augment(before, calls)
+    after, _ = augment(before, calls, refused)
     found = difference(before, after)
-    if not (found.complete and found.changes and all(_only(calls, each) for each in found.changes)):
+    letting, enosys = set(calls.values()), set(refused.values())
+    answered = {
+        nr
+        for each in found.changes
+        if each.after == abi.SECCOMP_RET_ENOSYS
+        for nr in range(each.nr.low, min(each.nr.high, max(enosys, default=-1)) + 1)
+    }
+    if not (
+        found.complete
+        and found.changes
+        and answered == enosys
+        and all(_only(letting, enosys, each) for each in found.changes)
+    ):
         raise ShimError(f"the proof failed: {found.reason or '; '.join(map(str, found.changes))}")
     return after
 
 
-def _only(calls: "dict[str, int]", change: "VerdictChange") -> bool:
-    """Tell whether a change does no more than let some of ``calls`` through."""
+def _only(letting: set[int], enosys: set[int], change: "VerdictChange") -> bool:
+    """Tell whether a change does no more than let some through, or have some get ENOSYS."""
     numbers = range(change.nr.low, change.nr.high + 1)
+    refused = change.after == abi.SECCOMP_RET_ENOSYS and change.before == _EPERM
+    meant = enosys if refused else letting
     return (
         (change.arch_name, change.condition) == ("x86_64", "")
-        and change.after == abi.SECCOMP_RET_ALLOW
+        and (refused or change.after == abi.SECCOMP_RET_ALLOW)
         and change.nr.is_range
-        and len(numbers) <= len(calls)
-        and set(numbers) <= set(calls.values())
+        and len(numbers) <= len(meant)
+        and set(numbers) <= meant
     )
 
 
