@@ -1,8 +1,15 @@
-"""The audit log, read: from its end, what was rotated away before it included."""
+"""The audit log, read: from its end, what was rotated away before it included.
 
+An error that was dealt with is acknowledged by a line of its own, ``acknowledged``: it covers those
+before it, up to the time ``until``, of one ``container`` where it names one.
+"""
+
+import contextlib
 import glob
+import gzip
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -28,8 +35,9 @@ class Recent:
 def recent(log: str, seconds: float) -> Recent:
     """Return the lines of level error, or with ``verified`` false, of the last ``seconds``.
 
-    They are read from the end, what was rotated away last included, 64 MiB at most: ``whole`` tells
-    whether that was enough. A log that is not there has none. OSError: it cannot be read.
+    Those that were acknowledged are left out. They are read from the end, what was rotated away
+    last included, 64 MiB at most: ``whole`` tells whether that was enough. A log that is not there
+    has none. OSError: it cannot be read.
     """
     return lately(_backwards(log), seconds, _LIMIT)
 
@@ -38,6 +46,7 @@ def lately(lines: Iterator[bytes], seconds: float, limit: int) -> Recent:
     """Return what ``recent`` does of ``lines``, the newest first, and of ``limit`` bytes."""
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds))
     found: list[dict[str, Any]] = []
+    acknowledged: list[dict[str, Any]] = []
     read, oldest = 0, ""
     for line in lines:
         read += len(line) + 1
@@ -46,9 +55,11 @@ def lately(lines: Iterator[bytes], seconds: float, limit: int) -> Recent:
             break
         # Most lines need not be parsed; what is no line of ours has neither.
         if b'"error"' in line or b"false" in line:
-            event = _parsed(line)
-            if event.get("level") == "error" or event.get("verified") is False:
+            event = parsed(line)
+            if is_wrong(event) and not covered(event, acknowledged):
                 found.append(event)
+        elif b'"acknowledged"' in line:
+            acknowledged += acknowledgement(line)
         if read > limit:
             return Recent(found[::-1], oldest, False)
     return Recent(found[::-1], since, True)
@@ -56,14 +67,77 @@ def lately(lines: Iterator[bytes], seconds: float, limit: int) -> Recent:
 
 def _backwards(log: str) -> Iterator[bytes]:
     """Return the lines of the log and of the one rotated away before it, the newest first."""
-    rotated = [each for each in glob.glob(f"{glob.escape(log)}[.-]*") if not each.endswith(".gz")]
-    for each in [log, *sorted(rotated, key=os.path.getmtime)[-1:]]:
+    for each in kept(log)[:2]:
         try:
             fd = files.open_regular(each)
         except FileNotFoundError:
             continue
         with open(fd, "rb") as file:
-            yield from backwards(file, _LIMIT)
+            if each.endswith(".gz"):
+                yield from b"".join(_unpacked(file, _LIMIT)).split(b"\n")[::-1]
+            else:
+                yield from backwards(file, _LIMIT)
+
+
+def kept(log: str) -> list[str]:
+    """Return the log and all that was rotated away before it, the newest first.
+
+    Who compresses one was killed where it is there twice: then it is the plain one that counts.
+    """
+    rotated = glob.glob(f"{glob.escape(log)}[.-]*")
+    whole = [
+        each for each in rotated if each.removesuffix(".gz") == each or each[:-3] not in rotated
+    ]
+    found = []
+    for each in whole:
+        with contextlib.suppress(FileNotFoundError):  # it has just been given another number
+            found.append((os.path.getmtime(each), each))
+    return [log, *(each for _, each in sorted(found, reverse=True))]
+
+
+def since(log: str, time_: str) -> Iterator[bytes]:
+    """Return the lines from the time ``time_`` on, the oldest first, of all that is kept.
+
+    OSError: a file cannot be read. What is cut short in one is passed over.
+    """
+    wanted = []
+    for each in kept(log):
+        wanted.append(each)
+        first = next((at for line in _lines(each) if (at := _time(line))), "")
+        if first and first < time_:
+            break
+    for each in reversed(wanted):
+        yield from (line for line in _lines(each) if _time(line) >= time_)
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """Return the lines of one file, compressed or not; none where there is no such file."""
+    try:
+        fd = files.open_regular(path)
+    except FileNotFoundError:
+        return
+    with open(fd, "rb") as file:
+        rest = b""
+        for part in (
+            _unpacked(file) if path.endswith(".gz") else iter(lambda: file.read(_CHUNK), b"")
+        ):
+            *whole, rest = (rest + part).split(b"\n")
+            yield from whole
+            rest = rest if len(rest) <= _LIMIT else b""
+        if rest:
+            yield rest
+
+
+def _unpacked(file: BinaryIO, limit: int = 0) -> Iterator[bytes]:
+    """Return the parts of a compressed file, up to ``limit`` bytes where there is one."""
+    read = 0
+    try:
+        with gzip.GzipFile(fileobj=file) as packed:
+            while (not limit or read < limit) and (part := packed.read(_CHUNK)):
+                read += len(part)
+                yield part
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return  # it was cut short
 
 
 def backwards(file: BinaryIO, limit: int) -> Iterator[bytes]:
@@ -93,7 +167,28 @@ def _time(line: bytes) -> str:
     return tail.partition(b'"')[0].decode("ascii", "replace") if not head else ""
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def is_wrong(event: dict[str, Any]) -> bool:
+    """Tell whether a line is of something that went wrong."""
+    return event.get("level") == "error" or event.get("verified") is False
+
+
+def acknowledgement(line: bytes) -> list[dict[str, Any]]:
+    """Return what a line acknowledges, nothing where it does not."""
+    event = parsed(line)
+    return [event] if event.get("event") == "acknowledged" else []
+
+
+def covered(event: dict[str, Any], acknowledged: list[dict[str, Any]]) -> bool:
+    """Tell whether something that went wrong was dealt with, as one of ``acknowledged`` says."""
+    return any(
+        str(event.get("time", "~")) <= str(each.get("until", ""))
+        and each.get("container") in (None, event.get("container"))
+        for each in acknowledged
+    )
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """Return the event of a line, nothing where it is none of ours."""
     try:
         event = loads(line)
     except ValueError:

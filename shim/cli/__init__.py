@@ -8,7 +8,7 @@ from shim.errors import ShimError, printable
 
 VERBS = (
     "probe", "find", "patch", "rollback", "fleet", "verify", "exec", "docker", "install",
-    "uninstall", "status", "config", "demo", "scan", "guard", "denials", "gaps", "explain",
+    "uninstall", "status", "log", "config", "demo", "scan", "guard", "denials", "gaps", "explain",
 )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def _docker(socket: str, idents: list[str]) -> dict[str, dict[str, str]]:
             "name": str((each.get("Names") or [""])[0]).removeprefix("/"),
             "image": str(each.get("Image", "")),
         }
-        for each in _get(connection, "/containers/json")
+        for each in _get(connection, "/containers/json?all=1")
     }
     for ident in idents:
         if ident in told:

@@ -67,6 +67,24 @@ def test_containers_run_through_it_after_a_reload(docker: engines.Docker, progra
     shim(docker.host, "status docker")
 
 
+def test_the_log_calls_containers_as_dockerd_does(docker: engines.Docker) -> None:
+    """By name and image for as long as the engine knows them, also when they have ended."""
+    shim(docker.host, "install docker")
+    options = ["--name", "told", "--runtime", "seccomp-shim", *NETLESS]
+    docker("run", *options, image.NAME, image.CALLER, str(TEST_SYSCALL))
+    where = f"DOCKER_HOST=unix://{docker.socket}"
+    text = shim(docker.host, "log", before=where).stdout
+    (row,) = [each for each in text.splitlines() if "told" in each]
+    assert image.NAME in row
+    assert "adjusted by" in row
+    assert row.split() in [
+        each.split()
+        for each in shim(docker.host, "log --container told", before=where).stdout.splitlines()
+    ]
+    docker("rm", "told")
+    assert "told" not in shim(docker.host, "log", before=where).stdout
+
+
 def test_uninstall_strands_no_container(docker: engines.Docker) -> None:
     """Containers that were created with the runtime keep it from being taken away, but by force."""
     shim(docker.host, "install docker")
