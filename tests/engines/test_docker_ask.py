@@ -9,7 +9,7 @@ import pytest
 
 from shim.engines.docker import api
 from shim.engines.docker.commandline import GLOBAL, scan
-from shim.engines.docker.daemon import describe, gather
+from shim.engines.docker.daemon_facts import describe, gather
 from support import engines
 
 DEFAULT = "unix:///var/run/docker.sock"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shim.engines.docker.daemon import describe, gather
+from shim.engines.docker.daemon_facts import describe, gather
 from shim.errors import ShimError
 from shim.host import cache
 from shim.host import runtimes as runtime

@@ -13,7 +13,7 @@ from typing import Any
 from shim import config
 from shim.engines.docker import commandline
 from shim.engines.docker.choose import Daemon
-from shim.engines.docker.daemon import describe, gather
+from shim.engines.docker.daemon_facts import describe, gather
 
 _SECONDS = 20
 _UNIX = "unix://"

@@ -23,7 +23,7 @@ _INSTALL = "`seccomp-shim install docker` on its host covers it"
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What is known of a Docker daemon; see ``shim.engines.docker.daemon`` for how it is found.
+    """What is known of a Docker daemon; ``shim.engines.docker.daemon_facts`` finds it out.
 
     ``states`` holds, for each call that may need help, what the daemon's kernel does with it
     (absent, filtered, exempt, unknown); ``libseccomp`` is the release that the default runtime

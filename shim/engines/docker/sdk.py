@@ -17,7 +17,7 @@ from docker.transport import UnixHTTPAdapter
 from shim import log
 from shim.config import load
 from shim.engines.docker.choose import Choice, Request, checked, choose
-from shim.engines.docker.daemon import gather
+from shim.engines.docker.daemon_facts import gather
 from shim.errors import ShimError
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shim.engines.docker import config as daemonjson
-from shim.engines.docker import dockerd, way
-from shim.engines.docker import site as dockersite
+from shim.engines.docker import default_profile, dockerd, installation
 from shim.engines.docker.choose import RUNTIME
-from shim.engines.docker.site import Site
+from shim.engines.docker.installation import Installation
 from shim.engines.registration import Coverage, Host
 from shim.engines.registration.status import EngineStatus, StatusEntry
 
@@ -32,19 +31,19 @@ class DockerStatus(EngineStatus):
 
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
     """Have the running daemons read daemon.json where SIGHUP is enough, and say what is left."""
-    site = dockersite.find(options, host)
-    return [line for daemon in site.daemons for line in _activated(site, daemon, options)]
+    docker = installation.find(options, host)
+    return [line for daemon in docker.daemons for line in _activated(docker, daemon, options)]
 
 
 def _activated(
-    site: Site, daemon: dockerd.RunningDockerd, options: argparse.Namespace
+    docker: Installation, daemon: dockerd.RunningDockerd, options: argparse.Namespace
 ) -> list[str]:
     who = f"dockerd (pid {daemon.pid})"
     info = dockerd.info(daemon)
     if info is None:
         return [f"{who} does not answer on a local socket: have it reload, or restart it"]
-    if not _pending(site, info):
-        return _left_over(site, info, who)
+    if not _pending(docker, info):
+        return _left_over(docker, info, who)
     if options.no_reload:
         return [f"{who} has not been told: kill -HUP {daemon.pid}, or restart it"]
     if daemon.flags.values("--add-runtime"):
@@ -52,65 +51,65 @@ def _activated(
             f"restart {who}: told by SIGHUP, it would forget the runtimes of its flag --add-runtime"
         ]
     dockerd.reload(daemon)
-    info = dockerd.wait_until(daemon, lambda now: not _pending(site, now))
-    if info is None or _pending(site, info):
-        return [f"{who} has not taken {site.path} over: its log says why"]
-    return [f"{who} has read {site.path} again", *_left_over(site, info, who)]
+    info = dockerd.wait_until(daemon, lambda now: not _pending(docker, now))
+    if info is None or _pending(docker, info):
+        return [f"{who} has not taken {docker.path} over: its log says why"]
+    return [f"{who} has read {docker.path} again", *_left_over(docker, info, who)]
 
 
 def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what is registered, whether it works, and what the running daemon knows."""
-    site = dockersite.find(options, host)
-    entry = site.config.runtimes.get(RUNTIME)
+    docker = installation.find(options, host)
+    entry = docker.config.runtimes.get(RUNTIME)
     ours = daemonjson.is_ours(entry)
-    profile = site.config.profile if way.is_profile(site.config.profile) else ""
+    profile = docker.config.profile if default_profile.is_profile(docker.config.profile) else ""
     problems: list[str] = []
     entries = []
-    for name, former in daemonjson.fronted(site.config).items():
-        path = site.config.runtimes[name]["path"]
-        entries.append(_entry(site, name, path, os.X_OK))
-        entries.append(_entry(site, f"{name} calls", former["path"], os.X_OK))
+    for name, former in daemonjson.fronted(docker.config).items():
+        path = docker.config.runtimes[name]["path"]
+        entries.append(_entry(docker, name, path, os.X_OK))
+        entries.append(_entry(docker, f"{name} calls", former["path"], os.X_OK))
     if ours and entry:
-        entries.append(_entry(site, RUNTIME, entry["path"], os.X_OK))
-        real = way.real_of(entry.get("runtimeArgs") or [])
+        entries.append(_entry(docker, RUNTIME, entry["path"], os.X_OK))
+        real = default_profile.real_of(entry.get("runtimeArgs") or [])
         if os.path.isabs(real):
-            entries.append(_entry(site, "real runtime", real, os.X_OK))
+            entries.append(_entry(docker, "real runtime", real, os.X_OK))
     if profile:
-        entries.append(_entry(site, "seccomp-profile", profile, os.R_OK))
+        entries.append(_entry(docker, "seccomp-profile", profile, os.R_OK))
     problems += [
         f"{each.file}: {each.name} names {each.path}, which is not there"
         for each in entries
         if not each.exists
     ]
-    infos = [(daemon, dockerd.info(daemon)) for daemon in site.daemons]
-    release = way.release_of(host, infos[0][1] if infos else None)
+    infos = [(daemon, dockerd.info(daemon)) for daemon in docker.daemons]
+    release = default_profile.release_of(host, infos[0][1] if infos else None)
     notes: list[str] = []
     for daemon, info in infos:
         who = f"dockerd (pid {daemon.pid})"
         if info is None:
             notes.append(f"{who} does not answer on a local socket")
-        elif _pending(site, info) and entries:
-            problems.append(f"{who} has not read {site.path} since: reload or restart it")
+        elif _pending(docker, info) and entries:
+            problems.append(f"{who} has not read {docker.path} since: reload or restart it")
         else:
-            problems += _left_over(site, info, who)
+            problems += _left_over(docker, info, who)
     if profile and release and not profile.endswith(f"/docker-{release}.json"):
         problems.append(f"{profile} is not that of Docker {release}: install again with --profile")
     answered = [info for _, info in infos if info is not None]
     # Which files a process of root's reads is for root to see.
-    blind = os.geteuid() != 0 and not site.daemons
+    blind = os.geteuid() != 0 and not docker.daemons
     return DockerStatus(
         engine="docker",
-        present=bool(host.program("dockerd") or site.daemons or site.data is not None),
+        present=bool(host.program("dockerd") or docker.daemons or docker.data is not None),
         registered=bool(entries),
         entries=entries,
-        default=ours and site.config.default == RUNTIME,
+        default=ours and docker.config.default == RUNTIME,
         in_use=bool(entries) or any(_has_us(info) for info in answered),
         profile=profile,
         version=release,
-        coverage=coverage(site.config, site.default, site.daemons),
+        coverage=coverage(docker.config, docker.default, docker.daemons),
         unseen=["whether dockerd runs and what it has read: this takes root"] if blind else [],
-        running=None if blind else bool(site.daemons),
-        known=all(not _pending(site, info) for info in answered) if answered else None,
+        running=None if blind else bool(docker.daemons),
+        known=all(not _pending(docker, info) for info in answered) if answered else None,
         problems=problems,
         notes=notes,
     )
@@ -136,7 +135,7 @@ def coverage(
             f"{before if default == RUNTIME else ''}those with another --runtime{unbuilt}",
             plain=True,
         )
-    if way.is_profile(config.profile):
+    if default_profile.is_profile(config.profile):
         return Coverage(
             "containers without a profile or a runtime of their own, and exec into them"
             + (f"; those with {by_name}" if named else "")
@@ -152,14 +151,14 @@ def coverage(
     )
 
 
-def _entry(site: Site, name: str, path: str, needed: int) -> StatusEntry:
+def _entry(docker: Installation, name: str, path: str, needed: int) -> StatusEntry:
     there = os.path.isfile(path) and os.access(path, needed)
-    return StatusEntry(file=str(site.path), name=name, path=path, exists=there)
+    return StatusEntry(file=str(docker.path), name=name, path=path, exists=there)
 
 
-def _pending(site: Site, info: dict[str, Any]) -> bool:
+def _pending(docker: Installation, info: dict[str, Any]) -> bool:
     """Tell whether the file has of us or of a default runtime what a SIGHUP would bring."""
-    config = site.config
+    config = docker.config
     if config.default and config.default != info.get("DefaultRuntime"):
         return True
     known = info.get("Runtimes") or {}
@@ -181,22 +180,22 @@ def _has_us(info: dict[str, Any]) -> bool:
     return info.get("DefaultRuntime") in fronts or any(name != RUNTIME for name in fronts)
 
 
-def _left_over(site: Site, info: dict[str, Any], who: str) -> list[str]:
+def _left_over(docker: Installation, info: dict[str, Any], who: str) -> list[str]:
     """Say what only a restart brings."""
     lines = []
-    if RUNTIME not in site.config.runtimes and info.get("DefaultRuntime") == RUNTIME:
+    if RUNTIME not in docker.config.runtimes and info.get("DefaultRuntime") == RUNTIME:
         lines.append(
             f"restart {who} before seccomp-shim is removed: until then it starts every new "
             f"container by {RUNTIME}"
         )
-    elif RUNTIME not in site.config.runtimes and RUNTIME in (info.get("Runtimes") or {}):
+    elif RUNTIME not in docker.config.runtimes and RUNTIME in (info.get("Runtimes") or {}):
         lines.append(f"{who} knows the runtime {RUNTIME} until it is restarted")
-    elif site.config.default != RUNTIME and info.get("DefaultRuntime") == RUNTIME:
+    elif docker.config.default != RUNTIME and info.get("DefaultRuntime") == RUNTIME:
         lines.append(f"restart {who}: until then {RUNTIME} is its default runtime")
     used = ",".join(map(str, info.get("SecurityOptions") or []))
-    profile = site.config.profile
-    if way.is_profile(profile) and f"profile={profile}" not in used:
+    profile = docker.config.profile
+    if default_profile.is_profile(profile) and f"profile={profile}" not in used:
         lines.append(f"restart {who}: it does not use {profile} yet")
-    if "/seccomp-shim/profiles/docker-" in used and not way.is_profile(profile):
+    if "/seccomp-shim/profiles/docker-" in used and not default_profile.is_profile(profile):
         lines.append(f"restart {who}: it uses our profile until then")
     return lines

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shim.engines.docker import config as daemonjson
-from shim.engines.docker import dockerd
-from shim.engines.docker import service as dockerservice
+from shim.engines.docker import dockerd, systemd_unit
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.registration import Host
 from shim.engines.registration.changes import content
 from shim.errors import ShimError
 
 
-class Site(NamedTuple):
+class Installation(NamedTuple):
     """One daemon.json, the running daemons that read it, and their and the service's flags."""
 
     path: Path
@@ -56,9 +55,9 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find(options: argparse.Namespace, host: Host) -> Site:
+def find(options: argparse.Namespace, host: Host) -> Installation:
     """Find daemon.json and read it. ShimError: there are several, or it is not to be understood."""
-    service = dockerservice.flags(host)
+    service = systemd_unit.flags(host)
     path = Path(options.daemon_json) if options.daemon_json else None
     path = path or _configured(host, service)
     data = content(path)
@@ -67,7 +66,7 @@ def find(options: argparse.Namespace, host: Host) -> Site:
     for each in service:
         if host.path((each.values("--config-file") or [dockerd.DEFAULT])[-1]) == path:
             flags.append(each)
-    return Site(path, data, daemonjson.read(data, str(path)), daemons, flags)
+    return Installation(path, data, daemonjson.read(data, str(path)), daemons, flags)
 
 
 def _configured(host: Host, service: list[dockerd.Flags]) -> Path:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from shim.engines.docker import config as daemonjson
 from shim.engines.docker import dockerd
 from shim.engines.docker.choose import RUNTIME
-from shim.engines.docker.site import Site
+from shim.engines.docker.installation import Installation
 from shim.engines.registration import Host
 from shim.errors import ShimError, counted
 
@@ -35,11 +35,11 @@ class DockerContainer(NamedTuple):
     running: bool
 
 
-def refusal(site: Site, host: Host, *, force: bool) -> list[str]:
+def refusal(docker: Installation, host: Host, *, force: bool) -> list[str]:
     """Return what becomes of the containers of our entries. ShimError: not without ``force``."""
-    fronted = daemonjson.fronted(site.config)
-    ours = [RUNTIME] if daemonjson.is_ours(site.config.runtimes.get(RUNTIME)) else []
-    there = containers(site, host, {*ours, *fronted})
+    fronted = daemonjson.fronted(docker.config)
+    ours = [RUNTIME] if daemonjson.is_ours(docker.config.runtimes.get(RUNTIME)) else []
+    there = containers(docker, host, {*ours, *fronted})
     notes, hints = [], []
     if own := [each for each in there if each.runtime == RUNTIME]:
         were = counted(len(own), "container was", "containers were")
@@ -57,34 +57,36 @@ def refusal(site: Site, host: Host, *, force: bool) -> list[str]:
                 f"stop those of {name} that run (docker stop); stopped ones start by {name} itself "
                 "afterwards"
             )
-    if broken := _losing_script(site, there):
+    if broken := _losing_script(docker, there):
         notes.append(f"{_BREAK}: {_shown(broken, state=False)}")
     if notes and not force:
         raise ShimError("; ".join(notes), hint=f"{'; '.join(hints)}; then, or at once, --force")
     return notes
 
 
-def refuse_lost_script(site: Site, host: Host, runtime: str) -> None:
+def refuse_lost_script(docker: Installation, host: Host, runtime: str) -> None:
     """Refuse that an entry loses its arguments. ShimError: containers run by them."""
-    if broken := _losing_script(site, containers(site, host, {runtime})):
+    if broken := _losing_script(docker, containers(docker, host, {runtime})):
         raise ShimError(
             f"the runtime {runtime} would lose its arguments, and {_BREAK}: "
             f"{_shown(broken, state=False)}",
-            subject=str(site.path),
+            subject=str(docker.path),
             hint="stop them first",
         )
 
 
-def _losing_script(site: Site, there: Sequence[DockerContainer]) -> list[DockerContainer]:
+def _losing_script(docker: Installation, there: Sequence[DockerContainer]) -> list[DockerContainer]:
     """Return the running containers whose entry is in a script, as it is now."""
-    known = site.config.runtimes
+    known = docker.config.runtimes
     return [e for e in there if e.running and known.get(e.runtime, {}).get("runtimeArgs")]
 
 
-def containers(site: Site, host: Host, runtimes: Collection[str]) -> list[DockerContainer]:
+def containers(
+    docker: Installation, host: Host, runtimes: Collection[str]
+) -> list[DockerContainer]:
     """Return the containers of these runtimes, running or not."""
     found = []
-    for path in sorted(_data_root(site, host).glob("containers/*/hostconfig.json")):
+    for path in sorted(_data_root(docker, host).glob("containers/*/hostconfig.json")):
         try:
             runtime = json.loads(path.read_bytes()).get("Runtime")
             if runtime in runtimes:
@@ -101,11 +103,11 @@ def _shown(found: Sequence[DockerContainer], *, state: bool = True) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def _data_root(site: Site, host: Host) -> Path:
-    for daemon in site.daemons:
+def _data_root(docker: Installation, host: Host) -> Path:
+    for daemon in docker.daemons:
         if root := (dockerd.info(daemon) or {}).get("DockerRootDir"):
             return Path(root)
     given = [
-        value for flags in site.flags for value in flags.values("--data-root", "-g", "--graph")
+        value for flags in docker.flags for value in flags.values("--data-root", "-g", "--graph")
     ]
-    return host.path(site.config.tree.get("data-root") or "".join(given[:1]) or "/var/lib/docker")
+    return host.path(docker.config.tree.get("data-root") or "".join(given[:1]) or "/var/lib/docker")
