@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shim import logread as journal
-from shim.engines.docker import default_profile
+from shim.engines.docker import recommendation
 from shim.engines.registration import executable
 from shim.errors import ShimError
 from support import registration
@@ -91,8 +91,8 @@ def test_the_test_syscall_is_told(host: Host) -> None:
 def test_what_a_kernel_that_kills_nothing_needs(number: int, today: str) -> None:
     """The calls are named, and a test syscall that is on is no "nothing"."""
     states = {"uretprobe": "exempt", "uprobe": "absent"}
-    told = default_profile.advice(
-        default_profile.HostFacts(states, "", "/usr/bin/runc", None, number)
+    told = recommendation.advice(
+        recommendation.HostFacts(states, "", "/usr/bin/runc", None, number)
     )
     calls = "uretprobe (exempt) or uprobe (absent)"
     assert told == ("none", f"this kernel kills no container over {calls}: {today}")

@@ -93,6 +93,11 @@ def formerly(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**left, "path": args[1], **({"runtimeArgs": args[2:]} if args[2:] else {})}
 
 
+def real_of(args: list[str]) -> str:
+    """Return the real runtime that the wrapper's arguments name, empty if they name none."""
+    return args[args.index("--real-runtime") + 1] if "--real-runtime" in args[:-1] else ""
+
+
 def merged(
     config: Config,
     entry: dict[str, Any] | None,

@@ -14,6 +14,7 @@ from typing import Any
 from shim import abi, config
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import RUNTIME, Daemon
+from shim.engines.docker.config import is_ours
 from shim.errors import ShimError
 from shim.host import cache
 from shim.host import runtimes as runtime
@@ -100,7 +101,7 @@ def gather(
         seccomp=confinement is not None,
         confines=confinement != "unconfined",
         runtimes=frozenset(runtimes),
-        ours=frozenset({RUNTIME, *(name for name, each in runtimes.items() if _is_ours(each))}),
+        ours=frozenset({RUNTIME, *(name for name, each in runtimes.items() if is_ours(each))}),
         default_runtime=default,
         libseccomp=libseccomp or _told(entry),
         builtin=known,
@@ -109,12 +110,6 @@ def gather(
         configured_profile=_read(own) if own and files else None,
         local=files,
     )
-
-
-def _is_ours(entry: object) -> bool:
-    """Tell whether a runtime is the wrapper, under whatever name."""
-    path = entry.get("path") if isinstance(entry, dict) else None
-    return os.path.basename(str(path)) == "seccomp-shim-runtime"
 
 
 def _answer(output: str, errors: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +110,11 @@ def release(host: Host) -> str:
     said = _run([program, "--version"]).stdout if program else ""
     found = re.search(r"version (\S+?),", said)
     return found[1] if found else ""
+
+
+def release_of(host: Host, info: Mapping[str, Any] | None) -> str:
+    """Return the version of the running daemon, else of the installed one."""
+    return str((info or {}).get("ServerVersion") or release(host))
 
 
 def validate(host: Host, copy: Path, where: str, what: str) -> bool:

@@ -10,16 +10,27 @@ empty file and a byte order mark.
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from shim.engines.docker import config, containers, default_profile, dockerd, installation
+from shim.engines.docker import (
+    config,
+    containers,
+    default_profile,
+    dockerd,
+    installation,
+    recommendation,
+)
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.installation import Installation
 from shim.engines.docker.status import activate, coverage, status
 from shim.engines.registration import Host, RegistrationPlan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, edit
 from shim.errors import ShimError
+
+_STOCK = {"", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux"}
+_RUNC_SHIM = "io.containerd.runc.v2"
 
 __all__ = [
     "activate", "install_options", "places", "plan", "removal", "status",
@@ -72,7 +83,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     if docker.config.mark and dockerd.version(host) and dockerd.version(host) < (23,):
         raise ShimError("begins with a byte order mark, which this dockerd refuses", subject=where)
     info = dockerd.info(docker.daemons[0]) if docker.daemons else None
-    release = default_profile.release_of(host, info)
+    release = dockerd.release_of(host, info)
     if options.profile:
         edits, notes, steps = _by_profile(docker, host, release)
     elif options.runtime:
@@ -119,9 +130,9 @@ def _by_runtime(
     if not args:
         containers.refuse_lost_script(docker, host, RUNTIME)
         del entry["runtimeArgs"]
-    if real := default_profile.real_of(args):
+    if real := config.real_of(args):
         notes.append(f"{RUNTIME} calls {real}, Docker's default runtime so far")
-    notes.append(default_profile.advice(default_profile.facts(host, release, args))[1])
+    notes.append(recommendation.advice(recommendation.facts(host, release, args))[1])
     after = config.merged(docker.config, entry, default, "")
     steps = []
     if default:
@@ -152,7 +163,7 @@ def _in_front(
             subject=where,
             hint=f"remove the flag and write it to {where}, then run this again",
         )
-    args = default_profile.real_args(host, name, docker.runtimes)
+    args = _real_args(host, name, docker.runtimes)
     if "path" not in entry:
         raise ShimError(
             f"the runtime {name} is given by runtimeType and options, which would be lost",
@@ -162,9 +173,7 @@ def _in_front(
     after = config.merged(
         docker.config, {**entry, "path": program, "runtimeArgs": args}, False, "", name
     )
-    notes = [
-        f"{name} is the wrapper, and calls {default_profile.real_of(args)}, which it was so far"
-    ]
+    notes = [f"{name} is the wrapper, and calls {config.real_of(args)}, which it was so far"]
     steps = ["containers of it are covered from their next start on"]
     return [edit(docker.path, after)], notes, steps
 
@@ -176,12 +185,38 @@ def _arguments(docker: Installation, host: Host, *, default: bool) -> tuple[list
     if by_hand or docker.default == RUNTIME:  # the latter: they name what was the default before us
         return args, []
     try:
-        return default_profile.real_args(host, docker.default, docker.runtimes), []
+        return _real_args(host, docker.default, docker.runtimes), []
     except ShimError as error:
         if default:
             hint = f"install without --default; containers ask for it by --runtime {RUNTIME}"
             raise ShimError(error.message, subject=str(docker.path), hint=hint) from None
         return [], [f"{error.message}; {RUNTIME} calls the runtime of its own settings"]
+
+
+def _real_args(host: Host, name: str, runtimes: Mapping[str, Any]) -> list[str]:
+    """Return the wrapper's arguments that have it call what Docker's runtime ``name`` is.
+
+    Empty for Docker's own runc. ShimError: that runtime is none that is called by a command line.
+    """
+    entry = runtimes.get(name)
+    if entry is None and name in _STOCK:
+        return []
+    entry = entry or {}
+    path, arguments = entry.get("path"), entry.get("runtimeArgs") or []
+    kind = entry.get("runtimeType", "" if path else name)
+    if not path and kind == _RUNC_SHIM:
+        path = (entry.get("options") or {}).get("BinaryName") or "runc"
+    if not path or kind not in {"", _RUNC_SHIM} or "containerd-shim" in str(path):
+        raise ShimError(
+            f"Docker's runtime {name} is a containerd shim, which cannot be wrapped",
+        )
+    executable.refuse_machines(name, str(path))
+    if arguments and not str(arguments[0]).startswith("-"):
+        raise ShimError(f"Docker's runtime {name} has arguments that are no options")
+    found = path if os.path.isabs(path) else host.program(path)
+    if not found:
+        raise ShimError(f"Docker's runtime {name} names a program that is not there: {path}")
+    return ["--real-runtime", found, *map(str, arguments)]
 
 
 def _by_profile(
@@ -203,8 +238,8 @@ def _by_profile(
     if docker.default == RUNTIME:
         args = docker.config.runtimes.get(RUNTIME, {}).get("runtimeArgs") or []
     else:
-        args = default_profile.real_args(host, docker.default, docker.runtimes)
-    found = default_profile.facts(host, release, args)
+        args = _real_args(host, docker.default, docker.runtimes)
+    found = recommendation.facts(host, release, args)
     text, names = default_profile.profile(found)
     path = default_profile.profile_path(host, release)
     after = config.merged(docker.config, None, False, str(path))
@@ -212,7 +247,7 @@ def _by_profile(
         f"the profile is that of Docker {release} with {', '.join(names)} added; "
         f"{found.real} has libseccomp {found.libseccomp}, which knows them",
     ]
-    fits, reason = default_profile.advice(found)
+    fits, reason = recommendation.advice(found)
     if fits != "profile":
         notes.append(reason)
     steps = [
@@ -224,7 +259,7 @@ def _by_profile(
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Return daemon.json, and the profiles that we may have written."""
-    directory = host.path(default_profile.PROFILES)
+    directory = host.path(default_profile.DIRECTORY)
     return [installation.find(options, host).path, *sorted(directory.glob("docker-*.json"))]
 
 

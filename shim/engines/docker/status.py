@@ -71,7 +71,7 @@ def status(options: argparse.Namespace, host: Host) -> EngineStatus:
         entries.append(_entry(docker, f"{name} calls", former["path"], os.X_OK))
     if ours and entry:
         entries.append(_entry(docker, RUNTIME, entry["path"], os.X_OK))
-        real = default_profile.real_of(entry.get("runtimeArgs") or [])
+        real = daemonjson.real_of(entry.get("runtimeArgs") or [])
         if os.path.isabs(real):
             entries.append(_entry(docker, "real runtime", real, os.X_OK))
     if profile:
@@ -82,7 +82,7 @@ def status(options: argparse.Namespace, host: Host) -> EngineStatus:
         if not each.exists
     ]
     infos = [(daemon, dockerd.info(daemon)) for daemon in docker.daemons]
-    release = default_profile.release_of(host, infos[0][1] if infos else None)
+    release = dockerd.release_of(host, infos[0][1] if infos else None)
     notes: list[str] = []
     for daemon, info in infos:
         who = f"dockerd (pid {daemon.pid})"
