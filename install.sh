@@ -397,17 +397,21 @@ refuse_while_used() {
     die "$used: still names $prefix/bin (remove that entry first, then run this again)"
 }
 
+# ask QUESTION: have the program tell what it alone can see, a line for each answer.
+ask() { "$prefix/current/bin/python" -I -m shim.agent.removal "$1" 2>/dev/null || true; }
+
 # An engine that runs has what was taken out of its files until it is restarted, and each exec in a
 # container that was started by us calls the program.
 refuse_while_running() {
-    for engine in docker containerd crio; do
-        if "$prefix/bin/seccomp-shim" status "$engine" --json 2>/dev/null | grep -q '"in_use": true'; then
-            [ "$engine" != docker ] ||
-                die "the running dockerd still starts containers by it: restart dockerd first"
+    engine=$(ask running | head -n 1)
+    case $engine in
+        "") ;;
+        docker) die "the running dockerd still starts containers by it: restart dockerd first" ;;
+        *)
             die "$engine still has it in memory, or containers run that were started by it:" \
                 "restart $engine, end these, then run this again"
-        fi
-    done
+            ;;
+    esac
 }
 
 remove_packages() {
@@ -458,42 +462,23 @@ remove_config() {
     [ -z "$left" ] || say "Kept, which are not the installation's:" "$left"
 }
 
-# list_patched: print each file that is as a run of patch --all left it.
+# list_patched: print each file that is as a run of patch left it.
 list_patched() {
-    if [ -x "$prefix/current/bin/python" ]; then
-        python=$prefix/current/bin/python
-        "$prefix/bin/seccomp-shim" rollback --list --json
+    if [ -x "$prefix/current/bin/python" ]; then ask patched
     else  # it was uninstalled before
-        python=$(find_python)
-        (cd "$here" && "$python" -B -m shim rollback --list --json)
-    fi 2>/dev/null >"$work/runs"
-    "$python" -I -c '
-import hashlib, json, sys
-last = {}
-for line in sys.stdin:
-    run = json.loads(line)
-    for each in run["files"]:
-        last[each["file"]] = (run["kind"], each["after"])
-for path, (kind, after) in sorted(last.items()):
-    try:
-        with open(path, "rb") as file:
-            same = hashlib.sha256(file.read()).hexdigest() == after
-    except OSError:
-        continue
-    if kind != "rollback" and same:
-        print("  " + ascii(path)[1:-1])
-' <"$work/runs"
+        (cd "$here" && "$(find_python)" -B -m shim.agent.removal patched 2>/dev/null) || true
+    fi
 }
 
 remove_state() {
     [ -d /var/lib/seccomp-shim ] || return 0
     patched=
-    if [ -d /var/lib/seccomp-shim/runs ]; then patched=$(list_patched) || patched=
+    if [ -d /var/lib/seccomp-shim/runs ]; then patched=$(list_patched)
     else rm -f /var/lib/seccomp-shim/fleet.lock
     fi
     if [ -n "$patched" ]; then
         say "These profiles stay as seccomp-shim patched them:"
-        say "$patched"
+        say "$patched" | sed 's/^/  /'
     fi
     [ "$purge" = no ] || drop /var/lib/seccomp-shim
     [ -d /var/lib/seccomp-shim ] || return 0
@@ -504,16 +489,10 @@ remove_state() {
 
 # name_users: print whose Podman calls us by a file in his home, which stays.
 name_users() {
-    users=$("$prefix/bin/seccomp-shim" status podman --json 2>/dev/null |
-        "$prefix/current/bin/python" -I -c '
-import json, sys
-for user in json.load(sys.stdin)["users"]:
-    if user["file"]:
-        print("  " + ascii(user["file"])[1:-1])
-') || users=
+    users=$(ask users)
     [ -n "$users" ] || return 0
     say "Users have registered it for themselves. Podman passes over a program that is gone; these files stay:"
-    say "$users"
+    say "$users" | sed 's/^/  /'
 }
 
 remove_logrotate() {

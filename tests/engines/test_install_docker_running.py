@@ -1,18 +1,13 @@
 """Registering with a dockerd that runs: what it is told, and what its containers get."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from support import engines, image
-from support.checkout import CHECKOUT
-from support.host import Host
 from support.verbs import (
     AS_NOBODY,
-    BIN,
     DAEMONS,
     ENOSYS,
     EPERM,
@@ -23,22 +18,13 @@ from support.verbs import (
     outcome,
     prepare,
     read,
+    remove,
     replace_daemon,
     shim,
     state,
 )
 
 NETLESS = ("--network", "none")
-
-
-def removed(host: Host) -> "subprocess.CompletedProcess[str]":
-    """Have install.sh remove us, as if it had put us there."""
-    program = f'exec env PYTHONPATH={CHECKOUT} {sys.executable} -P -m shim "$@"'
-    return host.run(
-        f"touch /opt/seccomp-shim/manifest; echo '#!/bin/sh\n{program}' >{BIN}/seccomp-shim\n"
-        f"chmod +x {BIN}/seccomp-shim; {CHECKOUT}/install.sh --uninstall",
-        code=2,
-    )
 
 
 @pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
@@ -59,7 +45,7 @@ def test_containers_run_through_it_after_a_reload(docker: engines.Docker, progra
     assert "before seccomp-shim is removed" in done.stderr
     docker.host.run(f"test ! -e {FILE}")
     assert "until then it starts" in shim(docker.host, "status docker", code=1).stdout
-    assert "restart dockerd first" in removed(docker.host).stderr
+    assert "restart dockerd first" in remove(docker.host, code=2).stderr
     docker.stop()
     docker.start()
     assert "seccomp-shim" not in info(docker)["Runtimes"]

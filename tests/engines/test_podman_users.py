@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,8 @@ import pytest
 from shim.engines.podman import users
 from support import attacker, need
 from support.attacker import UID
-from support.checkout import CHECKOUT
 from support.host import Host, throwaway
-from support.verbs import BIN, prepare, shim
+from support.verbs import BIN, prepare, remove, shim
 
 DAY = 24 * 60 * 60
 HOME = "/opt/homes/alice"
@@ -60,12 +58,7 @@ def test_a_users_own_registration_is_named(host: Host) -> None:
     assert f"alice has registered Podman for himself: {CONF}" in shim(host, "status podman").stdout
     said = shim(host, "uninstall podman").stderr
     assert f"user alice has registered it for himself, which stays: {CONF}" in said
-    said = host.run(
-        f"printf '%s\\n' '#!/bin/sh' 'cd {CHECKOUT} && exec {sys.executable} -P -m shim \"$@\"' "
-        f">{BIN}/seccomp-shim; chmod 755 {BIN}/seccomp-shim; : >{BIN}/../manifest\n"
-        f"mkdir -p {BIN}/../current/bin; ln -sf {sys.executable} {BIN}/../current/bin/python\n"
-        f"{CHECKOUT}/install.sh --uninstall"
-    ).stdout
+    said = remove(host).stdout
     assert f"these files stay:\n  {CONF}\n" in said
     host.run(f"test -e {CONF}")
 

@@ -48,6 +48,17 @@ def prepare(host: Host, settings: str = "") -> None:
     )
 
 
+def remove(host: Host, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    """Have install.sh remove the program, as if it had put it there."""
+    python = f'shift; exec env PYTHONPATH={CHECKOUT} {sys.executable} -P "$@"'  # but for its -I
+    place = f"{BIN}/../current/bin"
+    return host.run(
+        f"mkdir -p {place}; echo '#!/bin/sh\n{python}' >{place}/python; chmod 755 {place}/python\n"
+        f": >{BIN}/../manifest; {CHECKOUT}/install.sh --uninstall",
+        code=code,
+    )
+
+
 def write(host: Host, path: str, data: bytes | None) -> None:
     """Put ``data`` at ``path`` in the view; None: there is nothing."""
     if data is not None:
