@@ -13,7 +13,7 @@ from typing import Any
 from shim.engines import cri as cri_service
 from shim.engines import toml
 from shim.engines.containerd import config_file
-from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, ConfigFile
+from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, ConfigFile, Wanted
 from shim.engines.registration import Host, changes, executable
 from shim.engines.registration.status import StatusEntry
 from shim.errors import ShimError
@@ -125,6 +125,29 @@ def unread(
     if not entries:
         return ["the running containerd has what was taken out until it is restarted"]
     return ["the running containerd has not read its files since: restart it when it suits"]
+
+
+def check(file: ConfigFile, cri: dict[str, Any], ours: dict[Path, bytes], wanted: Wanted) -> None:
+    """Compare what containerd makes of its files with what was meant. ShimError: it is not so."""
+    for name, handler in wanted.handlers.items():
+        found = toml.look_up(cri, ("runtimes", name, *PROGRAM))
+        if found != toml.look_up(handler, PROGRAM):
+            raise _overruled(file, ours, name, f"{name} calls {found or 'runc'}")
+    default = cri.get("default_runtime_name")
+    if wanted.default and default != NAME:
+        raise _overruled(file, ours, "default_runtime_name", f"the default is {default}")
+
+
+def _overruled(file: ConfigFile, ours: dict[Path, bytes], what: str, said: str) -> ShimError:
+    """Return the error that names the files which are read after ours and say otherwise."""
+    order = config_file.imports(file, list(ours))
+    behind = order[max((order.index(path) for path in ours), default=-1) + 1 :]
+    named = [str(path) for path in behind if what.encode() in (changes.content(path) or b"")]
+    return ShimError(
+        f"{said} all the same: another file is read after ours",
+        subject=", ".join(named) or str(file.path),
+        hint="take it out of there, or give that file a name that sorts before, and try again",
+    )
 
 
 def _without(file: ConfigFile, host: Host) -> tuple[bytes, Mapping[Path, bytes]]:

@@ -15,21 +15,17 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.containerd import config_dump, config_file
 from shim.engines.containerd.config_file import CRI, NAME, PROGRAM, RUNC, ConfigFile, Wanted
+from shim.engines.containerd.status import entries_of, names, status
 from shim.engines.registration import Host, RegistrationPlan, add_default, dropin, executable
 from shim.engines.registration.changes import Edit, content, edit
-from shim.engines.registration.status import EngineStatus, StatusEntry
 from shim.errors import ShimError
 
+__all__ = [
+    "activate", "install_options", "places", "plan", "removal", "status",
+    "status_options", "uninstall_options", "without",
+]  # fmt: skip
+
 _STOCK = ("runc", "crun")
-
-
-class ContainerdStatus(EngineStatus):
-    """containerd's."""
-
-    DOCUMENT = (
-        "engine present registered entries default covers not_covered covers_all unseen in_use "
-        "running known problems notes"
-    )
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +78,8 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     wanted = Wanted({options.runtime or NAME: handler}, bool(options.default))
     if name not in _STOCK:
         notes.append(f"{options.runtime or NAME} calls {program}, as containerd's {name} does")
-    if release >= (2,) and set(config_file.imports(file, _ours(file))) & set(_ours(file)):
+    drop_ins = config_file.drop_ins(file.path)
+    if release >= (2,) and not set(drop_ins).isdisjoint(config_file.imports(file, drop_ins)):
         where = "a file of its own, which it imports"
         edits += _drop_in_edits(file, wanted, host)
     else:
@@ -94,22 +91,18 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     steps = ["restart containerd when it suits (running containers go on)"]
     if not options.default and not options.runtime:
         steps += executable.steps(NAME)
-    entries, default = _entries(options, host)
+    entries, default = entries_of(options, host)
     covers = executable.coverage(
-        [*_names(entries), options.runtime or NAME],
+        [*names(entries), options.runtime or NAME],
         default=bool(options.default) or default == NAME,
     )
     notes = dropin.absence(host, "containerd") + notes
     return RegistrationPlan(edits, notes, steps, covers, bool(options.default))
 
 
-def _ours(file: ConfigFile) -> list[Path]:
-    return config_file.drop_ins(file.path)
-
-
 def _drop_in_edits(file: ConfigFile, wanted: Wanted, host: Host) -> list[Edit]:
     """Plan a file of our own under the first name that no other file overrules."""
-    ours = _ours(file)
+    ours = config_file.drop_ins(file.path)
     there = {path: data for path in ours if (data := content(path)) is not None}
     if len(there) > 1:
         raise ShimError("are both there", subject=", ".join(map(str, there)))
@@ -134,29 +127,7 @@ def _confirm(
     """Have containerd say what it makes of the result. ShimError: not what was meant."""
     said = config_dump.dump(file, text, ours, host)
     if said is not None:
-        _check(file, config_dump.cri(said), ours, wanted)
-
-
-def _check(file: ConfigFile, cri: dict[str, Any], ours: dict[Path, bytes], wanted: Wanted) -> None:
-    for name, handler in wanted.handlers.items():
-        found = toml.look_up(cri, ("runtimes", name, *PROGRAM))
-        if found != toml.look_up(handler, PROGRAM):
-            raise _overruled(file, ours, name, f"{name} calls {found or 'runc'}")
-    default = cri.get("default_runtime_name")
-    if wanted.default and default != NAME:
-        raise _overruled(file, ours, "default_runtime_name", f"the default is {default}")
-
-
-def _overruled(file: ConfigFile, ours: dict[Path, bytes], what: str, said: str) -> ShimError:
-    """Return the error that names the files which are read after ours and say otherwise."""
-    order = config_file.imports(file, list(ours))
-    behind = order[max((order.index(path) for path in ours), default=-1) + 1 :]
-    named = [str(path) for path in behind if what.encode() in (content(path) or b"")]
-    return ShimError(
-        f"{said} all the same: another file is read after ours",
-        subject=", ".join(named) or str(file.path),
-        hint="take it out of there, or give that file a name that sorts before, and try again",
-    )
+        config_dump.check(file, config_dump.cri(said), ours, wanted)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -184,78 +155,6 @@ def removal(
 def activate(options: argparse.Namespace, host: Host) -> list[str]:
     """Do nothing: containerd reads its configuration when it starts only."""
     del options, host
-    return []
-
-
-def status(options: argparse.Namespace, host: Host) -> EngineStatus:
-    """Tell what the files say of us, and what containerd makes of them and has read."""
-    entries, default = _entries(options, host)
-    problems = [
-        f"{each.file}: {each.path} is not there: its pods cannot start"
-        for each in entries
-        if not each.exists
-    ]
-    notes = [] if entries else ["ctr needs no registration: ctr run --runc-binary"]
-    file = config_file.read(config_file.main(options, host), 2) if entries else None
-    cri = config_dump.in_force(file, host) if file else None
-    if file and cri:
-        problems += _overruling(file, cri, entries, ours_default=default == NAME)
-        default = cri.get("default_runtime_name")
-    running = config_dump.running(options, host)
-    problems += config_dump.unread(running, cri or {}, entries, default == NAME)
-    known = running and config_dump.programs(running)
-    blind = host.program("containerd") and running is None
-    return ContainerdStatus(
-        engine="containerd",
-        present=host.program("containerd") is not None,
-        registered=bool(entries),
-        entries=entries,
-        default=bool(entries) and default == NAME,
-        coverage=executable.coverage(_names(entries), default=default == NAME),
-        unseen=executable.unseen("containerd") if blind else [],
-        in_use=bool(entries or known or config_dump.started(options, host)),
-        running=None if running is None else True,
-        known=None if running is None else not problems,
-        problems=problems,
-        notes=notes,
-    )
-
-
-def _entries(options: argparse.Namespace, host: Host) -> tuple[list[StatusEntry], str | None]:
-    """Return our entries in the files, and the default that they name."""
-    entries: list[StatusEntry] = []
-    default = None
-    main = config_file.main(options, host)
-    for path in [main, *config_file.drop_ins(main)]:
-        data = content(path)
-        document = toml.parse(data, str(path)) if data is not None else {}
-        for plugin in CRI.values():
-            table = ("plugins", plugin, "containerd")
-            default = toml.look_up(document, (*table, "default_runtime_name")) or default
-            found = config_file.fronted(document, table)
-            if ours := toml.look_up(document, (*table, "runtimes", NAME, *PROGRAM)):
-                found[NAME] = str(ours)
-            for name, program in found.items():
-                entries += [
-                    e for e in executable.entries(host, path, name, program) if e not in entries
-                ]
-    return entries, default
-
-
-def _names(entries: list[StatusEntry]) -> list[str]:
-    return [each.name for each in entries if each.handler]
-
-
-def _overruling(
-    file: ConfigFile, cri: dict[str, Any], entries: list[StatusEntry], *, ours_default: bool
-) -> list[str]:
-    """Say which other file is read after ours and says otherwise."""
-    meant = {e.name: {"options": {"BinaryName": e.path}} for e in entries if e.handler}
-    ours = {path: b"" for path in _ours(file) if content(path) is not None}
-    try:
-        _check(file, cri, ours, Wanted(meant, ours_default))
-    except ShimError as error:
-        return [f"{error.subject}: {error.message}"]
     return []
 
 

@@ -29,6 +29,7 @@ DIRECTORY = "/etc/crio"
 # The second sorts behind whatever begins with a digit.
 DROP_INS = ("crio.conf.d/99-seccomp-shim.conf", "crio.conf.d/zz-seccomp-shim.conf")
 TABLE = ("crio", "runtime")
+HOOKS = "/etc/containers/oci/hooks.d"
 SOCKET = "/var/run/crio/crio.sock"
 _SECONDS = 20
 _PLATFORM = "linux/amd64"
@@ -73,6 +74,20 @@ def runtime(document: dict[str, Any], where: Path) -> dict[str, Any]:
     if "hooks_dir" in table:
         table["hooks_dir"] = toml.a_list(table, "hooks_dir", where)
     return table
+
+
+def our_handlers(document: dict[str, Any]) -> dict[str, str]:
+    """Return the handlers that call an executable of ours, with it."""
+    handlers = toml.look_up(document, (*TABLE, "runtimes")) or {}
+    found = {name: toml.look_up(each, ("runtime_path",)) for name, each in handlers.items()}
+    return {name: str(program) for name, program in found.items() if executable.is_ours(program)}
+
+
+def said(runtime: dict[str, Any], key: str) -> Any:
+    """Return a value of the table; ``runtimes/NAME`` is a handler's program."""
+    if key.startswith("runtimes/"):
+        return toml.look_up(runtime, (*key.split("/", 1), "runtime_path"))
+    return runtime.get(key)
 
 
 def handler(

@@ -12,9 +12,9 @@ from typing import Any
 
 from shim.engines import toml
 from shim.engines.crio import config
-from shim.engines.crio.config import NAME, TABLE
+from shim.engines.crio.config import HOOKS, NAME, TABLE
+from shim.engines.crio.status import BY_HOOKS, status
 from shim.engines.registration import (
-    Coverage,
     Host,
     RegistrationPlan,
     add_default,
@@ -23,21 +23,14 @@ from shim.engines.registration import (
     hooksd,
 )
 from shim.engines.registration.changes import Edit, content, edit
-from shim.engines.registration.status import EngineStatus
 from shim.errors import ShimError
 
-HOOKS = "/etc/containers/oci/hooks.d"
+__all__ = [
+    "activate", "install_options", "places", "plan", "removal", "status",
+    "status_options", "uninstall_options", "without",
+]  # fmt: skip
+
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-_BY_HOOKS = Coverage("all pods, whatever their handler", "exec into them", plain=True)
-
-
-class CrioStatus(EngineStatus):
-    """CRI-O's."""
-
-    DOCUMENT = (
-        "engine present registered entries default in_use covers not_covered covers_all unseen "
-        "running known problems notes way"
-    )
 
 
 def install_options(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +69,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
         if options.default or options.runtime:
             option = "--default" if options.default else "--runtime"
             raise ShimError(f"{option} is for --way runtime: hooks hold for every handler")
-        if _handlers(toml.parse(now.encode(), "")):
+        if config.our_handlers(toml.parse(now.encode(), "")):
             executable.refusal(config.pods(host), config.started(host), None)
         directories = [f for f in runtime.get("hooks_dir", _HOOKS_DEFAULT) if f != HOOKS]
         wanted = {"hooks_dir": [*directories, HOOKS]}
@@ -88,7 +81,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
             host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
         )
         edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
-        return RegistrationPlan(edits, dropin.absence(host, "crio") + notes, steps, _BY_HOOKS)
+        return RegistrationPlan(edits, dropin.absence(host, "crio") + notes, steps, BY_HOOKS)
     now = dropin.without_bare_header(toml.without_key(now, (*TABLE, "hooks_dir")), TABLE)
     text, edits, wanted_values, notes = _handler(options, runtime, now, host)
     if not options.default and not options.runtime:
@@ -97,7 +90,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     edits += _placed(host, text, wanted_values)
     document = toml.parse(text.encode(), "")
     default = toml.look_up(document, (*TABLE, "default_runtime")) == NAME
-    covers = executable.coverage(list(_handlers(document)), default=default)
+    covers = executable.coverage(list(config.our_handlers(document)), default=default)
     notes = dropin.absence(host, "crio") + notes
     return RegistrationPlan(edits, notes, steps, covers, bool(options.default))
 
@@ -110,7 +103,7 @@ def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
     error: ShimError | None = None
     for path in config.paths(host):
         said = config.read(host, {path: text.encode()})
-        wrong = next((key for key in wanted if _said(said, key) != wanted[key]), None)
+        wrong = next((key for key in wanted if config.said(said, key) != wanted[key]), None)
         if wrong is None:
             kept = {each: text.encode() if each == path else None for each in config.paths(host)}
             return [edit(each, data) for each, data in kept.items()]
@@ -120,13 +113,6 @@ def _placed(host: Host, text: str, wanted: dict[str, Any]) -> list[Edit]:
             hint="take it out of there, or give that file a name that sorts before, and try again",
         )
     raise error or ShimError("no file can be named")
-
-
-def _said(runtime: dict[str, Any], key: str) -> Any:
-    """Return a value of the table; ``runtimes/NAME`` is a handler's program."""
-    if key.startswith("runtimes/"):
-        return toml.look_up(runtime, (*key.split("/", 1), "runtime_path"))
-    return runtime.get(key)
 
 
 def places(options: argparse.Namespace, host: Host) -> list[Path]:
@@ -149,7 +135,7 @@ def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:
     if HOOKS in runtime.get("hooks_dir", []):
         ours.append((*TABLE, "hooks_dir"))
     text = now.decode()
-    for name in _handlers(document):
+    for name in config.our_handlers(document):
         text = toml.without_table(text, (*TABLE, "runtimes", name))
     return dropin.without(path, text.encode(), "crio", ours)
 
@@ -166,71 +152,6 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     """Do nothing: a reload reads some tables again and others not, and says so only in its log."""
     del options, host
     return []
-
-
-def status(options: argparse.Namespace, host: Host) -> EngineStatus:
-    """Tell what our drop-in file says, whether it holds, and what the running CRI-O has read."""
-    del options
-    entries = hooksd.entries(host.path(HOOKS), host)
-    ours = {path: data for path in config.paths(host) if (data := content(path)) is not None}
-    meant: dict[str, Any] = {}
-    for path, data in ours.items():
-        document = toml.parse(data, str(path))
-        runtime = config.runtime(document, path)
-        for name, program in _handlers(document).items():
-            entries += executable.entries(host, path, name, program)
-            meant[f"runtimes/{name}"] = program
-        if runtime.get("default_runtime") == NAME:
-            meant["default_runtime"] = NAME
-        if HOOKS in runtime.get("hooks_dir", []):
-            meant["hooks_dir"] = runtime["hooks_dir"]
-    problems = [f"{e.file}: {e.path} is not there" for e in entries if not e.exists]
-    file = config.read(host, ours)
-    for key, value in meant.items():
-        if _said(file, key) != value:
-            named = config.behind(next(iter(ours)), key.rpartition("/")[2])
-            problems.append(f"{', '.join(named)}: {key} is something else: it is read after ours")
-    running = config.running(host)
-    now = {k: v for k in (*meant, *_seen(running)) if (v := _said(running or {}, k)) is not None}
-    if running is not None and any(now.get(key) != value for key, value in meant.items()):
-        problems.append("the running CRI-O has not read its files since: restart it when it suits")
-    elif running is not None and not now.keys() <= meant.keys():
-        problems.append("the running CRI-O has what was taken out until it is restarted")
-    handlers = [key for key in meant if key.startswith("runtimes/")]
-    hooks = "hooks_dir" in meant
-    names = [key.partition("/")[2] for key in handlers]
-    covers = _BY_HOOKS if hooks else executable.coverage(names, default="default_runtime" in meant)
-    return CrioStatus(
-        engine="crio",
-        present=host.program("crio") is not None,
-        registered=bool(entries),
-        entries=entries,
-        default=bool(entries) and _said(file, "default_runtime") == NAME,
-        in_use=bool(entries or _seen(running) or config.started(host)),
-        coverage=covers,
-        unseen=executable.unseen("CRI-O") if host.program("crio") and running is None else [],
-        running=None if running is None else True,
-        known=None if running is None else not problems,
-        problems=problems,
-        way="runtime" if handlers else "hooks" if hooks else None,
-    )
-
-
-def _seen(running: dict[str, Any] | None) -> list[str]:
-    """Return what the running CRI-O has of us."""
-    if running is None:
-        return []
-    found = [f"runtimes/{name}" for name in _handlers({"crio": {"runtime": running}})]
-    if running.get("default_runtime") == NAME:
-        found.append("default_runtime")
-    return [*found, "hooks_dir"] if HOOKS in running.get("hooks_dir", []) else found
-
-
-def _handlers(document: dict[str, Any]) -> dict[str, str]:
-    """Return the handlers that call an executable of ours, with it."""
-    handlers = toml.look_up(document, (*TABLE, "runtimes")) or {}
-    found = {name: toml.look_up(each, ("runtime_path",)) for name, each in handlers.items()}
-    return {name: str(program) for name, program in found.items() if executable.is_ours(program)}
 
 
 def _handler(

@@ -21,26 +21,19 @@ from typing import Any, NamedTuple
 from shim.catalog import kernel_injected
 from shim.engines import toml
 from shim.engines.podman import config, users
-from shim.engines.podman.config import DROP_IN, Conf
-from shim.engines.registration import Coverage, Host, RegistrationPlan, dropin, executable, hooksd
+from shim.engines.podman.config import DROP_IN, HOOKS, RUNTIMES, Conf
+from shim.engines.podman.status import coverage, status
+from shim.engines.registration import Host, RegistrationPlan, dropin, executable, hooksd
 from shim.engines.registration.changes import Edit, content, edit
-from shim.engines.registration.status import EngineStatus
 from shim.errors import ShimError
 from shim.host.runtimes import knows, libseccomp_version
 
-# Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
-HOOKS = "oci/podman-hooks.d"
-RUNTIMES = ("crun", "runc")
+__all__ = [
+    "activate", "install_options", "places", "plan", "removal", "status",
+    "status_options", "uninstall_options", "without",
+]  # fmt: skip
+
 _HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-
-
-class PodmanStatus(EngineStatus):
-    """Podman's: no daemon of its own has anything in memory."""
-
-    DOCUMENT = (
-        "engine present registered entries default covers not_covered covers_all running known "
-        "problems notes way"
-    )
 
 
 class PodmanEdit(NamedTuple):
@@ -108,7 +101,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     ]
     notes = dropin.absence(host, "podman") + way.notes
     table = config.engine_of(tomllib.loads(way.text), directory).get("runtimes", {})
-    covers = _coverage(table, "seccomp-shim-precreate" in way.hooks, conf, host)
+    covers = coverage(table, "seccomp-shim-precreate" in way.hooks, conf, host)
     return RegistrationPlan(
         edits, notes, ["nothing: it holds from the next podman command on"], covers
     )
@@ -160,61 +153,6 @@ def activate(options: argparse.Namespace, host: Host) -> list[str]:
     """Do nothing: every podman command reads its configuration."""
     del options, host
     return []
-
-
-def status(options: argparse.Namespace, host: Host) -> EngineStatus:
-    """Tell what our drop-in file says, and whether another one overrules it."""
-    del options
-    directory = config.folder_of(host)
-    path = directory / DROP_IN
-    data = content(path)
-    engine = config.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
-    entries = hooksd.entries(directory / HOOKS, host)
-    for name, paths in engine.get("runtimes", {}).items():
-        entries += executable.entries(host, path, name, paths[0])
-    way = "runtime" if "runtimes" in engine else "hooks" if entries else None
-    meaning = "podman takes the next path" if "runtimes" in engine else "podman leaves it out"
-    problems = [
-        f"{each.file}: {each.path} is not there: {meaning}" for each in entries if not each.exists
-    ]
-    conf = config.read(directory, host)
-    problems += [f"{each} overrules {path}" for each in config.overruling(engine, conf, directory)]
-    precreate = any(each.name == "seccomp-shim-precreate" for each in entries)
-    return PodmanStatus(
-        engine="podman",
-        present=host.program("podman") is not None,
-        registered=bool(entries),
-        entries=entries,
-        coverage=_coverage(engine.get("runtimes", {}), precreate, conf, host),
-        problems=problems,
-        way=way,
-    )
-
-
-def _coverage(table: dict[str, Any], precreate: bool, conf: Conf, host: Host) -> Coverage:
-    """Return what is covered: by the names in ``table`` or, where it is empty, by hooks."""
-    if not table:
-        # Exec starts from what the runtime keeps: the configuration that precreate has changed.
-        kept = "; exec where crun runs them, or a runtime that knows the calls' names"
-        return Coverage(
-            f"containers and pods, from their next start on{kept if precreate else ''}",
-            f"{'any other exec' if precreate else 'exec'}; podman build",
-            plain=True,
-        )
-    here = [name for name in RUNTIMES if config.real(name, conf, host) is not None]
-    asked = [os.path.basename(str(conf.engine.get("runtime", "")))]
-    if set(asked if asked[0] else here) <= table.keys():
-        return Coverage(
-            "containers and pods, from their next start on, exec into them, and podman build",
-            "those of podman --runtime with a path, or with another name than "
-            + " and ".join(table),
-            plain=True,
-        )
-    return Coverage(
-        f"only containers and pods of {' and '.join(f'--runtime {name}' for name in table)}",
-        "those without it",
-        plain=False,
-    )
 
 
 def _scripts(directory: Path, host: Host) -> Path:
