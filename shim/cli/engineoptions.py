@@ -45,25 +45,40 @@ def refuse_missing(args: argparse.Namespace, host: "Host") -> None:
             raise ShimError("is not there", subject=needed) from None
 
 
-def add(parser: argparse.ArgumentParser, kind: str, *, required: bool, **settings: Any) -> None:
-    """Add one parser an engine, with what the module's function ``kind`` adds, and ``settings``.
+def add_verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    common: Callable[[argparse.ArgumentParser], None],
+    *,
+    description: str,
+    required: bool = True,
+    help: str,  # noqa: A002 - argparse has it
+    epilog: str,
+) -> argparse.ArgumentParser:
+    """Add a verb with one parser an engine, to which ``common`` adds what all of them take.
 
-    ``common`` of the settings is called with each, too.
+    What only an engine has is added by its function ``NAME_options``. ``required``: one is named.
     """
-    common = settings.pop("common")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = verbs.add_parser(
+        name, help=help, description=description, epilog=epilog, formatter_class=raw
+    )
+    parser.set_defaults(run=run)
     engines = parser.add_subparsers(
         dest="engine", metavar="ENGINE", required=required, parser_class=_Parser
     )
-    for name in ENGINES:
+    for engine in ENGINES:
         each = engines.add_parser(
-            name,
+            engine,
             usage="%(prog)s [OPTION ...]",  # argparse breaks no group of options: it would not fit
-            help=f"{parser.prog.rpartition(' ')[2]} {name}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **{key: value.format(engine=name) for key, value in settings.items()},
+            help=f"{name} {engine}",
+            description=description,
+            formatter_class=raw,
         )
         common(each)
-        each.fill = _filler(name, kind)
+        each.fill = _filler(engine, f"{name}_options")
+    return parser
 
 
 def _filler(name: str, kind: str) -> Callable[[argparse.ArgumentParser], None]:

@@ -33,17 +33,15 @@ be told, or nothing done since the question on the terminal was not answered,
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    parser = verbs.add_parser(
+    engineoptions.add_verb(
+        verbs,
         "install",
+        run,
+        common_options,
         help="have an engine run its containers through seccomp-shim",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    engineoptions.add(
-        parser, "install_options", required=True, description=DESCRIPTION, common=common_options
-    )
-    parser.set_defaults(run=run)
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:

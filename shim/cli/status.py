@@ -41,18 +41,17 @@ _ID, _SHORT = 64, 12  # digits of a container's id, and as many as engines show
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    parser = verbs.add_parser(
+    parser = engineoptions.add_verb(
+        verbs,
         "status",
+        run,
+        _common_options,
+        required=False,
         help="tell what is registered where, and whether it works",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    engineoptions.add(
-        parser, "status_options", required=False, description=DESCRIPTION, common=_common_options
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,17 +22,15 @@ be told, 2 error, with nothing changed."""
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    parser = verbs.add_parser(
+    engineoptions.add_verb(
+        verbs,
         "uninstall",
+        run,
+        common_options,
         help="undo what install has changed",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    engineoptions.add(
-        parser, "uninstall_options", required=True, description=DESCRIPTION, common=common_options
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
