@@ -1,5 +1,6 @@
 """HTTP over a socket of this host, as Docker's daemon speaks it."""
 
+import contextlib
 import http.client
 import socket
 
@@ -16,3 +17,15 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def get(path: str, url: str, seconds: float) -> bytes | None:
+    """Return what the socket ``path`` answers to GET ``url``; None: nothing, or an error."""
+    with (
+        contextlib.suppress(OSError, http.client.HTTPException),
+        contextlib.closing(Connection(path, seconds)) as connection,
+    ):
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == http.HTTPStatus.OK else None
+    return None

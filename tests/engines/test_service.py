@@ -125,3 +125,17 @@ def test_facts_tell_of_engines_as_status_does(agents: Host) -> None:
     [problem] = told["crio"]["problems"]
     assert problem.startswith(f"{drop_in}: our entries are gone: seccomp-shim install crio")
     assert told["crio"] == service.status_or_problem("crio", agents).document()
+
+
+def test_a_program_of_an_engine_is_waited_for_with_a_limit(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hangs is as one that cannot be run; one that is not there is not looked for."""
+    monkeypatch.setattr("shim.engines.registration._SECONDS", 0.2)
+    registration.program(host.root / "bin", "podman", "exec sleep 60")
+    done = host.run("podman", "--version")
+    assert (done.returncode, done.stdout) == (127, "")
+    assert "timed out" in done.stderr
+    assert host.run("sh", "-c", "echo").returncode == 127
+    registration.install("podman", host)
+    assert service.status_or_problem("podman", host).registered

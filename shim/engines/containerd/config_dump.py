@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from shim.errors import ShimError
 SOCKET = "/run/containerd/containerd.sock"
 STATE = "/run/containerd"
 ADDRESS = ("grpc", "address")
-_SECONDS = 20
 
 
 def release(host: Host) -> tuple[int, ...]:
@@ -189,21 +187,9 @@ def _dump(file: ConfigFile, text: bytes, ours: Mapping[Path, bytes], host: Host)
 
 
 def _asked(host: Host, *words: str, complain: bool = False) -> str | None:
-    program = host.program("containerd")
-    if program is None:
+    if host.program("containerd") is None:
         return None
-    try:
-        done = subprocess.run(
-            [program, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-            stdin=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", "")},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"!{error}" if complain else None
+    done = host.run("containerd", *words, environment={"PATH": os.environ.get("PATH", "")})
     if done.returncode:
         return f"!{' '.join(done.stderr.split())[-300:]}" if complain else None
     return done.stdout

@@ -7,12 +7,10 @@ none.
 """
 
 import contextlib
-import http.client
 import itertools
 import json
 import os
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -116,14 +114,9 @@ def handler(
 
 def running(host: Host) -> dict[str, Any] | None:
     """Return the table crio.runtime as the running CRI-O has it; None: it cannot be asked."""
-    with (
-        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
-        contextlib.closing(unixhttp.Connection(str(host.path(SOCKET)), _SECONDS)) as connection,
-    ):
-        connection.request("GET", "/config")
-        answer = connection.getresponse()
-        if answer.status == http.HTTPStatus.OK:
-            return runtime(tomllib.loads(answer.read().decode()), Path(SOCKET))
+    with contextlib.suppress(ValueError):
+        if answer := unixhttp.get(str(host.path(SOCKET)), "/config", _SECONDS):
+            return runtime(tomllib.loads(answer.decode()), Path(SOCKET))
     return None
 
 
@@ -177,7 +170,7 @@ def _built_in(name: str, host: Host) -> dict[str, Any]:
     asked: the values of 1.37, with the annotations' names that older ones know as well, since CRI-O
     does not start over one that it does not know.
     """
-    said = re.sub(r"(?m)^# ?", "", _asked(host))
+    said = re.sub(r"(?m)^# ?", "", host.run("crio", "config", "--default").stdout)
     header = f"[crio.runtime.runtimes.{name}]\n"
     if header in said:
         table = re.split(r"(?m)^\[", said.partition(header)[2])[0]
@@ -204,21 +197,3 @@ _VALUES = {
     "allowed_annotations": r"\[[^\]]*\]",
     "monitor_env": r"\[[^\]]*\]",
 }
-
-
-def _asked(host: Host) -> str:
-    program = host.program("crio")
-    if program is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [program, "config", "--default"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout

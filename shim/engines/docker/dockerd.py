@@ -1,13 +1,11 @@
 """The Docker daemon of this host: its processes, its service's flags, what it says of itself."""
 
 import contextlib
-import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -106,9 +104,7 @@ def version(host: Host) -> tuple[int, ...]:
 
 def release(host: Host) -> str:
     """Return the installed dockerd's version as it says it, empty if it is not there."""
-    program = host.program("dockerd")
-    said = _run([program, "--version"]).stdout if program else ""
-    found = re.search(r"version (\S+?),", said)
+    found = re.search(r"version (\S+?),", host.run("dockerd", "--version").stdout)
     return found[1] if found else ""
 
 
@@ -122,27 +118,21 @@ def validate(host: Host, copy: Path, where: str, what: str) -> bool:
 
     dockerd learned it with 23.0. ShimError: it would refuse to start with that.
     """
-    program = host.program("dockerd")
-    if not program or version(host) < (23,):
+    if version(host) < (23,):
         return False
-    done = _run([program, "--validate", "--config-file", str(copy)])
+    done = host.run("dockerd", "--validate", "--config-file", str(copy))
     if done.returncode:
         said = " ".join(done.stderr.split()).replace(str(copy), where)
         raise ShimError(f"dockerd refuses {what}: {said}", subject=where)
     return True
 
 
-def info(daemon: RunningDockerd | None, path: str = "/info") -> Any:
+def info(daemon: RunningDockerd) -> Any:
     """Ask the running daemon itself; None: it does not answer on any local socket."""
     for address in _sockets(daemon):
-        with (
-            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
-            contextlib.closing(unixhttp.Connection(address, _SECONDS)) as connection,
-        ):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            if answer.status == 200:
-                return json.loads(answer.read())
+        with contextlib.suppress(ValueError):
+            if answer := unixhttp.get(address, "/info", _SECONDS):
+                return json.loads(answer)
     return None
 
 
@@ -193,16 +183,7 @@ def _trusted(pid: int) -> bool:
     return {int(real), int(effective)} <= {0, os.geteuid()}
 
 
-def _sockets(daemon: RunningDockerd | None) -> list[str]:
-    named = daemon.flags.values("-H", "--host") if daemon else []
+def _sockets(daemon: RunningDockerd) -> list[str]:
+    named = daemon.flags.values("-H", "--host")
     paths = [each.removeprefix("unix://") for each in named if each.startswith("unix://")]
     return paths or [SOCKET]
-
-
-def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(command, 127, "", str(error))

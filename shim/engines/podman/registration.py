@@ -12,7 +12,6 @@ user that user's own.
 import argparse
 import os
 import re
-import subprocess
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,9 +248,5 @@ def _precreate_helps(runtime: str) -> bool:
 
 def _release(host: Host) -> tuple[int, ...]:
     """Return the first two numbers of podman's version; nothing where it cannot be asked."""
-    program = host.program("podman")
-    if program is None:
-        return ()
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"(\d+)\.(\d+)", answer.stdout)
+    found = re.search(r"(\d+)\.(\d+)", host.run("podman", "--version").stdout)
     return tuple(map(int, found.groups())) if found else ()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import subprocess
+    from collections.abc import Mapping, Sequence
 
     from shim.engines.registration.changes import Edit
     from shim.engines.registration.status import EngineStatus
@@ -25,6 +26,7 @@ ENGINES = {
 }
 
 _BIN = "/opt/seccomp-shim/bin"
+_SECONDS = 20
 _FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -50,6 +52,32 @@ class Host(NamedTuple):
     def program(self, name: str) -> str | None:
         """Return the path of an engine's program; None: it is not installed."""
         return shutil.which(name, path=self.search)
+
+    def run(
+        self, name: str, *words: str, environment: "Mapping[str, str] | None" = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run an engine's program, for 20 seconds at most.
+
+        Where it is not there, or does not end, the exit status is 127 and standard error says why.
+        """
+        import subprocess  # verbs without an engine must not pay for it
+
+        program = self.program(name)
+        command = [program or name, *words]
+        if program is None:
+            return subprocess.CompletedProcess(command, 127, "", "is not on PATH")
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+                env=environment,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return subprocess.CompletedProcess(command, 127, "", str(error))
 
     def executable(self, name: str) -> Path:
         """Return the path of one of our executables, as engines are to name it."""
