@@ -1,7 +1,10 @@
-"""A filter to ask about calls: a process has it, or a runtime would load it of a profile."""
+"""A filter to ask about calls: a process has it, or a runtime would load it of a profile.
+
+Only a profile asks for libseccomp: what a process has can be read where there is none.
+"""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shim import abi
 from shim.bpf.outcomes import outcomes
@@ -9,12 +12,13 @@ from shim.bpf.program import decode
 from shim.errors import ShimError
 from shim.profile import docker
 from shim.profile import evaluate as core
-from shim.profile.compile import token_of
 from shim.profile.document import DOCKER, Document, place, resolved
 from shim.profile.jsontext import scanner
-from shim.profile.libseccomp import KEYS, Names
-from shim.profile.model import Loader, loaded, whole
 from shim.risk.verdict import verdicts
+
+if TYPE_CHECKING:
+    from shim.profile.libseccomp import Names
+    from shim.profile.model import Loader
 
 NATIVE = "x86_64"
 
@@ -46,10 +50,10 @@ class Subject:
     key: str
     programs: tuple[bytes, ...]
     document: Document | None = None
-    loader: Loader | None = None
+    loader: "Loader | None" = None
     container: dict[str, Any] = field(default_factory=dict)
     lines: dict[int, int] = field(default_factory=dict)
-    names: Names | None = None
+    names: "Names | None" = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -61,7 +65,11 @@ class Subject:
     @property
     def audit(self) -> int:
         """The kernel's number for its architecture (audit.h)."""
-        return abi.AUDIT_ARCH_X86_64 if self.key == NATIVE else token_of(self.container["machine"])
+        if self.key == NATIVE:
+            return abi.AUDIT_ARCH_X86_64
+        from shim.profile.compile import token_of
+
+        return token_of(self.container["machine"])
 
     def verdicts(self, number: int) -> frozenset[int]:
         """Return what call ``number`` can be answered; none: it could not be decided."""
@@ -77,6 +85,10 @@ class Subject:
 
     def is_above_line(self, number: int) -> bool:
         """Tell whether runc itself answers call ``number`` ENOSYS, by no rule of the profile."""
+        if not self.lines:
+            return False
+        from shim.profile.libseccomp import KEYS
+
         lines = [line for arch, line in self.lines.items() if KEYS.get(arch) == self.key]
         return bool(lines) and number > lines[0]
 
@@ -105,8 +117,13 @@ class Subject:
         return _action(profile, str(profile.get("defaultAction"))) if profile else ""
 
 
-def of_profile(document: Document, loader: Loader, container: dict[str, Any], key: str) -> Subject:
+def of_profile(
+    document: Document, loader: "Loader", container: dict[str, Any], key: str
+) -> Subject:
     """Return what ``loader`` makes of a profile; ShimError: it starts no container with it."""
+    from shim.profile.libseccomp import Names
+    from shim.profile.model import loaded, whole
+
     try:
         made = loaded(resolved(document, **container), loader)
     except ShimError as error:

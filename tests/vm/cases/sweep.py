@@ -1,9 +1,13 @@
 """Calls 0-600 really made inside, with and without the hook: the same outcomes but for 335."""
 
+# And ``seccomp-shim gaps --pid``, asked of both meanwhile, tells each of these outcomes.
+import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+from vm.inside.answers import disagreements, table
 from vm.inside.cell import Cell, Outcome
-from vm.inside.container import RIGHT, End, default_profile, unprobed
+from vm.inside.container import RIGHT, End, default_profile, running
 
 VARIANTS = ("runc", "crun")
 URETPROBE = "335"
@@ -16,15 +20,19 @@ TOLD = 10  # differences shown, where there are more than there must be
 def run(cell: Cell, runtime: str) -> Outcome:
     """Sweep twice and compare."""
     with ThreadPoolExecutor() as pool:  # side by side: both wait for the calls that hang
-        plain, shimmed = pool.map(lambda hook: _sweep(cell, runtime, hook), (False, True))
-    tables = [_table(end.output) for end in (plain, shimmed)]
+        both = list(pool.map(lambda hook: _sweep(cell, runtime, hook), (False, True)))
+    tables = [_table(end.output) for end, _ in both]
     calls = tables[0].keys() | tables[1].keys()
     differ = {call for call in calls if tables[0].get(call) != tables[1].get(call)}
     numbers = {call[0] for call in differ}
     outcome = Outcome("335 alone" if numbers == {URETPROBE} else f"{len(numbers)} differ")
-    for end, table in zip((plain, shimmed), tables, strict=True):
-        whole = end.code == RIGHT and len(table) == CALLS
-        outcome.expect(whole, f"{len(table)} of {CALLS} calls, {end.told}: {end.errors}")
+    for (end, asked), calls_made in zip(both, tables, strict=True):
+        whole = end.code == RIGHT and len(calls_made) == CALLS
+        outcome.expect(whole, f"{len(calls_made)} of {CALLS} calls, {end.told}: {end.errors}")
+        outcome.expect(not asked.returncode, f"gaps: {asked.stderr[-600:]}")
+        if whole and not asked.returncode:
+            wrong = disagreements(json.loads(asked.stdout), table(end.output))
+            outcome.expect(not wrong, f"gaps tells otherwise: {wrong[:TOLD]}")
     seen = sorted((call, tables[0].get(call), tables[1].get(call)) for call in differ)
     if not cell.kills:
         return outcome.expect(not differ, f"differ: {seen[:TOLD]}")
@@ -32,8 +40,12 @@ def run(cell: Cell, runtime: str) -> Outcome:
     return outcome.expect(seen == wanted, f"differ: {seen[:TOLD]}")
 
 
-def _sweep(cell: Cell, runtime: str, hook: bool) -> End:
-    return unprobed(cell, runtime, default_profile(), "/victim", "sweep", hook=hook)
+def _sweep(cell: Cell, runtime: str, hook: bool) -> "tuple[End, subprocess.CompletedProcess[str]]":
+    """Sweep in a container; give its end, and what gaps said of its filter."""
+    with running(cell, runtime, default_profile(), "/victim", "sweep", hook=hook) as container:
+        container.wait_for_output()
+        asked = cell.run(cell.shim("gaps", "--json", "--pid", str(container.pid()), site=True))
+        return End(*container.end()), asked
 
 
 def _table(output: str) -> dict[tuple[str, str], str]:

@@ -113,6 +113,13 @@ def unprobed(
         return End(*container.end())
 
 
+def running(
+    cell: Cell, runtime: str, profile: dict[str, Any], *args: str, hook: bool = False
+) -> "_Running":
+    """Return a container to be entered, in which ``args`` run while others look at it."""
+    return _Running(cell, runtime, profile, args, hook)
+
+
 def judge(end: End, *, lives: bool) -> Outcome:
     """Say what is wrong with ``end``: a life without hits is no pass, nor any death but SIGSEGV."""
     outcome = Outcome(end.told)
@@ -189,6 +196,14 @@ class _Running:
         """Wait until the container has made the file ``name``."""
         deadline = time.monotonic() + SECONDS
         while not (self.rootfs / name).exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the container did not start: {self._read('stderr')}")
+            time.sleep(0.02)
+
+    def wait_for_output(self) -> None:
+        """Wait until the program in the container has printed something."""
+        deadline = time.monotonic() + SECONDS
+        while not (self.folder / "stdout").stat().st_size:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the container did not start: {self._read('stderr')}")
             time.sleep(0.02)
