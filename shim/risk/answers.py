@@ -134,7 +134,7 @@ def _remedies(
         remedies.append(Remedy(f"the name needs a runtime with libseccomp {since}"))
     else:
         remedies.append(Remedy("allow it", f"seccomp-shim patch --add {call.name} {subject.file}"))
-    if not rules and ENOSYS not in found:
+    if not rules and ENOSYS not in found and subject.may_be_enosys(call.name):
         what = "or have programs fall back as on a kernel without it"
         remedies.append(Remedy(what, f"seccomp-shim patch --enosys {call.name} {subject.file}"))
     return tuple(remedies)

@@ -14,6 +14,7 @@ from shim.profile import docker
 from shim.profile import evaluate as core
 from shim.profile.document import DOCKER, Document, place, resolved
 from shim.profile.jsontext import scanner
+from shim.profile.unnamed import unnamed
 from shim.risk.verdict import verdicts
 
 if TYPE_CHECKING:
@@ -110,6 +111,13 @@ class Subject:
                 found.append(Rule(where, shown, lacks, bool(rule.get("args"))))
         return found
 
+    def may_be_enosys(self, name: str) -> bool:
+        """Tell whether ``patch --enosys`` changes the profile's answer to a call."""
+        if self.document is None:
+            return True
+        form, profile = self.document.format, self.document.seccomp or {}
+        return name in unnamed(profile, form.names_of)[0]
+
     @property
     def default(self) -> str:
         """The default action, with its errno."""
@@ -121,6 +129,8 @@ def of_profile(
     document: Document, loader: "Loader", container: dict[str, Any], key: str
 ) -> Subject:
     """Return what ``loader`` makes of a profile; ShimError: it starts no container with it."""
+    from shim.host.libseccomp import about_unknown, unknown
+    from shim.profile.document import names as all_names
     from shim.profile.libseccomp import Names
     from shim.profile.model import loaded, whole
 
@@ -131,9 +141,17 @@ def of_profile(
         raise ShimError(error.message, subject=subject, hint=error.hint) from None
     library = f" with libseccomp {loader.libseccomp}" if loader.libseccomp[:1].isdigit() else ""
     title = f"{document.where}, as {loader.program} {loader.version}{library} loads it"
-    programs = (whole(made),)
+    told = about_unknown(unknown(all_names(document)))
     return Subject(
-        title, key, programs, document, loader, container, made.lines, Names(loader.libseccomp)
+        title,
+        key,
+        (whole(made),),
+        document,
+        loader,
+        container,
+        made.lines,
+        Names(loader.libseccomp),
+        (told,) if told else (),
     )
 
 

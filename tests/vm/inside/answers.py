@@ -18,6 +18,7 @@ def table(output: str) -> dict[tuple[int, str], str]:
 
 def disagreements(document: dict[str, Any], made: Mapping[tuple[int, str], str]) -> list[str]:
     """Return each number from 0 to LAST_CALL that ended otherwise than ``document`` tells."""
+    by_release = document["kernel"]["source"].startswith("the catalogue")
     calls = {row["number"]: row for row in document["calls"]}
     wrong = []
     for number in range(LAST_CALL + 1):
@@ -28,7 +29,9 @@ def disagreements(document: dict[str, Any], made: Mapping[tuple[int, str], str])
         elif "allowed" not in row["answers"]:
             right = ends <= {_ENDS[word] for word in row["answers"]}
         else:
-            right = _ENDS["ENOSYS"] not in ends or row["name"] in _ENOSYS_TOO
+            # Of a kernel that hides its symbols nobody knows what its configuration left out.
+            unsure = row["name"] in _ENOSYS_TOO or by_release
+            right = _ENDS["ENOSYS"] not in ends or unsure
         if not right:
             told = " or ".join(row["answers"]) if row else "not there"
             wrong.append(f"{number} {row['name'] if row else ''}: told {told}, made {ends}")
