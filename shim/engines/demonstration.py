@@ -74,8 +74,8 @@ def demonstrate(runtime: str, subject: Subject) -> Shown:
         profile = docker_default()
         before, seen_before = _observe(runtime, directory / "without", profile, subject, {})
         log = directory / "audit.jsonl"
-        hooks = _hooks(directory, log, subject)
-        after, seen_after = _observe(runtime, directory / "with", profile, subject, hooks)
+        given = hooks(directory, log, subject.nr if subject.test_syscall else 0)
+        after, seen_after = _observe(runtime, directory / "with", profile, subject, given)
         entry = _last_line(log)
     difference = equivalence.difference(before, after)
     rows = [
@@ -124,15 +124,16 @@ def docker_default() -> dict[str, Any]:
     return flat or {}
 
 
-def _hooks(directory: Path, log: Path, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+def hooks(directory: Path, log: Path, test_syscall: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """Return the hooks of a config.json that call ours, with settings of its own."""
     settings = directory / "config.yaml"
     settings.write_text(f"log: {log}\n")
     settings.chmod(0o644)
     configfile.compile_file(str(settings))
     hook = str(hookfile.render(directory / "seccomp-shim-hook"))
     args = [hook, "--config", str(settings)]
-    if subject.test_syscall:
-        args += ["--test-syscall", str(subject.nr)]
+    if test_syscall:
+        args += ["--test-syscall", str(test_syscall)]
     return {"prestart": [{"path": hook, "args": args}]}
 
 

@@ -6,11 +6,12 @@ No docker command is needed, and none that somebody has put in its place is aske
 import http.client
 import io
 import json
+import re
 import tarfile
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ from shim.host import processes
 _SOCKET = "/var/run/docker.sock"
 _UNIX = "unix://"
 _CLEAN_SECONDS = 10
+NAMED = re.compile("seccomp-shim-look-[0-9a-f]{8}")
 # What runs in an engine's container; long enough to be looked at, and never much longer.
 SLEEP = ["/usr/bin/sleep", "60"]
 
@@ -46,11 +48,32 @@ def version(path: str, seconds: float) -> str:
 def observe(path: str, seconds: float) -> Seen:
     """Start a container with the daemon's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
-    name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
     try:
-        return _observe(path, name, deadline)
+        with started(path, seconds, SLEEP) as (pid, _):
+            running(pid, "sleep", deadline)
+            return seen(pid)
     except (OSError, ShimError, ValueError, LookupError) as error:
-        return Seen(False, printable(str(error).replace(name, "..."))[:300], {})
+        return Seen(False, printable(NAMED.sub("...", str(error)))[:300], {})
+
+
+@contextmanager
+def started(
+    path: str, seconds: float, command: Sequence[str]
+) -> Iterator[tuple[int, Callable[[], int | None]]]:
+    """Run ``command``, of the host's /usr, in a container with all the daemon's defaults.
+
+    Yield its process and what tells its exit status, None while it runs. It is gone afterwards.
+    OSError, ShimError, ValueError, LookupError: it did not start.
+    """
+    deadline = time.monotonic() + seconds
+    name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
+
+    def code() -> int | None:
+        state = json.loads(_ask(path, "GET", f"/containers/{name}/json", deadline))["State"]
+        return None if state["Running"] else int(state["ExitCode"])
+
+    try:
+        yield _start(path, name, command, deadline), code
     finally:
         for url in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
             with suppress(OSError, ShimError):
@@ -70,14 +93,14 @@ def running(pid: int, program: str, deadline: float) -> None:
         time.sleep(0.01)
 
 
-def _observe(path: str, name: str, deadline: float) -> Seen:
+def _start(path: str, name: str, command: Sequence[str], deadline: float) -> int:
     image = urlencode({"fromSrc": "-", "repo": name, "tag": "latest"})
     said = _ask(path, "POST", f"/images/create?{image}", deadline, _image(), "application/x-tar")
     if b'"errorDetail"' in said:
         raise ShimError(f"the image cannot be made: {said.decode(errors='replace').strip()}")
     wanted = {
         "Image": name,
-        "Entrypoint": SLEEP,
+        "Entrypoint": list(command),
         "NetworkDisabled": True,
         "HostConfig": {
             "Binds": ["/usr:/usr:ro"],
@@ -91,8 +114,7 @@ def _observe(path: str, name: str, deadline: float) -> Seen:
     _ask(path, "POST", f"/containers/create?name={name}", deadline, body)
     _ask(path, "POST", f"/containers/{name}/start", deadline)
     state = json.loads(_ask(path, "GET", f"/containers/{name}/json", deadline))["State"]
-    running(state["Pid"], "sleep", deadline)
-    return seen(state["Pid"])
+    return int(state["Pid"])
 
 
 def _image() -> bytes:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from shim.engines import oci
 from shim.errors import ShimError, printable
 from shim.health.calls import Seen, seen
-from shim.health.docker import SLEEP, running
+from shim.health.docker import NAMED, SLEEP, running
 from shim.health.runtimes import reason
 from shim.host import processes
 from shim.host.runtimes import find
@@ -47,24 +47,44 @@ def version(path: str, seconds: float) -> str:
 def observe(path: str, seconds: float) -> Seen:
     """Start a container with podman's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
+    try:
+        with started(path, seconds, SLEEP) as (pid, _):
+            running(pid, "sleep", deadline)
+            return seen(pid)
+    except (OSError, ShimError) as error:
+        return Seen(False, printable(NAMED.sub("...", str(error))), {})
+
+
+@contextmanager
+def started(
+    path: str, seconds: float, command: Sequence[str]
+) -> Iterator[tuple[int, Callable[[], int | None]]]:
+    """Run ``command``, of the host's /usr, in a container with all of podman's defaults.
+
+    Yield its process and what tells its exit status, None while it runs. It is gone afterwards.
+    OSError, ShimError: it did not start.
+    """
+    deadline = time.monotonic() + seconds
     name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
-    with _own(path) as (directory, command):
+    with _own(path) as (directory, own):
         oci.bundle(directory, None, [])
         words = ["run", "--detach", "--name", name, "--pidfile", f"{directory}/pid"]
         words += ["--network", "none", "--ulimit", "host", "--log-driver", "none"]
         # Nobody has labelled the root for containers.
         words += ["--security-opt", "label=disable", "--volume", "/usr:/usr:ro"]
+
+        def code() -> int | None:
+            told = [*own, "inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", name]
+            runs, status = _run(directory, told, deadline).split()
+            return None if runs == "true" else int(status)
+
         try:
-            _run(directory, [*command, *words, "--rootfs", f"{directory}/rootfs", *SLEEP], deadline)
-            pid = oci.read_pid(directory)
-            running(pid, "sleep", deadline)
-            return seen(pid)
-        except (OSError, ShimError) as error:
-            return Seen(False, printable(str(error).replace(name, "...")), {})
+            _run(directory, [*own, *words, "--rootfs", f"{directory}/rootfs", *command], deadline)
+            yield oci.read_pid(directory), code
         finally:
             with suppress(OSError, ShimError):
                 words = ["rm", "--force", "--time", "0", name]
-                _run(directory, [*command, *words], time.monotonic() + _CLEAN_SECONDS)
+                _run(directory, [*own, *words], time.monotonic() + _CLEAN_SECONDS)
 
 
 @contextmanager

@@ -73,7 +73,9 @@ def code_mappings(pid: int) -> "list[str]":
         for line in _read(f"/proc/{pid}/maps").splitlines():
             area, rights, _, device, inode, *_ = line.split(None, 5)
             if b"x" in rights and inode != b"0":
-                found.setdefault((device, inode), f"/proc/{pid}/map_files/{area.decode()}")
+                begin, _, end = area.partition(b"-")
+                name = f"{int(begin, 16):x}-{int(end, 16):x}"
+                found.setdefault((device, inode), f"/proc/{pid}/map_files/{name}")
     except (OSError, ValueError):
         return []
     return list(found.values())

@@ -6,7 +6,6 @@ from children of ours that have a second or two and a limit of size: an engine t
 leaves its containers without names. What belongs to a user is read with that user's rights.
 """
 
-import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,6 +17,7 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.children import answer_of
 from shim.risk.groups import Place
+from shim.risk.where import MONITOR, option
 
 if TYPE_CHECKING:
     from shim.engines.unixhttp import Connection
@@ -157,24 +157,20 @@ def _monitored(user: int, idents: list[str]) -> dict[str, dict[str, str]]:
     wanted = set(idents)
     for pid in processes.pids():
         try:
-            if processes.name(pid) != "conmon":
+            if processes.name(pid) != MONITOR:
                 continue
             owner = processes.status_of(pid, ("Uid",))["Uid"][0]
             words = processes.command_line(pid)
         except (OSError, LookupError):
             continue
-        ident = _option(words, "-c", "--cid")
+        ident = option(words, "-c", "--cid")
         if ident not in wanted or owner != str(user):
             continue
-        bundle = os.path.normpath(_option(words, "-b", "--bundle"))
-        told[ident] = {"name": _option(words, "-n", "--name")}
+        bundle = os.path.normpath(option(words, "-b", "--bundle"))
+        told[ident] = {"name": option(words, "-n", "--name")}
         told[ident] |= _annotated(_json(f"{bundle}/config.json", user))
         told[ident] |= _stored(bundle, ident, user)
     return told
-
-
-def _option(words: list[str], *names: str) -> str:
-    return next((b for a, b in itertools.pairwise(words) if a in names), "")
 
 
 def _stored(bundle: str, ident: str, user: int) -> dict[str, str]:

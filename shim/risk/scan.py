@@ -10,9 +10,10 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
 from shim.risk import names
-from shim.risk.groups import Place, place
+from shim.risk.groups import Place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
+from shim.risk.where import where_is
 
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
@@ -127,7 +128,7 @@ def scan(
     looked = read(sorted(processes.pids() if pids is None else pids), done=progress)
     found: dict[object, tuple[Place, list[Process]]] = {}
     for process in looked:
-        where = place(process.cgroup, nested=process.inside != process.pid)
+        where = where_is(process.pid, process.cgroup, process.inside)
         if everyone and not process.mode and where.kind != "container":
             continue  # of those without a filter, containers alone are of interest
         key: object = where if where.kind == "container" else (where, process.pid)
@@ -184,7 +185,7 @@ def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:
     process = next(read((pid,)), None)
     if process is None:
         raise ShimError("there is no such process", subject=str(pid))
-    where = place(process.cgroup, nested=process.inside != process.pid)
+    where = where_is(process.pid, process.cgroup, process.inside)
     return where, _seen(process, asked, where)
 
 

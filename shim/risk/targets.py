@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.children import answer_of
-from shim.risk.groups import Place, place
+from shim.risk.groups import Place
+from shim.risk.where import where_is
 
 _SECONDS = 30
 _ANSWER = 8 << 20
@@ -39,7 +40,7 @@ class Targets:
             if self.where is None:
                 return False
             inside = int(processes.status_of(pid, ("NSpid",))["NSpid"][-1])
-            return place(processes.cgroup(pid), nested=inside != pid) == self.where
+            return where_is(pid, processes.cgroup(pid), inside) == self.where
         except (OSError, LookupError):
             return False  # it has ended
 

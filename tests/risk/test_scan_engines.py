@@ -84,3 +84,14 @@ def test_podman() -> None:
         assert re.search(rf"(^|/){image.NAME}(:latest)?$", only["image"])
         assert outcome(document)["db"] == ("dies", "ERRNO(1) by the filter of its container")
         podman("rm", "--force", "--time", "0", "db")
+
+
+def test_rootless_podman() -> None:
+    """A user's container without a cgroup of its own is known by its conmon, as that user's."""
+    with engines.podman("crun", rootless=True) as podman:
+        ident = started(podman, "mine")
+        [only] = scanned(podman, "--container", "mine")["groups"]
+        assert (only["engine"], only["id"], only["user"]) == ("podman", ident, engines.USER)
+        assert outcome({"groups": [only]})["mine"][0] == "dies"
+        assert only["processes"][0]["calls"][CALL]["owner"] == "runtime"
+        podman("rm", "--force", "--time", "0", "mine")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from shim.risk.uprobe import Uretprobe, function_offset
 from support import need
 from vm import cache, cases, cells, given, initramfs, kernels, matrix, report, stacks
 from vm import victim as victim_program
 from vm.errors import LabError
 from vm.inside.cell import Outcome
 from vm.inside.container import RIGHT, ROUNDS, End, judge
-from vm.inside.uprobe import Uretprobe, function_offset
 from vm.inside.visits import together
 
 

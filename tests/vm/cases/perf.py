@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from vm.inside.cell import SECONDS, Cell, Outcome
@@ -12,13 +13,13 @@ EVENT = "probe_lab:answer__return"
 
 def run(cell: Cell) -> Outcome:
     """Run it under runc with ``perf stat`` attached."""
-    return judge(probed(cell, "runc", default_profile(), hook=True, attach=_Perf), lives=True)
+    return judge(probed(cell, "runc", default_profile(), hook=True, attach=Perf), lives=True)
 
 
-class _Perf:
-    """``perf probe`` and ``perf stat`` of the stack."""
+class Perf:
+    """``perf probe`` and ``perf stat`` of the stack; ``before`` is what starts the latter."""
 
-    def __init__(self, cell: Cell, pid: int, victim: Path) -> None:
+    def __init__(self, cell: Cell, pid: int, victim: Path, before: Sequence[str] = ()) -> None:
         self.cell = cell
         path = f"/{victim.relative_to(cell.root)}"
         done = cell.run(
@@ -33,7 +34,7 @@ class _Perf:
         stat = ["perf", "stat", "-x,", "-e", EVENT, "-p", str(pid), "-o", "/run/perf.txt"]
         # Starts disabled; what it acknowledges it has done.
         stat += ["--delay", "-1", "--control", "fifo:/run/control,/run/acknowledge"]
-        self.process = subprocess.Popen(cell.command(stat))
+        self.process = subprocess.Popen(cell.command([*before, *stat]))
         ends = [os.open(fifo, os.O_RDWR) for fifo in (control, acknowledge)]
         os.write(ends[0], b"enable\n")
         os.read(ends[1], 16)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shim.risk.uprobe import Uretprobe, function_offset
 from vm.inside.cell import SECONDS, TREE, Cell, Outcome
-from vm.inside.uprobe import Uretprobe, function_offset
 
 RUNTIMES = ("runc", "crun")
 BUNDLES = "/run/bundles"
@@ -92,15 +92,22 @@ def probed(
     path; what it gives has hits() and close(). By default it is the tests' own probe.
     """
     command = ["/victim", "answer", str(ROUNDS)]
-    with _Running(cell, runtime, profile, command, hook, limits) as container:
+    with Running(cell, runtime, profile, command, hook, limits) as container:
         container.wait_for("ready")
-        probe = (attach or _own_probe)(cell, container.pid(), container.rootfs / "victim")
-        try:
-            (container.rootfs / "go").touch()
-            code, output, errors = container.end()
-            return End(code, output, errors, probe.hits())
-        finally:
-            probe.close()
+        return probe_and_end(container, attach)
+
+
+def probe_and_end(
+    container: "Running", attach: "Callable[[Cell, int, Path], Any] | None" = None
+) -> End:
+    """Put a uretprobe on the victim of a container that waits, let it go, tell how it ended."""
+    probe = (attach or _own_probe)(container.cell, container.pid(), container.rootfs / "victim")
+    try:
+        (container.rootfs / "go").touch()
+        code, output, errors = container.end()
+        return End(code, output, errors, probe.hits())
+    finally:
+        probe.close()
 
 
 def unprobed(
@@ -108,7 +115,7 @@ def unprobed(
 ) -> End:
     """Run the victim, or ``args`` with the stack's /usr, with no probe anywhere."""
     command = list(args) or ["/victim", "answer", str(ROUNDS)]
-    with _Running(cell, runtime, profile, command, hook) as container:
+    with Running(cell, runtime, profile, command, hook) as container:
         (container.rootfs / "go").touch()
         return End(*container.end())
 
@@ -137,7 +144,7 @@ def _own_probe(_cell: Cell, pid: int, victim: Path) -> Uretprobe:
     return Uretprobe(victim, function_offset(victim, "answer"), pid)
 
 
-class _Running:
+class Running:
     """A container from its start to its removal."""
 
     serial = itertools.count(1)
@@ -146,20 +153,24 @@ class _Running:
         self,
         cell: Cell,
         runtime: str,
-        profile: dict[str, Any],
+        profile: dict[str, Any] | None,
         args: Sequence[str],
         hook: bool,
         limits: dict[str, int] | None = None,
     ) -> None:
         self.cell, self.runtime = cell, runtime
-        self.name = f"lab{next(_Running.serial)}"
+        self.name = f"lab{next(Running.serial)}"
         self.inside = f"{BUNDLES}/{self.name}"
         self.folder = cell.root / self.inside[1:]
         self.rootfs = self.folder / "rootfs"
         self._fill(profile, args, hook, limits or {})
 
     def _fill(
-        self, profile: dict[str, Any], args: Sequence[str], hook: bool, limits: dict[str, int]
+        self,
+        profile: dict[str, Any] | None,
+        args: Sequence[str],
+        hook: bool,
+        limits: dict[str, int],
     ) -> None:
         for name in ("proc", "dev", "usr", "etc", "tmp", "run/lab/tree"):
             (self.rootfs / name).mkdir(parents=True)
@@ -174,7 +185,7 @@ class _Running:
         ]
         (self.folder / "config.json").write_text(json.dumps(config))
 
-    def __enter__(self) -> "_Running":
+    def __enter__(self) -> "Running":
         command = [self.runtime, "run", "--bundle", self.inside]
         command += ["--pid-file", f"{self.inside}/pid", self.name]
         self.process = subprocess.Popen(
@@ -230,7 +241,7 @@ class _Running:
         return (self.folder / name).read_text(errors="replace")
 
 
-def _config(args: Sequence[str], profile: dict[str, Any], hook: str) -> dict[str, Any]:
+def _config(args: Sequence[str], profile: dict[str, Any] | None, hook: str) -> dict[str, Any]:
     from shim.profile.docker import DEFAULT_CAPABILITIES
 
     sets = ("bounding", "effective", "permitted")
@@ -258,6 +269,6 @@ def _config(args: Sequence[str], profile: dict[str, Any], hook: str) -> dict[str
         "hooks": {"prestart": [{"path": hook, "args": [hook]}]} if hook else {},
         "linux": {
             "namespaces": [{"type": k} for k in ("pid", "network", "ipc", "uts", "mount")],
-            "seccomp": profile,
+            **({"seccomp": profile} if profile else {}),
         },
     }

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from shim.risk.uprobe import Uretprobe, function_offset
 from vm.inside.cell import SECONDS, Cell, Outcome
 from vm.inside.container import ROUNDS, End, judge
 from vm.inside.engines import Engine
-from vm.inside.uprobe import Uretprobe, function_offset
 
 WAYS = ("start", "exec", "exec -it", "restart")
 _serial = itertools.count(1)
@@ -23,19 +23,19 @@ def visit(
     """Start a container, exec in it, exec at a terminal, restart it, each with a uretprobe."""
     name = f"lab{next(_serial)}"
     ends: dict[str, End] = {}
-    main = _victim(name)
+    main = victim_args(name)
     try:
-        with _Program(engine.cell, engine.starting(name, options, main)) as program:
+        with Program(engine.cell, engine.starting(name, options, main)) as program:
             pid = program.victim(main)
             for way in (each for each in ways if each.startswith("exec")):
-                args = _victim(f"{name}-{len(ends)}")
+                args = victim_args(f"{name}-{len(ends)}")
                 terminal = way == "exec -it"
                 command = engine.executing(name, args, terminal)
-                with _Program(engine.cell, command, terminal=terminal) as inner:
+                with Program(engine.cell, command, terminal=terminal) as inner:
                     ends[way] = inner.probed(inner.victim(args))
             ends["start"] = program.probed(pid)
         if "restart" in ways:
-            with _Program(engine.cell, engine.restarting(name)) as program:
+            with Program(engine.cell, engine.restarting(name)) as program:
                 ends["restart"] = program.probed(program.victim(main))
     finally:
         engine.remove(name)
@@ -50,11 +50,12 @@ def together(outcomes: dict[str, Outcome]) -> Outcome:
     return Outcome(told.pop() if len(told) == 1 else "; ".join(words), wrong)
 
 
-def _victim(name: str) -> list[str]:
+def victim_args(name: str) -> list[str]:
+    """Return the command of the victim that goes by ``name``."""
     return ["/victim", "answer", str(ROUNDS), name]
 
 
-class _Program:
+class Program:
     """A client that runs until a container's process has ended, with that process's exit status."""
 
     def __init__(self, cell: Cell, command: list[str], *, terminal: bool = False) -> None:
@@ -74,7 +75,7 @@ class _Program:
         if terminal:
             os.close(inner)
 
-    def __enter__(self) -> "_Program":
+    def __enter__(self) -> "Program":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,40 +1,40 @@
-"""A real uretprobe without any tool: perf_event_open(2) on the kernel's uprobe PMU."""
+"""A real uretprobe without any tool: perf_event_open(2) on the kernel's uprobe PMU.
+
+The event is of one process alone: the kernel puts its breakpoint into no other's memory
+(kernel/trace/trace_uprobe.c, uprobe_perf_filter).
+"""
 
 import ctypes
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+
+from shim.errors import ShimError
+from shim.host.libc import syscall
 
 _NR_PERF_EVENT_OPEN = 298
 _PMU = Path("/sys/bus/event_source/devices/uprobe")
 _PERF_FLAG_FD_CLOEXEC = 8
-_SHT_SYMTAB = 2
+_SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 _PT_LOAD = 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Uretprobe:
     """A uretprobe on the function at file ``offset`` of ``path``, in process ``pid`` alone."""
 
     def __init__(self, path: Path, offset: int, pid: int) -> None:
-        kind = int((_PMU / "type").read_text())
-        bit = int((_PMU / "format" / "retprobe").read_text().strip().removeprefix("config:"))
+        try:
+            kind = int((_PMU / "type").read_text())
+            bit = int((_PMU / "format" / "retprobe").read_text().strip().removeprefix("config:"))
+        except FileNotFoundError:
+            raise ShimError("this kernel has no uprobes (CONFIG_UPROBE_EVENTS)") from None
         name = ctypes.create_string_buffer(os.fsencode(path))
         # struct perf_event_attr up to config2 (PERF_ATTR_SIZE_VER1): counting, enabled at once.
         fields = (kind, 72, 1 << bit, 0, 0, 0, 0, 0, 0, ctypes.addressof(name), offset)
-        attr = struct.pack("=IIQQQQQIIQQ", *fields)
-        self._fd = _libc.syscall(
-            ctypes.c_long(_NR_PERF_EVENT_OPEN),
-            ctypes.create_string_buffer(attr, len(attr)),
-            ctypes.c_long(pid),
-            ctypes.c_long(-1),
-            ctypes.c_long(-1),
-            ctypes.c_long(_PERF_FLAG_FD_CLOEXEC),
-        )
-        if self._fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"perf_event_open: {os.strerror(number)}", str(path))
+        attr = ctypes.create_string_buffer(struct.pack("=IIQQQQQIIQQ", *fields), 72)
+        at = ctypes.addressof(attr)
+        self._fd = syscall(_NR_PERF_EVENT_OPEN, at, pid, -1, -1, _PERF_FLAG_FD_CLOEXEC)
 
     def hits(self) -> int:
         """Return the number of returns that the kernel's handler has seen."""
@@ -47,7 +47,7 @@ class Uretprobe:
 
 
 def function_offset(path: Path, name: str) -> int:
-    """Return the file offset of function ``name`` of a 64-bit ELF program with a symbol table."""
+    """Return the file offset of function ``name`` of a 64-bit ELF file. LookupError: none."""
     elf = path.read_bytes()
     segments, sections = struct.unpack_from("<QQ", elf, 0x20)
     segment_size, segment_count, section_size, section_count = struct.unpack_from(
@@ -62,14 +62,19 @@ def function_offset(path: Path, name: str) -> int:
 
 
 def _symbol(elf: bytes, sections: list[int], name: str) -> int:
+    wanted = name.encode() + b"\0"
+    for index, value, names in _symbols(elf, sections):
+        if value and elf.startswith(wanted, names + index):
+            return value
+    raise LookupError(f"no symbol {name}")
+
+
+def _symbols(elf: bytes, sections: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield of each symbol its name's index, its value, and where the names begin."""
     for at in sections:
         _, kind, _, _, offset, size, strings = struct.unpack_from("<IIQQQQI", elf, at)
-        if kind != _SHT_SYMTAB:
-            continue
-        (names,) = struct.unpack_from("<Q", elf, sections[strings] + 0x18)
-        for entry in range(offset, offset + size, 24):
-            index, _, _, _, value = struct.unpack_from("<IBBHQ", elf, entry)
-            start = names + index
-            if elf[start : elf.index(b"\0", start)] == name.encode():
-                return int(value)
-    raise LookupError(f"no symbol {name}")
+        if kind in (_SHT_SYMTAB, _SHT_DYNSYM):
+            (names,) = struct.unpack_from("<Q", elf, sections[strings] + 0x18)
+            for entry in range(offset, offset + size, 24):
+                index, _, _, _, value = struct.unpack_from("<IBBHQ", elf, entry)
+                yield index, value, names

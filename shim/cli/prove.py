@@ -1,0 +1,142 @@
+"""The verb prove: a real uretprobe on a process of our own, without the shim and with it."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shim.cli.output import row, table
+from shim.errors import ShimError
+
+if TYPE_CHECKING:
+    from shim.risk.prove import Proof
+
+DESCRIPTION = """\
+Put a real uretprobe on a process of our own, on this host and now, and tell
+whether it lived: a child under a profile, without the shim and with it; with
+--runtime a tiny container, without the hook and with it; with --engine a
+container as the engine makes it today. Nothing else is touched, and nothing is
+left. Needs root."""
+
+EPILOG = """\
+exit statuses: 0 it lived with the shim (with --engine: as it is), 1 it died,
+2 error
+
+examples:
+  seccomp-shim prove
+  seccomp-shim prove --profile /etc/docker/own.json
+  seccomp-shim prove --runtime crun
+  seccomp-shim prove --engine docker --json | jq .with.lived"""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "prove",
+        help="put a real probe on a process of our own, with and without the shim",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--profile", default="", metavar="P", help="a profile's file (default: Docker's)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--runtime", default="", metavar="runc|crun|PATH", help="probe a container of this runtime"
+    )
+    where.add_argument(
+        "--engine", default="", choices=("docker", "podman"), help="probe a container of this one"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prove and print."""
+    from shim.risk.scan import calls, state
+
+    if os.geteuid() != 0:
+        raise ShimError("only root can attach probes", hint="sudo seccomp-shim prove")
+    if os.uname().machine != "x86_64":
+        raise ShimError(f"{os.uname().machine} has none of the calls (they are x86-64's)")
+    if args.engine and args.profile:
+        raise ShimError("an engine has its own profile", hint="--profile goes with --runtime")
+    # An end from outside takes what we have started with us, as an interrupt does.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        what, without, after = _proven(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    kernel = state(calls(["uretprobe"])[0])
+    if args.json:
+        print(json.dumps(_document(args, what, kernel, without, after), indent=2))
+    else:
+        _show(args, what, kernel, without, after)
+    return 0 if after.lived else 1
+
+
+def _proven(args: argparse.Namespace) -> "tuple[str, Proof | None, Proof]":
+    """Return what was probed, and how that ended without the shim and with it."""
+    from shim.cli import runtime
+    from shim.risk import prove
+
+    if args.engine:
+        return f"a container as {args.engine} makes it", None, prove.of_engine(args.engine)
+    if args.runtime:
+        path = runtime.named(args.runtime).path
+        return f"a container of {path}", *prove.of_runtime(path, _profile(args.profile))
+    return "a child", *prove.of_child(_profile(args.profile))
+
+
+def _profile(name: str) -> dict[str, Any] | None:
+    """Return a profile as it is flattened for a container here: Docker's, if none is named."""
+    from shim import files
+    from shim.engines.demonstration import docker_default
+    from shim.health.trials import flat
+    from shim.profile.document import MAX_BYTES, read
+
+    if not name:
+        return docker_default()
+    return flat(read(files.read(name, MAX_BYTES), name))
+
+
+def _show(
+    args: argparse.Namespace, what: str, kernel: str, without: "Proof | None", after: "Proof"
+) -> None:
+    row("kernel", f"{os.uname().release}: uretprobe {kernel}", columns=80)
+    if not args.engine:
+        row("profile", args.profile or "Docker's default")
+    print()
+    head = ["", "without the shim", "with the shim"] if without else ["", "as it is"]
+    found = [each for each in (without, after) if each is not None]
+    rows = [
+        (what, *(_told(each) for each in found)),
+        ("hits counted", *(str(each.hits) for each in found)),
+    ]
+    print(table(head, rows), end="")
+    if kernel in ("exempt", "absent"):
+        print("This kernel kills nobody over uretprobe, so it lives either way.")
+    elif without is not None and without.lived:
+        print("The profile allows uretprobe by itself: the shim has nothing to do.")
+
+
+def _told(proof: "Proof") -> str:
+    if proof.lived:
+        return "lives"
+    return f"died of {proof.signal}" if proof.signal.startswith("SIG") else proof.signal
+
+
+def _document(
+    args: argparse.Namespace, what: str, kernel: str, without: "Proof | None", after: "Proof"
+) -> dict[str, Any]:
+    return {
+        "kernel": os.uname().release,
+        "uretprobe": kernel,
+        "what": what,
+        "profile": None if args.engine else args.profile or "Docker's default",
+        "without": without and without._asdict(),
+        "with": after._asdict(),
+    }

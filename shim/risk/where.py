@@ -1,0 +1,51 @@
+"""Where a live process is: by its cgroup, or, where it has none of its own, by its monitor."""
+
+import functools
+import os
+
+from shim.host import processes
+from shim.risk.groups import Place, place
+
+MONITOR = "conmon"
+_GENERATIONS = 64
+
+
+def where_is(pid: int, cgroup: str, inside: int) -> Place:
+    """Return the place of process ``pid``, whose number in its own pid namespace is ``inside``.
+
+    Users without a cgroup of theirs, and podman --cgroups=disabled, leave a container where its
+    conmon is; who descends from that and has a pid namespace of its own is in the container. A
+    cgroup that is ours, too, is nobody's container.
+    """
+    found = place(cgroup)
+    if found.kind != "process" or inside == pid:
+        return found
+    own = set(_own_cgroup().splitlines())
+    others = "\n".join(line for line in cgroup.splitlines() if line not in own)
+    return _monitored(pid) or place(others, nested=True)
+
+
+@functools.cache
+def _own_cgroup() -> str:
+    return processes.cgroup(os.getpid())
+
+
+def option(words: list[str], *names: str) -> str:
+    """Return what follows the first of these options on a command line, empty if none is there."""
+    at = next((at for at, word in enumerate(words[:-1]) if word in names), None)
+    return "" if at is None else words[at + 1]
+
+
+def _monitored(pid: int) -> Place | None:
+    try:
+        for _ in range(_GENERATIONS):
+            pid = processes.parent(pid)
+            if pid <= 1:
+                return None
+            if processes.name(pid) == MONITOR:
+                ident = option(processes.command_line(pid), "-c", "--cid")
+                user = int(processes.status_of(pid, ("Uid",))["Uid"][0])
+                return Place("container", "podman", ident, user=user) if ident else None
+    except (OSError, LookupError):
+        pass  # one of them has ended
+    return None

@@ -1,0 +1,198 @@
+"""The verb prove: real probes on processes of our own, and nothing left of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from shim import cli
+from shim.cli import prove as verb
+from shim.errors import ShimError
+from shim.host import processes
+from shim.host.cache import facts
+from shim.risk import prove
+from shim.risk.prove import Proof
+from shim.risk.uprobe import Uretprobe, function_offset
+from support import engines, need
+from support.checkout import CHECKOUT
+from support.containers import real
+
+SCHEMA = json.loads((CHECKOUT / "docs/prove.schema.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _probes() -> None:
+    need.root()
+    need.kernel(Path("/sys/bus/event_source/devices/uprobe").exists(), "no uprobes here")
+    state = facts()["syscalls"]["uretprobe"]["state"]
+    need.kernel(state in ("exempt", "absent"), "what is proven here is shown where nobody dies")
+
+
+def proven(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """Prove something that lives; hold the document to its schema."""
+    assert cli.main(["prove", "--json", *words]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def ours() -> set[int]:
+    """Return the processes that are probed."""
+    found = set()
+    for pid in processes.pids():
+        try:
+            if prove._PAYLOAD in processes.command_line(pid):
+                found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_child_is_probed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Hits are counted on both sides, by any profile that lets a program run."""
+    profile = tmp_path / "own.json"
+    profile.write_text((CHECKOUT / "profiles/docker/default.json").read_text())
+    for words in ((), ("--profile", str(profile))):
+        document = proven(capsys, *words)
+        for side in ("without", "with"):
+            assert document[side]["lived"]
+            assert document[side]["hits"] >= prove.HITS
+    assert ours() == set()
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_a_container_is_probed(runtime: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A container of the real runtime has its hits counted, and is gone afterwards."""
+    document = proven(capsys, "--runtime", real(runtime))
+    assert document["without"]["hits"] >= prove.HITS
+    assert document["with"]["hits"] >= prove.HITS
+    assert ours() == set()
+    assert not list(Path("/run", runtime).glob("seccomp-shim-prove-*"))
+
+
+def test_dockers_container_is_probed() -> None:
+    """A container with all of the daemon's defaults; no container and no image is left."""
+    with engines.dockerd() as docker:
+        # The daemon has a pid namespace of its own: prove runs where its numbers are true.
+        command = [*docker.host.enter, "env", f"PYTHONPATH={CHECKOUT}"]
+        command += [f"DOCKER_HOST=unix://{docker.socket}", sys.executable, "-P", "-m", "shim"]
+        images = docker("images", "--quiet").stdout
+        done = subprocess.run(
+            [*command, "prove", "--engine", "docker", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        document = json.loads(done.stdout)
+        jsonschema.validate(document, SCHEMA)
+        assert document["with"]["hits"] >= prove.HITS
+        assert docker("ps", "--all", "--quiet").stdout == ""
+        assert docker("images", "--quiet").stdout == images
+
+
+def test_a_death_is_told() -> None:
+    """What a process under the probe died of is its signal; nothing is called a life."""
+    with subprocess.Popen(prove.command(), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+
+        def code() -> int | None:
+            process.kill()
+            return 128 - process.wait()
+
+        assert prove.probed(process.pid, code)[:2] == (False, "SIGKILL")
+
+
+def test_a_probe_is_of_one_process_alone() -> None:
+    """Another process that calls the same function is not counted."""
+    with (
+        subprocess.Popen(prove.command(), stdout=subprocess.PIPE) as one,
+        subprocess.Popen(["sleep", "60"]) as idle,
+    ):
+        assert one.stdout
+        one.stdout.readline()
+        deadline = time.monotonic() + 10
+        while not (library := prove._libc(idle.pid)):
+            assert time.monotonic() < deadline
+        offset = function_offset(Path(library), "toupper")
+        probe = Uretprobe(Path(library), offset, idle.pid)
+        time.sleep(0.05)
+        assert probe.hits() == 0
+        probe.close()
+        for each in (one, idle):
+            each.kill()
+
+
+def test_an_end_from_outside_leaves_nothing() -> None:
+    """SIGTERM takes the container along."""
+    command = [sys.executable, "-P", "-m", "shim", "prove", "--runtime", real("runc")]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
+        deadline = time.monotonic() + 30
+        while not ours():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    deadline = time.monotonic() + 10
+    while ours():
+        assert time.monotonic() < deadline
+    assert not list(Path("/run/runc").glob("seccomp-shim-prove-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--profile", "/nowhere.json"], "/nowhere.json: No such file or directory"),
+        (["--runtime", "/nowhere"], "/nowhere: no such runtime"),
+        (["--engine", "docker", "--profile", "x"], "an engine has its own profile"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What failed, on what; exit status 2."""
+    assert cli.main(["prove", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"seccomp-shim prove: {said}")
+
+
+def test_a_profile_that_runs_nothing_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Where no program starts there is nothing to probe."""
+    profile = tmp_path / "none.json"
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_KILL_PROCESS"}))
+    assert cli.main(["prove", "--profile", str(profile)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_screen_where_it_kills(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown on an affected kernel is the page's own example; the status tells a death."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("", "", "6.12.90", "", "x86_64")))
+    monkeypatch.setattr("shim.risk.scan.state", lambda _call: "filtered")
+    dead, alive = Proof(False, "SIGSEGV", 0), Proof(True, "", 25)
+    monkeypatch.setattr(prove, "of_child", lambda _profile: (dead, alive))
+    monkeypatch.setattr(verb, "_profile", lambda _name: {})
+    assert cli.main(["prove"]) == 0
+    shown = capsys.readouterr().out
+    assert shown in (CHECKOUT / "docs/prove.md").read_text()
+    monkeypatch.setattr(prove, "of_engine", lambda _engine: dead)
+    assert cli.main(["prove", "--engine", "docker"]) == 1
+    assert "died of SIGSEGV" in capsys.readouterr().out
+
+
+def test_only_root_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are told so."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ShimError, match="only root"):
+        verb.run(None)  # type: ignore[arg-type]
