@@ -122,9 +122,9 @@ def unprobed(
 
 def running(
     cell: Cell, runtime: str, profile: dict[str, Any], *args: str, hook: bool = False
-) -> "_Running":
+) -> "Running":
     """Return a container to be entered, in which ``args`` run while others look at it."""
-    return _Running(cell, runtime, profile, args, hook)
+    return Running(cell, runtime, profile, args, hook)
 
 
 def judge(end: End, *, lives: bool) -> Outcome:
