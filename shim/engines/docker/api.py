@@ -13,7 +13,7 @@ from typing import Any
 from shim import config
 from shim.engines.docker import commandline
 from shim.engines.docker.choose import Daemon
-from shim.engines.docker.daemon_facts import describe, gather
+from shim.engines.docker.daemon_facts import describe, gather, wanting
 
 _SECONDS = 20
 _UNIX = "unix://"
@@ -32,7 +32,8 @@ def ask(real: str, options: Sequence[str], of: str = "") -> Daemon:
         info = None  # the client has better words for what is wrong
     if info is None:
         return describe([real, *options], of)
-    return gather(info, address, config.load()[0]["test_syscall"], of=of)
+    settings = config.load()[0]
+    return wanting(gather(info, address, settings["test_syscall"], of=of), settings)
 
 
 def socket_address(options: Sequence["commandline.Option"], environment: Mapping[str, str]) -> str:

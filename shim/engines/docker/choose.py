@@ -15,9 +15,11 @@ from shim.host.runtimes import knows
 from shim.profile.docker_releases import parse
 from shim.profile.document import CONFIG, Document, read
 from shim.profile.edit import WHEN, Finding, When, amended, plan, worthwhile
+from shim.profile.enosys_edit import UNNAMED, refusals
 from shim.profile.enosys_line import LISTED
 
 RUNTIME = "seccomp-shim"
+_UNNAMED = "calls that no rule names"
 _INSTALL = "`seccomp-shim install docker` on its host covers it"
 
 
@@ -31,6 +33,7 @@ class Daemon:
     built in, ``configured`` what its setting ``seccomp-profile`` names; both None where unknown,
     and then the reasons say why. ``ours`` are the runtimes that are the wrapper. ``confines`` is
     false where containers get no filter by default. ``local``: it sees the files that we see.
+    ``unknown_calls``: the settings want calls that no rule names to get ENOSYS.
     """
 
     version: str
@@ -47,6 +50,7 @@ class Daemon:
     configured: str = ""
     configured_profile: Document | None = None
     local: bool = False
+    unknown_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
         return Choice("nothing", "", f"the daemon's default runtime is {RUNTIME} already")
     registered = RUNTIME in daemon.runtimes
     calls, reason = _wanted(daemon.states, when, its_own_look=registered)
-    if not calls:
+    if not calls and not daemon.unknown_calls:
         return Choice("nothing", "", reason)
     try:
         document, unknown = _profile(daemon, request)
@@ -215,18 +219,24 @@ def _with_profile(
     )
     lacking = (*nameless, *(f.syscall for f in findings if f.changed), *unheard)
     lacking = tuple(dict.fromkeys(lacking))
-    if not lacking:
-        return Choice("nothing", "", _settled(settled, findings))
+    refused = refusals(document, (UNNAMED,), LISTED).names if daemon.unknown_calls else ()
+    if not lacking and not refused:
+        reason = _settled(settled, findings) or "a rule names each call that it would refuse"
+        return Choice("nothing", "", reason)
     if registered:
-        return Choice("runtime", RUNTIME, f"for {', '.join(lacking)}", lacking)
+        return Choice("runtime", RUNTIME, f"for {', '.join(lacking) or _UNNAMED}", lacking)
     helped = tuple(f.syscall for f in findings if f.changed and f.syscall not in unheard)
-    if helped:
-        edits, _ = plan(document, [known[name] for name in helped], {}, "always", line=LISTED)
+    if helped or refused:
+        enosys = (UNNAMED,) if refused else ()
+        wanted = [known[name] for name in helped]
+        edits, _ = plan(document, wanted, {}, "always", line=LISTED, enosys=enosys)
         text = json.dumps(amended(document.tree, edits), separators=(",", ":"))
-        reason = f"{', '.join(helped)} allowed by name"
+        told = [f"{', '.join(helped)} allowed by name"] if helped else []
+        told += [f"ENOSYS for {_UNNAMED}"] if refused else []
+        reason = " and ".join(told)
         if nameless:
             reason += f"; no profile can name {nameless[0]}: {_INSTALL}"
-        return Choice("profile", text, reason, helped)
+        return Choice("profile", text, reason, helped, uncovered=bool(lacking) and not helped)
     if nameless:
         reason = f"no profile can name {nameless[0]}"
     elif daemon.libseccomp:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,14 @@ def describe(command: Sequence[str], of: str = "") -> Daemon:
         for client in asked:
             client.kill()
             client.communicate()
-    return gather(_answer(*info), address[0].strip(), config.load()[0]["test_syscall"], of=of)
+    settings = config.load()[0]
+    found = gather(_answer(*info), address[0].strip(), settings["test_syscall"], of=of)
+    return wanting(found, settings)
+
+
+def wanting(daemon: Daemon, settings: Mapping[str, Any]) -> Daemon:
+    """Return ``daemon`` with what the settings want of calls that no rule names."""
+    return replace(daemon, unknown_calls=settings["unknown_calls"] == "enosys")
 
 
 def gather(

@@ -17,7 +17,7 @@ from docker.transport import UnixHTTPAdapter
 from shim import log
 from shim.config import load
 from shim.engines.docker.choose import Choice, Request, checked, choose
-from shim.engines.docker.daemon_facts import gather
+from shim.engines.docker.daemon_facts import gather, wanting
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class API(APIClient):
             "container": name or "",
             "image": str(config.get("Image", "")),
         }
-        choice, level = self._choice(config, settings["test_syscall"])
+        choice, level = self._choice(config, settings)
         choice = _logged(choice, level, {**facts, "doubt": doubt} if doubt else facts)
         if choice.uncovered and settings["on_error"] == "deny":
             raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
@@ -82,7 +82,7 @@ class API(APIClient):
             _follow_up(event, {**facts, "container": answer["Id"], **choice.logged()})
         return answer
 
-    def _choice(self, asked: Mapping[str, Any], test_syscall: int) -> tuple[Choice, str]:
+    def _choice(self, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Choice, str]:
         """Decide, and give the decision's level in the log."""
         try:
             host = asked.get("HostConfig") or {}
@@ -92,8 +92,9 @@ class API(APIClient):
                 runtime=host.get("Runtime") or "",
             )
             # Asked anew each time, some ten milliseconds: a reload can change a daemon's runtimes.
-            daemon = gather(self.info(), self._address(), test_syscall, apart=True)
-            return choose(daemon, request, self.when), "info"
+            number = settings["test_syscall"]
+            daemon = gather(self.info(), self._address(), number, apart=True)
+            return choose(wanting(daemon, settings), request, self.when), "info"
         except Exception as error:  # a fault of ours must not be what stops a container
             reason = f"cannot decide: {str(error) or error!r}"
             return Choice("nothing", "", reason, uncovered=True), "error"
