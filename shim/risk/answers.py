@@ -85,6 +85,8 @@ def answer(subject: Subject, call: Syscall, exempt: Collection[str] = ()) -> Ans
     if found == (ALLOWED,):
         return Answer(call, number, found, _cause(subject, call, number), nameable, ())
     remedies = _remedies(subject, call, found, nameable)
+    if found == (ENOSYS,) and call.kind == "program":
+        remedies = (Remedy("nothing, since programs fall back to an older call"), *remedies)
     return Answer(call, number, found, _cause(subject, call, number), nameable, remedies)
 
 

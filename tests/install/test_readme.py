@@ -18,9 +18,8 @@ from shim.host.probe import probe
 from support import need
 from support.checkout import CHECKOUT
 from support.host import Host, throwaway
+from support.shown import blocks, pattern
 
-_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_WILD = re.compile(r"(^\.\.\.\n|\.\.\.|\d+(?:\.\d+)*|[ \t]+)", re.MULTILINE)
 _MARK = "=== next command"
 
 
@@ -34,29 +33,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield view
 
 
-def _pattern(shown: str) -> str:
-    parts = []
-    for part in _WILD.split(shown):
-        if part == "...\n":
-            parts.append(r"(?:.*\n)*?")
-        elif part == "...":
-            parts.append(".*")
-        elif part[:1].isdigit():
-            parts.append(r"\d+(?:\.\d+)*")
-        elif part[:1] in {" ", "\t"}:
-            parts.append(r"[ \t]+")
-        else:
-            parts.append(re.escape(part))
-    return "".join(parts)
-
-
 def test_shown_output_is_matched_strictly() -> None:
     """Only the documented wildcards stand for something else."""
     shown = "a 12 b...c\n...\nend\n"
-    assert re.fullmatch(_pattern(shown), "a   7.5 bxyzc\n1\n2\nend\n")
-    assert re.fullmatch(_pattern(shown), "a 1 bc\nend\n")
+    assert re.fullmatch(pattern(shown), "a   7.5 bxyzc\n1\n2\nend\n")
+    assert re.fullmatch(pattern(shown), "a 1 bc\nend\n")
     for other in ("a x bc\nend\n", "a 1 bc\nend", "a 1 bc\nendx\n", "a 1 b\nc\nend\n"):
-        assert not re.fullmatch(_pattern(shown), other)
+        assert not re.fullmatch(pattern(shown), other)
 
 
 @pytest.mark.parametrize(("page", "sessions"), [("README.md", 6), ("docs/scan.md", 1)])
@@ -68,9 +51,9 @@ def test_every_command_prints_what_is_shown(
     need.program("runc")
     state = probe({"uretprobe": 335})["uretprobe"]["state"]
     need.kernel(state == "exempt", f"the pages show a kernel that exempts uretprobe, not {state}")
-    blocks = _BLOCK.findall(Path(CHECKOUT, page).read_text())
-    assert len(blocks) >= sessions
-    for block in blocks:
+    found = blocks(page)
+    assert len(found) >= sessions
+    for block in found:
         steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
         commands, shown = zip(*(step.split("\n", 1) for step in steps), strict=True)
         script = "".join(f"{command}\necho '{_MARK}'\n" for command in commands)
@@ -85,5 +68,5 @@ def test_every_command_prints_what_is_shown(
         printed = outcome.stdout.split(f"{_MARK}\n")[:-1]
         assert len(printed) == len(commands)
         for command, expected, actual in zip(commands, shown, printed, strict=True):
-            matches = re.fullmatch(_pattern(expected), actual)
+            matches = re.fullmatch(pattern(expected), actual)
             assert matches, f"$ {command}\n{actual}--- {page} shows:\n{expected}"
