@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<EOF
-usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--with fleet] [--no-demo | --dry-run]
+usage: sudo ./install.sh [--prefix DIR] [--wheels DIR] [--with NAMES] [--no-demo | --dry-run]
        sudo ./install.sh --uninstall [--purge] [--prefix DIR]
 
 Installs seccomp-shim from this directory, then shows it at work (seccomp-shim demo).
@@ -13,7 +13,9 @@ Run it again to upgrade; where nothing has changed it does nothing.
   --prefix DIR   where the program goes (default /opt/seccomp-shim): a directory of its own
   --wheels DIR   take Python's packages, pip among them, from the wheels in DIR and nothing from
                  anywhere else: without a network, and without the system's package manager
-  --with fleet   also what it takes to manage many hosts from here: Ansible
+  --with NAMES   also, separated by commas: fleet, what it takes to manage many hosts from here
+                 (Ansible); metrics, what Prometheus reads, and a timer that writes it for
+                 node_exporter where systemd runs
   --no-demo      do not run the demo at the end
   --dry-run      only tell whether anything would be installed
   --uninstall    remove the program, the system packages that installing it brought and that
@@ -25,7 +27,7 @@ Run it again to upgrade; where nothing has changed it does nothing.
                  before this
   --help         this text
 
-What it puts where:
+What it puts where (with metrics also /etc/systemd/system/seccomp-shim-metrics.*):
   DIR                            the program in a Python environment of its own
   DIR/bin/seccomp-shim-*         what engines call: the OCI hooks, and the runtime wrapper
   /usr/local/bin/seccomp-shim    a link to the command
@@ -253,6 +255,56 @@ EOF
     sha256sum "$logrotate" | sed 's/^/logrotate /' >>"$work/new"
 }
 
+# write_timer: have the metrics written where node_exporter looks for them.
+write_timer() {
+    case ,$extras, in
+        *,metrics,*) ;;
+        *) return 0 ;;
+    esac
+    [ -d /etc/systemd/system ] || return 0
+    [ -d "$textfiles" ] || say "textfiles $textfiles" >>"$work/new"
+    mkdir -p "$textfiles"
+    replace "$units.service" 0644 <<EOF
+[Unit]
+Description=Metrics of seccomp-shim for node_exporter
+Documentation=file://$prefix
+
+[Service]
+Type=oneshot
+ExecStart=$link metrics --textfile $textfiles/seccomp-shim.prom
+Nice=19
+TimeoutStartSec=60
+EOF
+    replace "$units.timer" 0644 <<EOF
+[Unit]
+Description=Metrics of seccomp-shim for node_exporter, each minute
+
+[Timer]
+OnBootSec=60
+OnUnitInactiveSec=60
+RandomizedDelaySec=10
+
+[Install]
+WantedBy=timers.target
+EOF
+    say "timer $textfiles" >>"$work/new"
+    [ -d /run/systemd/system ] || return 0
+    { systemctl daemon-reload && systemctl enable --quiet --now seccomp-shim-metrics.timer; } ||
+        say "seccomp-shim-metrics.timer could not be started: systemctl enable --now seccomp-shim-metrics.timer"
+}
+
+remove_timer() {
+    grep -q '^timer ' "$prefix/manifest" 2>/dev/null || return 0
+    [ ! -d /run/systemd/system ] || systemctl disable --quiet --now seccomp-shim-metrics.timer || true
+    rm -f "$units.service" "$units.timer" "$textfiles/seccomp-shim.prom" /var/lib/seccomp-shim/metrics.json \
+        /var/lib/seccomp-shim/metrics.json.lock
+    if grep -q '^textfiles ' "$prefix/manifest"; then
+        drop_empty "$textfiles"
+        drop_empty "${textfiles%/*}"
+    fi
+    [ ! -d /run/systemd/system ] || systemctl daemon-reload || true
+}
+
 # What an earlier run was asked for holds on.
 read_extras() {
     [ ! -e "$prefix/manifest" ] || [ -n "$extras" ] || extras=$(sed -n 's/^with //p' "$prefix/manifest")
@@ -351,6 +403,7 @@ render_all(Path(sys.argv[1]))' "$prefix/bin" || die "cannot make the executables
     ln -sfn "$prefix/bin/seccomp-shim" "$link"
     write_config
     write_logrotate
+    write_timer
     if [ ! -e /var/log/seccomp-shim ]; then
         mkdir -m 0750 /var/log/seccomp-shim
         # Debian's group of log readers; with the bit, files in it are of that group as well.
@@ -540,6 +593,7 @@ uninstall_all() {
     [ "$(readlink "$link")" != "$prefix/bin/seccomp-shim" ] || rm -f -- "$link"
     remove_config
     remove_log
+    remove_timer
     remove_state
     drop /run/seccomp-shim
     remove_packages
@@ -566,6 +620,8 @@ here=$(cd -- "$(dirname -- "$0")" && pwd -P)
 prefix=/opt/seccomp-shim
 link=/usr/local/bin/seccomp-shim
 logrotate=/etc/logrotate.d/seccomp-shim
+units=/etc/systemd/system/seccomp-shim-metrics
+textfiles=/var/lib/prometheus/node-exporter
 demo=yes
 dry_run=no
 purge=no
@@ -608,10 +664,12 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $extras in
-    '' | fleet) ;;
-    *) die "--with $extras: there is fleet only" ;;
-esac
+for extra in $(say "$extras" | tr , ' '); do
+    case $extra in
+        fleet | metrics) ;;
+        *) die "--with $extras: there are fleet and metrics" ;;
+    esac
+done
 [ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
 [ "$dry_run" = no ] || [ "$action" = install ] || die "--dry-run does not go with --uninstall"
 case $prefix in

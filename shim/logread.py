@@ -4,6 +4,7 @@ An error that was dealt with is acknowledged by a line of its own, ``acknowledge
 before it, up to the time ``until``, of one ``container`` where it names one.
 """
 
+import calendar
 import contextlib
 import glob
 import gzip
@@ -108,6 +109,36 @@ def since(log: str, time_: str) -> Iterator[bytes]:
             break
     for each in reversed(wanted):
         yield from (line for line in _lines(each) if _time(line) >= time_)
+
+
+def after(log: str, time_: str) -> Iterator[dict[str, Any]]:
+    """Return the events later than ``time_``, the newest first; what is older is not read.
+
+    OSError: a file cannot be read.
+    """
+    for number, each in enumerate(kept(log)):
+        plain = not each.endswith(".gz")
+        for line in _newest_first(each) if plain else _lines(each):
+            at = _time(line)
+            if at > time_:
+                yield parsed(line)
+            elif at and plain:
+                return
+        if not plain and number and time_ and os.path.getmtime(each) < _seconds(time_):
+            return
+
+
+def _newest_first(path: str) -> Iterator[bytes]:
+    try:
+        fd = files.open_regular(path)
+    except FileNotFoundError:
+        return
+    with open(fd, "rb") as file:
+        yield from backwards(file, _LIMIT)
+
+
+def _seconds(time_: str) -> float:
+    return calendar.timegm(time.strptime(time_[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
 def _lines(path: str) -> Iterator[bytes]:

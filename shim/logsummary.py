@@ -149,6 +149,16 @@ def reason(text: str) -> str:
     return next((short for words, short in _REASONS if words in text), "other reasons")
 
 
+def engine(event: dict[str, Any]) -> str:
+    """Return whose container an event is of, as the directory of its bundle tells, if it does."""
+    bundle = str(event.get("bundle", ""))
+    if event.get("engine") or "/io.containerd.runtime." in bundle:
+        return str(event.get("engine") or ("docker" if "/moby/" in bundle else "containerd"))
+    if "/overlay-containers/" in bundle:  # of containers/storage, whose run directory is CRI-O's
+        return "cri-o" if bundle.startswith("/run/") else "podman"
+    return ""
+
+
 def _counts(event: dict[str, Any]) -> bool:
     kinds = ("adjusting", "adjusted", "verified", "repeated", "left-alone")
     return event.get("event") in kinds or is_wrong(event)

@@ -8,8 +8,8 @@ from shim.errors import ShimError, printable
 
 VERBS = (
     "probe", "find", "patch", "rollback", "fleet", "verify", "exec", "docker", "install",
-    "uninstall", "status", "log", "config", "demo", "scan", "guard", "denials", "gaps", "explain",
-    "prove",
+    "uninstall", "status", "log", "metrics", "config", "demo", "scan", "guard", "denials",
+    "gaps", "explain", "prove",
 )  # fmt: skip
 
 

@@ -157,14 +157,17 @@ class Start:
 def _needed(facts: "dict[str, object]") -> "dict[str, object]":
     """Return what a line must say of a start that went well, and no more.
 
-    The state of the calls is that of those that were adjusted, and the directory of a bundle that
-    is named by its container is the engine's for all of them.
+    The state of the calls is that of those that were adjusted. The directory of a bundle that is
+    named by its container is the engine's for all of them: the engine's name tells it.
     """
     left = {"state"} if facts.get("syscall") else set()
+    bundle = str(facts.get("bundle", ""))
     if not facts.get("reason"):
         left.add("reason")
-    if os.path.basename(str(facts.get("bundle", ""))) == facts.get("container"):
+    if os.path.basename(bundle) == facts.get("container"):
         left.add("bundle")
+        if "/io.containerd.runtime." in bundle:
+            facts = {**facts, "engine": "docker" if "/moby/" in bundle else "containerd"}
     return {key: value for key, value in facts.items() if key not in left}
 
 

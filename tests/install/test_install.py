@@ -340,7 +340,7 @@ def test_uninstall_waits_for_a_crio_that_has_the_handler(
         ("--uninstall", "no seccomp-shim is installed there"),
         ("--uninstall --purge", "no seccomp-shim is installed there"),
         ("--frobnicate", "unknown option --frobnicate"),
-        ("--with flot", "there is fleet only"),
+        ("--with flot", "there are fleet and metrics"),
     ],
 )
 def test_unusable_arguments_change_nothing(host: Host, arguments: str, complaint: str) -> None:
