@@ -96,14 +96,21 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     extra_path(parser)
     parser.add_argument(
-        "--root", metavar="DIR", help="with --all: the host whose root directory is DIR"
+        "--root", metavar="DIR", help="with --all or --unit: the host whose root directory is DIR"
     )
     parser.add_argument(
         "--homes", action="store_true", help="with --all: also in the home directories of users"
     )
+    parser.add_argument(
+        "--unit",
+        metavar="NAME",
+        help="add the calls to SystemCallFilter= of this systemd service, by a drop-in",
+    )
     parser.add_argument("-y", "--yes", action="store_true", help="with --all: do not ask")
     parser.add_argument(
-        "--state", metavar="DIR", help="with --all or --in-place: where backups and journals go"
+        "--state",
+        metavar="DIR",
+        help="with --all, -i or --unit: where backups and journals go",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-i", "--in-place", action="store_true", help="replace the files atomically")
@@ -162,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("--json and --diff cannot be printed together")
     args.line = line(args.runtime)
     args.enosys = _checked(args.enosys)
+    if args.unit:
+        return _unit(args)
     if args.all:
         from shim.cli import patchall
 
@@ -189,6 +198,16 @@ def run(args: argparse.Namespace) -> int:
     calls = _calls(args.add)
     states = {} if args.when == "always" else cache.states()
     return _files(args, calls, states, effects_here(calls, args.runtime))
+
+
+def _unit(args: argparse.Namespace) -> int:
+    from shim.cli import patchunit
+    from shim.host import cache
+
+    if args.all or args.files or args.enosys or args.in_place or args.override_deny:
+        raise ShimError("--unit goes with --when, --add, --root, --state and what shows a change")
+    states = {} if args.when == "always" else cache.states()
+    return patchunit.run(args, _calls(args.add), states)
 
 
 def _files(

@@ -4,7 +4,7 @@ import re
 
 from shim.discovery.collector import Collector, Lines
 
-_FOLDERS = (
+FOLDERS = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -23,7 +23,7 @@ _FILTER = re.compile(r"^[ \t]*SystemCallFilter[ \t]*=[ \t]*(\S.*)$", re.MULTILIN
 def collect(collector: Collector) -> None:
     """Look at units and at Podman's quadlets."""
     seen = set()
-    for directory in _FOLDERS:
+    for directory in FOLDERS:
         for path in collector.files(directory, depth=1):
             real = collector.root.real(path)
             if path.endswith(_UNITS) and real not in seen:
