@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.patching import BEFORE, Run
+from cli.patching import BEFORE, Run
 
 
 @pytest.fixture

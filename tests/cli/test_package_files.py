@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from support import need, viewed
+from cli import viewed
+from support import need
 from support.fleet import DENYING
 from support.runtimes import telling
 

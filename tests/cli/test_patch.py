@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from cli.patching import ALWAYS, BEFORE, Run, refused
 from shim.profile.document import MAX_BYTES
 from support import need
-from support.patching import ALWAYS, BEFORE, Run, refused
 from support.profiles import ALLOW, DOCKER, ERRNO, LAYOUTS, changed, ruled
 
 ADDED_LINES = 13

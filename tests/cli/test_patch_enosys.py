@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.patching import Run, logged, refused
 from shim import cli
 from support.modelled import docker
-from support.patching import Run, logged, refused
 from support.profiles import DOCKER
 
 CRUN = ("--runtime", "crun", "--when", "needed")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.patching import ALWAYS, BEFORE, Run, logged, refused
 from support import need
-from support.patching import ALWAYS, BEFORE, Run, logged, refused
 from support.profiles import FORMATS, LAYOUTS
 
 

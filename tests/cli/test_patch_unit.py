@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.patching import Run, logged, refused
 from shim.discovery import unitfilter
 from shim.discovery.root import Root
 from support import need
-from support.patching import Run, logged, refused
 
 # A call that libseccomp knows since 2.5.5, and Debian's 2.5.4 too.
 CALL = "cachestat"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from engines.verbs import LOG, TEST_SYSCALL, prepare
 from support import engines
 from support.host import Host, throwaway
-from support.verbs import LOG, TEST_SYSCALL, prepare
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from engines.registration import BIN
 from shim.engines import cri as cri_service
 from support import cri, engines, image
 from support.host import throwaway
-from support.registration import BIN
 from vm import stacks
 
 CHECKOUT = Path(__file__).parents[2]

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from engines import registration
+from engines.registration import BIN, install, uninstall
+from engines.tomls import containerds
 from shim.engines import toml
 from shim.engines.containerd import config_dump
 from shim.engines.registration import Host, executable
 from shim.errors import ShimError
-from support import need, registration
-from support.registration import BIN, install, uninstall
-from support.tomls import containerds
+from support import need
 from vm import stacks
 
 CRI2, CRI3 = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"

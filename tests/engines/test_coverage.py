@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import registration
+from engines import registration
+from engines.registration import install
+from engines.verbs import FILE, LOG, read, shim, state, write
 from support.checkout import CHECKOUT
 from support.host import Host
-from support.registration import install
-from support.verbs import FILE, LOG, read, shim, state, write
 
 PLAIN = "not covered: a plain docker run"
 RUNTIME_CLASS = CHECKOUT / "deploy/kubernetes/base/runtimeclass.yaml"

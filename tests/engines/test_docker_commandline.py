@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines import composes
 from shim.engines.docker import commandline
 from shim.engines.docker.commandline import COMPOSE, GLOBAL, RUN, Asked, find, read, scan
 from shim.errors import ShimError
-from support import composes, need
+from support import need
 from support.engines import DOCKER
 
 # Words that could be taken for something else by who reads carelessly.

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import composes
+from engines.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
 from shim.engines.docker import builtin, commandline, compose
 from shim.errors import ShimError
-from support import composes, image
+from support import image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
-from support.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
 
 PLAIN: dict[str, Any] = {"image": image.NAME, "command": CALL, "network_mode": "none"}
 UNCONFINED = PLAIN | {"security_opt": ["seccomp:unconfined"]}

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support import composes, image
+from engines import composes
+from engines.shimmed import Shimmed, shimmed
+from support import image
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL
-from support.shimmed import Shimmed, shimmed
 
 _BLOCK = re.compile(r"^( *)```console\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 

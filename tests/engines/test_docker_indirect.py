@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support import composes, image
+from engines import composes
+from engines.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
+from engines.verbs import DAEMONS, info, replace_daemon
+from engines.verbs import shim as verb
+from support import image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
-from support.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
-from support.verbs import DAEMONS, info, replace_daemon
-from support.verbs import shim as verb
 
 CLASSIC, BUILDKIT = {"DOCKER_BUILDKIT": "0"}, {"DOCKER_BUILDKIT": "1"}
 STEPS = f"its RUN steps run by the default runtime runc, without test-syscall-{TEST_SYSCALL}"

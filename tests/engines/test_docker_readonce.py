@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from engines.shimmed import ALONE, RUNTIME, Shimmed, said, shimmed
 from shim.engines.docker import builtin, readonce
 from shim.engines.docker.passthrough import SpentError
 from shim.errors import ShimError
 from support import image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
-from support.shimmed import ALONE, RUNTIME, Shimmed, said, shimmed
 
 GETPRIORITY = 140
 CALLS = [image.CALLER, str(TEST_SYSCALL), str(GETPRIORITY)]

@@ -8,11 +8,12 @@ import docker as sdk
 import pytest
 from docker.errors import APIError, ImageNotFound
 
+from engines import composes
+from engines.shimmed import ALONE, CALL, Shimmed, shimmed
 from shim.engines.docker import shim_client
 from shim.profile.edit import When
-from support import composes, image
+from support import image
 from support.containers import TEST_SYSCALL
-from support.shimmed import ALONE, CALL, Shimmed, shimmed
 
 NAME = "taken"
 CONFLICT = f'The container name "/{NAME}" is already in use'

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from engines.shimmed import ALONE, CALL, RUNTIME, Shimmed, child_of, said, shimmed
 from shim.engines.docker import builtin
 from support import engines, image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
-from support.shimmed import ALONE, CALL, RUNTIME, Shimmed, child_of, said, shimmed
 
 RUN = ["run", "--rm", *ALONE]
 BY_RUNTIME = f"docker run --runtime {RUNTIME}: "

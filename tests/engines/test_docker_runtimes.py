@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.engines.docker import dockerd
-from support import engines, image
-from support.host import Host
-from support.verbs import (
+from engines.verbs import (
     ENOSYS,
     EPERM,
     FILE,
@@ -23,6 +20,9 @@ from support.verbs import (
     state,
     write,
 )
+from shim.engines.docker import dockerd
+from support import engines, image
+from support.host import Host
 
 
 @pytest.fixture

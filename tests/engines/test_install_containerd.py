@@ -10,13 +10,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import registration
+from engines.registration import BIN, install, uninstall
+from engines.tomls import containerds, texts
 from shim.engines import toml
 from shim.engines.containerd import config_file
 from shim.engines.registration import executable
 from shim.errors import ShimError
-from support import need, registration
-from support.registration import BIN, install, uninstall
-from support.tomls import containerds, texts
+from support import need
 
 CHECKOUT = Path(__file__).parents[2]
 CRI = "io.containerd.grpc.v1.cri"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from engines import registration
+from engines.registration import BIN, install, uninstall
 from shim.engines.registration import Host, executable
 from shim.errors import ShimError
-from support import registration
-from support.registration import BIN, install, uninstall
 
 DROP_IN = "etc/crio/crio.conf.d/99-seccomp-shim.conf"
 HOOKS = "etc/containers/oci/hooks.d"

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from support import engines
-from support.checkout import CHECKOUT
-from support.host import Host
-from support.verbs import (
+from engines.verbs import (
     DAEMONS,
     FILE,
     LOG,
@@ -19,6 +16,9 @@ from support.verbs import (
     state,
     write,
 )
+from support import engines
+from support.checkout import CHECKOUT
+from support.host import Host
 
 LAYOUTS = {
     "absent": None,

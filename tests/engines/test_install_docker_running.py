@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support import engines, image
-from support.verbs import (
+from engines.verbs import (
     AS_NOBODY,
     DAEMONS,
     ENOSYS,
@@ -23,6 +22,7 @@ from support.verbs import (
     shim,
     state,
 )
+from support import engines, image
 
 NETLESS = ("--network", "none")
 

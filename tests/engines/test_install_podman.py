@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from engines import registration
+from engines.registration import BIN, install, uninstall
 from shim.errors import ShimError
-from support import engines, image, need, registration
-from support.registration import BIN, install, uninstall
+from support import engines, image, need
 
 CHECKOUT = Path(__file__).parents[2]
 CONF = "etc/containers/containers.conf"

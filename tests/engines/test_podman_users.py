@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from engines.verbs import BIN, prepare, remove, shim
 from shim.engines.podman import users
 from support import attacker, need
 from support.attacker import UID
 from support.host import Host, throwaway
-from support.verbs import BIN, prepare, remove, shim
 
 DAY = 24 * 60 * 60
 HOME = "/opt/homes/alice"

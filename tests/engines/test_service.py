@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from engines import registration
 from shim.agent import facts, register
 from shim.engines import service
 from shim.engines.registration import ENGINES, Host
 from shim.engines.registration.status import StatusEntry, unknown
 from shim.errors import ShimError
-from support import registration
 
 DROP_IN = "root/.config/containers/containers.conf.d/99-seccomp-shim.conf"
 DOCUMENTS = {

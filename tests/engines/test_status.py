@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from engines import registration
+from engines.registration import install, uninstall
+from engines.verbs import FILE, LOG, TEST_SYSCALL, prepare, shim, write
 from shim import logread as journal
 from shim.engines.docker import recommendation
 from shim.engines.registration import executable
 from shim.errors import ShimError
-from support import registration
 from support.host import Host, throwaway
-from support.registration import install, uninstall
-from support.verbs import FILE, LOG, TEST_SYSCALL, prepare, shim, write
 
 DAY = 24 * 60 * 60
 SETTINGS = "/etc/seccomp-shim/config.yaml"

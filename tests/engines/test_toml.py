@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from engines.tomls import texts
 from shim.engines import toml
 from shim.errors import ShimError
-from support.tomls import texts
 
 OURS = ("plugins", "io.containerd.grpc.v1.cri", "containerd", "runtimes", "seccomp-shim")
 HANDLER = {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": True}}

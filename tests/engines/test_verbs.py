@@ -2,8 +2,8 @@
 
 import pytest
 
+from engines.verbs import AS_NOBODY, FILE, read, shim, write
 from support.host import Host
-from support.verbs import AS_NOBODY, FILE, read, shim, write
 
 FILES = {"docker": "--daemon-json", "containerd": "--config"}
 

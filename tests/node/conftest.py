@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support import engines, nodeimage
-from support.apiserver import ApiServer, serving
-from support.nodes import Node, node
+from node import nodeimage
+from node.apiserver import ApiServer, serving
+from node.nodes import Node, node
+from support import engines
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from node.apiserver import NAME, ApiServer
 from shim.node.daemonset import DaemonSet
-from support.apiserver import NAME, ApiServer
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from support import engines, nodeimage
+from node import nodeimage
+from support import engines
 
 
 def test_podman_builds_it(wheels: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from node import apiserver
+from node.manifests import ALL, KUBERNETES, handler, kind, rendered, template
 from shim import __version__
 from shim.engines.containerd import config_file
-from support import apiserver
-from support.manifests import ALL, KUBERNETES, handler, kind, rendered, template
 
 # From the oldest that knows recursiveReadOnly to the newest that there are schemas of.
 VERSIONS = [

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from node.manifests import handler, template
+from node.nodes import CONFIG, Node, Pod
 from shim.engines.containerd import config_file
 from support import cri, image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
-from support.manifests import handler, template
-from support.nodes import CONFIG, Node, Pod
 
 BASE = template("base")
 PROBE = BASE["containers"][0]["readinessProbe"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from node.manifests import template
+from node.nodes import Node
 from shim.catalog import kernel_injected
 from shim.errors import ShimError
 from shim.host import cache
 from shim.node.profiles import Profiles
 from support.checkout import CHECKOUT
-from support.manifests import template
-from support.nodes import Node
 
 SPEC = template("overlays/profiles")
 PROBE = SPEC["containers"][0]["readinessProbe"]

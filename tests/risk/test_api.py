@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import shim
+from risk.processes import filtered
 from shim.errors import ShimError
 from shim.host.cache import facts
 from shim.risk.api import HostProbe, Verdict
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL, Lab, real
 from support.filters import denying
-from support.processes import filtered
 
 CALL = f"test-syscall-{TEST_SYSCALL}"
 

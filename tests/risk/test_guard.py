@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from risk.processes import filtered
 from shim import cli
 from shim.host.cache import facts
 from shim.risk.scan import DECIDING
@@ -19,7 +20,6 @@ from support import need
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL, Lab, real
 from support.filters import denying
-from support.processes import filtered
 
 CALL = ("--syscall", f"test-syscall-{TEST_SYSCALL}")
 BAD, GOOD = denying(*range(335), 424, 437, 439), denying(*range(424), 437, 439)

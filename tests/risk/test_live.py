@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from risk.processes import filtered
 from shim import abi
 from shim.bpf.program import RET_K, answering, encode
 from shim.host import libc, processes
@@ -22,7 +23,6 @@ from shim.risk import live
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
-from support.processes import filtered
 
 X86 = abi.AUDIT_ARCH_X86_64
 ALLOW = (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from risk.processes import filtered
 from shim import abi, cli
 from shim.bpf.program import LD_ABS, RET_K, Insns, encode
 from shim.catalog import every
@@ -26,7 +27,6 @@ from shim.risk.gaps import gaps
 from shim.risk.subject import Subject
 from support import containers, need
 from support.filters import ALLOW, JEQ, denying
-from support.processes import filtered
 
 PYTHON = os.path.realpath(sys.executable)
 THREAD = "import threading; t = threading.Thread(target=print, args=('ran',)); t.start(); t.join()"

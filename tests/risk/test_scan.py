@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from risk.processes import filtered
 from shim import cli
 from shim.bpf.program import allow, encode
 from shim.cli import scan as verb
@@ -24,7 +25,6 @@ from support import need
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL, Lab, real
 from support.filters import X86_64, denying
-from support.processes import filtered
 
 CALL = f"test-syscall-{TEST_SYSCALL}"
 SCHEMA = json.loads((CHECKOUT / "docs/scan.schema.json").read_text())

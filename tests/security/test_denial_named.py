@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from security import named
 from shim.catalog import kernel_injected
 from shim.host import cache
 from shim.host.runtimes import knows, libseccomp_version
-from support import named, need
+from support import need
 from support.checkout import CHECKOUT
 from support.containers import supported
 from vm import stacks
@@ -77,7 +78,7 @@ def test_it_stands_whether_the_runtime_knows_the_name_or_not(
 
 
 def tried(folder: Path, tree: Path, ways: "tuple[str, ...]") -> dict[str, list[dict[str, str]]]:
-    """Run ``support.named`` with the runtimes and the interpreter of ``tree``."""
+    """Run ``security.named`` with the runtimes and the interpreter of ``tree``."""
     facts = cache.facts()
     facts["syscalls"] = {
         name: {"nr": call.numbers["x86_64"], "state": "filtered"}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support import kills, need
+from security import kills
+from support import need
 from support.checkout import CHECKOUT
 from support.containers import supported
 
@@ -27,7 +28,7 @@ def killed(folder: Path, way: str, count: int) -> None:
     """Make ``count`` starts by ``way`` in a PID and mount namespace; print what was killed."""
     need.kernel(supported(), "containers run here as root on x86-64 only")
     real = need.program(way.partition("-")[0])
-    words = [sys.executable, "-m", "support.kills", str(folder), way, real, str(count), str(SEED)]
+    words = [sys.executable, "-m", "security.kills", str(folder), way, real, str(count), str(SEED)]
     done = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *words],
         env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/tests"},

@@ -15,10 +15,32 @@ from pathlib import Path
 import pytest
 
 from shim import log, rotation
-from support import logs
 from support.wrapped import WrappedLab
 
 MOST = (16 << 10, 3)
+
+
+def kept(log: Path) -> list[Path]:
+    """Return the log and what was rotated of it, the newest first."""
+    return [log, *sorted(log.parent.glob(f"{log.name}.[0-9]*"), key=_number)]
+
+
+def read(path: Path) -> bytes:
+    """Return what a log says, compressed or not."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+def settled(log: Path) -> list[Path]:
+    """Return what is kept of the log once all that was rotated is compressed."""
+    deadline = time.monotonic() + 30
+    while any(path.suffix != ".gz" for path in kept(log)[1:]):
+        assert time.monotonic() < deadline, kept(log)
+        time.sleep(0.05)
+    return kept(log)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removesuffix(".gz").rpartition(".")[2])
 
 
 @pytest.fixture
@@ -53,7 +75,7 @@ def line(number: int, size: int = 1000) -> bytes:
 
 def numbers(paths: list[Path]) -> list[int]:
     """Return the numbers of all lines."""
-    return [json.loads(each)["n"] for path in paths for each in logs.read(path).splitlines()]
+    return [json.loads(each)["n"] for path in paths for each in read(path).splitlines()]
 
 
 def test_it_never_takes_more_than_it_may(path: Path) -> None:
@@ -61,10 +83,10 @@ def test_it_never_takes_more_than_it_may(path: Path) -> None:
     for number in range(100):
         log.append(line(number), str(path), MOST)
         if number == 50:
-            logs.settled(path)
-    found = logs.settled(path)
+            settled(path)
+    found = settled(path)
     assert len(found) <= 1 + MOST[1]
-    assert all(len(logs.read(each)) <= MOST[0] + 1200 for each in found)
+    assert all(len(read(each)) <= MOST[0] + 1200 for each in found)
     seen = numbers(found[::-1])
     assert seen == list(range(seen[0], 100))
     assert not [each for each in path.parent.iterdir() if each.name.startswith(".audit")]
@@ -75,7 +97,7 @@ def test_the_oldest_goes(path: Path) -> None:
     """As many rotated logs stay as the settings say, compressed or not."""
     for number in range(200):
         log.append(line(number), str(path), MOST)
-    found = logs.kept(path)
+    found = kept(path)
     assert [each.name for each in found] == [
         "audit.jsonl", "audit.jsonl.1", "audit.jsonl.2", "audit.jsonl.3"
     ]  # fmt: skip
@@ -98,7 +120,7 @@ def test_writers_side_by_side_lose_no_line(path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    found = logs.settled(path)
+    found = settled(path)
     assert len(found) > 10
     expected = sorted(w * 1000 + n for w in range(6) for n in range(150))
     assert sorted(numbers(found)) == expected
@@ -139,7 +161,7 @@ def test_killed_at_every_step_it_loses_nothing(path: Path) -> None:
         log.append(line(20), str(path))
         path.write_bytes(path.read_bytes() + b"".join(line(21 + n) for n in range(20)))
         assert rotation.rotate(str(path), MOST), f"step {step}"
-        found = logs.settled(path)
+        found = settled(path)
         assert sorted(set(numbers(found))) == list(range(-1, 41)), f"step {step}"
         assert not [each for each in path.parent.iterdir() if each.name.startswith(".audit")]
         if child == 0:
@@ -155,8 +177,8 @@ def test_whoever_may_read_it_cannot_keep_it_from_being_rotated(path: Path) -> No
     with path.open() as mine:
         fcntl.flock(mine, fcntl.LOCK_EX)
         log.append(line(1), str(path), MOST)
-    assert logs.kept(path)[1].read_bytes().endswith(path.read_bytes() or line(1)[-20:])
-    assert [each.name for each in logs.kept(path)] == ["audit.jsonl", "audit.jsonl.1"]
+    assert kept(path)[1].read_bytes().endswith(path.read_bytes() or line(1)[-20:])
+    assert [each.name for each in kept(path)] == ["audit.jsonl", "audit.jsonl.1"]
 
 
 @pytest.mark.usefixtures("by_hand")
@@ -210,7 +232,7 @@ def test_mode_and_group_stay(path: Path) -> None:
     os.chown(path, -1, group)
     path.chmod(0o640)
     assert rotation.rotate(str(path), MOST)
-    for each in logs.settled(path):
+    for each in settled(path):
         info = each.stat()
         assert (info.st_mode & 0o7777, info.st_gid) == (0o640, group), each
 
@@ -226,9 +248,9 @@ def test_no_start_waits_for_the_compressor(runc: WrappedLab) -> None:
     with runc.container() as container:
         container.ready()
         deadline = time.monotonic() + 10
-        while len(logs.kept(runc.log_path)) < 2:
+        while len(kept(runc.log_path)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    found = logs.settled(runc.log_path)
+    found = settled(runc.log_path)
     assert [each.suffix for each in found] == [".jsonl", ".gz"]
-    assert b'"adjusted"' in logs.read(found[1])
+    assert b'"adjusted"' in read(found[1])

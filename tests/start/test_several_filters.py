@@ -19,7 +19,8 @@ from shim.bpf.program import LD_ABS, RET_K, Insns, encode
 from shim.engines import oci
 from shim.host import libc
 from shim.host.ptrace import Tracee, installed_filters
-from support import loader, need
+from start import loader
+from support import need
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL, Lab, profile, supported
 from support.filters import ALLOW, JEQ, JGE, JGT, X86_64
 from support.wrapped import WrappedLab, script

@@ -18,7 +18,7 @@ from shim.start.spec import RAW_BPF, parse
 from shim.start.wrapper import rawbpf
 from shim.start.wrapper.mechanism import change
 from shim.startjson import dumps
-from support.configs import Members, by_crun, by_go, config_text, parsed
+from start.configs import Members, by_crun, by_go, config_text, parsed
 from support.containers import EPERM, OTHER_TEST_SYSCALL, TEST_SYSCALL, profile
 from support.wrapped import WrappedLab
 

@@ -9,9 +9,9 @@ import sysconfig
 import tarfile
 from pathlib import Path
 
+from node.manifests import KUBERNETES
 from support import need
 from support.engines import Engine
-from support.manifests import KUBERNETES
 
 BASE = "shim-base"
 NAME = "seccomp-shim-node:0.1.0"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from node.apiserver import ApiServer
 from support import cri, engines, image, need
-from support.apiserver import ApiServer
 
 CONFIG = "/etc/containerd/config.toml"
 _TEXT = """\
