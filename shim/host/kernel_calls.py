@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from shim.catalog import every
-from shim.catalog.table import names as by_number
 from shim.catalog.table import numbers, since
 from shim.host.runtimes import numbers as parts
 
@@ -19,6 +18,9 @@ KALLSYMS = "/proc/kallsyms"
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 BTF = "/sys/kernel/btf/vmlinux"
 
+# What uname calls the machines whose own calls these are.
+_MACHINES = {"x86_64": "x86_64", "aarch64": "aarch64", "riscv64": "riscv64", "s390x": "s390x",
+             "ppc64le": "ppc64"}  # fmt: skip
 # What the entry points of an architecture are called (arch/*/include/asm/syscall_wrapper.h).
 _PREFIXES = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_", "riscv64": "__riscv_sys_",
              "s390x": "__s390x_sys_", "ppc64": "sys_"}  # fmt: skip
@@ -58,14 +60,15 @@ class Present(NamedTuple):
 
 
 def present(arch: str, root: str = "") -> Present:
-    """Return the calls of architecture ``arch`` (this machine's own) that the kernel has."""
+    """Return the calls that the kernel has; of another machine's ``arch``, by the release here."""
     listed = numbers()[arch].keys() - set(_IDLE.get(arch, ()))
     readers: tuple[tuple[str, Callable[[str, str], set[str]]], ...] = (
         (KALLSYMS, _of_kallsyms),
         *((f"{place}/events/syscalls", _of_tracefs) for place in TRACEFS),
         (BTF, _of_btf),
     )
-    for path, read in readers:
+    own = _MACHINES.get(os.uname().machine) == arch
+    for path, read in readers if own else ():
         try:
             functions = read(root + path, _PREFIXES.get(arch, "sys_"))
         except OSError:
@@ -80,9 +83,9 @@ def present(arch: str, root: str = "") -> Present:
         for name in listed
         if () < since(every()[name])[:2] <= kernel and not _GONE.get(name, (99,)) <= kernel
     )
-    return Present(
-        found, f"the catalogue, by the release {release} (the kernel hides its symbols)", _exempt()
-    )
+    why = "the kernel hides its symbols" if own else f"this machine is no {arch}"
+    source = f"the catalogue, by the release {release} ({why})"
+    return Present(found, source, _exempt() if own else frozenset())
 
 
 def _exempt() -> frozenset[str]:
@@ -90,11 +93,6 @@ def _exempt() -> frozenset[str]:
     from shim.host.cache import states
 
     return frozenset(name for name, state in states().items() if state == "exempt")
-
-
-def name(arch: str, number: int) -> str:
-    """Return the name of a call's number, empty if there is none."""
-    return by_number(arch).get(number, "")
 
 
 def _entries(call: str) -> Iterable[str]:

@@ -209,6 +209,14 @@ def test_what_the_kernel_has_is_told_by_the_best_source(tmp_path: Path) -> None:
     assert (told.source, told.names) == (kernel_calls.KALLSYMS, frozenset(names))
 
 
+def test_of_another_machine_the_release_tells(tmp_path: Path) -> None:
+    """The symbols here are not its kernel's, and nothing is exempt there."""
+    told = present("aarch64", str(tmp_path))
+    assert told.source.endswith("(this machine is no aarch64)")
+    assert "fchmodat2" in told.names
+    assert told.names.isdisjoint({"fork", *told.exempt})
+
+
 def test_a_builtin_profile_has_no_line_to_show() -> None:
     """A rule of it is named by what leads to it."""
     asked = _subject()
