@@ -56,7 +56,12 @@ def test_payload_has_the_project_and_two_libraries(payload: Any) -> None:
         *("shim", "hooks", "profiles", "deploy", "libraries"),
         *("LICENSE", "README.md", "install.sh", "pyproject.toml"),
     }
-    wanted = {"shim/agent/main.py", "libraries/yaml/__init__.py", "hooks/seccomp-shim-hook"}
+    wanted = {
+        "shim/agent/main.py",
+        "shim/catalog/calls.tsv",
+        "libraries/yaml/__init__.py",
+        "hooks/seccomp-shim-hook",
+    }
     assert wanted <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".so"))]
 

@@ -110,7 +110,7 @@ def _package(name, hint):
 def _sources(directory, name, *without):
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
-        if path.suffix in (".py", ".j2") and inside.parts[0] not in without:
+        if path.suffix in (".py", ".j2", ".tsv") and inside.parts[0] not in without:
             yield f"{name}/{inside}", path
 
 
