@@ -28,6 +28,7 @@ from shim.host import cache
 from shim.host.effect import effects_here, idle, next_steps, together
 from shim.host.untrusted_files import secure
 from shim.profile.diff import unified
+from shim.profile.enosys_edit import checked
 from shim.transaction import runs, store
 from shim.transaction.commit import Change
 from shim.transaction.plan import Plan, empty, run, text_now
@@ -48,18 +49,21 @@ def patched(
     expected: Expected | None = None,
     homes: bool = False,
     force: bool = False,
+    enosys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Patch the profiles at ``paths`` (files, or all in a directory), or ``everything`` here.
 
     To everything belongs what lies at ``extra_paths``, and with ``homes`` what users have in their
-    home directories. Files that belong to a package are patched with ``force`` only.
+    home directories. Files that belong to a package are patched with ``force`` only. ``enosys`` is
+    what calls get ENOSYS, as ``patch --enosys`` has it.
 
     A profile that may not be changed is a problem where it was named. With ``expected`` only the
     files in it are changed, and only as it says; what keeps one of them from that is a problem.
     """
     known = {} if when == "always" else cache.states()
     calls = list(kernel_injected().values())
-    options = PatchOptions(calls, known, when, override_deny, effects=effects_here(calls))
+    options = PatchOptions(calls, known, when, override_deny, enosys=checked(enosys))
+    options = options._replace(effects=effects_here(calls))
     answer = _answer([])
     paths = _real(answer, paths)
     extra = _real(answer, extra_paths)

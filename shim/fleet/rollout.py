@@ -92,8 +92,8 @@ def plan(
 ) -> RolloutOutcome:
     """Have hosts tell what they would change, where the facts do not tell that it is nothing.
 
-    ``options`` are ``when``, ``paths``, ``homes``, ``override_deny`` and ``force``. ShimError: no
-    facts of any host.
+    ``options`` are ``when``, ``paths``, ``homes``, ``override_deny``, ``enosys`` and ``force``.
+    ShimError: no facts of any host.
     """
     facts = known.facts(store.runs("facts"))
     asked = [each for each in names if each in facts.answers]
@@ -379,6 +379,7 @@ def _patched(options: Mapping[str, Any]) -> dict[str, Any]:
         "homes": "{{ given.homes }}",
         "when": options["when"],
         "override_deny": options["override_deny"],
+        "enosys": options.get("enosys", []),
         "force": options["force"],
     }
 

@@ -93,6 +93,16 @@ def test_facts_tell_each_host_apart(managed: Managed) -> None:
     assert managed["new"].run("find /etc /opt /usr /var -newer /run/sshd").stdout == before
 
 
+def test_calls_that_no_rule_names_get_enosys_where_that_is_asked_for(managed: Managed) -> None:
+    """As ``patch --enosys`` does it; a word that cannot be meant is a problem."""
+    foretold = managed.patch("plain", "--check", "--diff", path=PROFILE, enosys=["newer"])
+    assert foretold["changed"] is True
+    assert '"errnoRet": 38' in foretold["said"]
+    assert '"clone3"' in foretold["said"]
+    wrong = managed.patch("plain", "--check", path=PROFILE, enosys=["uretprobe"])
+    assert "to them ENOSYS is as fatal" in wrong["msg"]
+
+
 def test_patched_twice_is_patched_once_and_rolled_back_is_the_old_file(managed: Managed) -> None:
     """A change is foretold, made, not made again, and rolled back to the byte; each is told."""
     old = TEXT.encode()

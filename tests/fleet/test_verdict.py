@@ -140,6 +140,7 @@ def test_nothing_that_denies_is_ever_called_protected(
             "its profiles deny the calls by name (--override-deny allows them)",
         ),
         (_facts(profiles=(_profile("explicit-deny"),)), {"override_deny": True}, ""),
+        (_facts("absent"), {"enosys": ["newer"]}, ""),
     ],
 )
 def test_hosts_with_nothing_to_do_are_not_asked(

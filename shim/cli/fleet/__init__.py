@@ -130,6 +130,13 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     )
     _homes(parser)
     parser.add_argument(
+        "--enosys",
+        action="append",
+        default=[],
+        metavar="newer|unnamed|NAME",
+        help="answer calls that no rule names with ENOSYS, as patch does; may be repeated",
+    )
+    parser.add_argument(
         "--override-deny", action="store_true", help="allow also what a profile denies by name"
     )
     parser.add_argument(

@@ -59,11 +59,14 @@ def _start(
         options = {"extra_paths": args.extra_path, "homes": args.homes}
         return rollout.ask_facts(opened, way, names, options, tell)
     if args.subverb == "plan":
+        from shim.profile.enosys_edit import checked
+
         options = {
             "when": args.when,
             "paths": args.path,
             "homes": args.homes,
             "override_deny": args.override_deny,
+            "enosys": list(checked(args.enosys)),
             "force": args.force,
         }
         return rollout.plan(opened, way, names, options, tell)

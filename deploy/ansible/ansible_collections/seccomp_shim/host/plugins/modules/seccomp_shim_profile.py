@@ -63,6 +63,15 @@ options:
     description: Allow also what a profile denies by name.
     type: bool
     default: false
+  enosys:
+    description:
+      - With O(state=patched), calls that no rule of a profile names and that its default action
+        refuses by EPERM are answered with ENOSYS, so that programs fall back; nothing is allowed.
+      - C(newer) are those newer than all that the profile names, C(unnamed) also those since Linux
+        5.1 that it passes over; or names of calls.
+    type: list
+    elements: str
+    default: []
   expected:
     description:
       - With O(state=patched), the only files that may be changed, each with the checksums C(before)
@@ -190,6 +199,7 @@ def main():
             },
             "homes": {"type": "bool", "default": False},
             "override_deny": {"type": "bool", "default": False},
+            "enosys": {"type": "list", "elements": "str", "default": []},
             "expected": {"type": "dict"},
             "force": {"type": "bool", "default": False},
             "verify": {"type": "bool", "default": False},
@@ -231,6 +241,7 @@ def _question(module, given):
         "extra_paths": given["extra_paths"],
         "when": given["when"],
         "override_deny": given["override_deny"],
+        "enosys": given["enosys"],
         "force": given["force"],
         "homes": given["homes"],
         "expected": expected,
