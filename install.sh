@@ -699,4 +699,6 @@ install_all
 say "Command: $link    Hook: $prefix/bin/seccomp-shim-hook    Settings: /etc/seccomp-shim/config.yaml"
 if [ "$demo" = yes ]; then
     "$link" demo || die "seccomp-shim is installed, but its demo failed (see above; try: seccomp-shim probe)"
+    say ''
+    "$link" doctor || [ $? -eq 1 ] || say "seccomp-shim doctor could not tell what is next"
 fi

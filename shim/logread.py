@@ -9,6 +9,7 @@ import contextlib
 import glob
 import gzip
 import os
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -225,3 +226,44 @@ def parsed(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}  # one that is being written, or that a full disk has cut
     return event if isinstance(event, dict) else {}
+
+
+def trouble(settings: "dict[str, object]") -> str:
+    """Say why the log of these settings cannot be written, and what comes of it; empty: it can.
+
+    What only root can know is not said to others.
+    """
+    path = str(settings["log"])
+    reason = _unwritable(path)
+    if not reason:
+        return ""
+    deny = settings["on_error"] == "deny"
+    then = "every container start is refused (on_error: deny)" if deny else "nothing is adjusted"
+    return f"the log {path} cannot be written: {reason}; what is not logged is not done: {then}"
+
+
+def _unwritable(path: str) -> str:
+    directory = os.path.dirname(path)
+    try:
+        info = os.stat(directory)
+    except FileNotFoundError:
+        return f"the directory {directory} is not there"
+    except OSError as error:
+        return f"{directory}: {error.strerror}" if os.geteuid() == 0 else ""
+    if not stat.S_ISDIR(info.st_mode):
+        return f"{directory} is no directory"
+    if info.st_uid not in {0, os.geteuid()} or info.st_mode & stat.S_IWOTH:
+        return f"others than root may write the directory {directory}"
+    if os.geteuid() != 0:
+        return ""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        writable = os.access(directory, os.W_OK)
+    except OSError as error:
+        return str(error.strerror)
+    else:
+        if not stat.S_ISREG(there.st_mode):
+            return "it is no regular file"
+        writable = os.access(path, os.W_OK)
+    return "" if writable else "its file system is read-only"

@@ -9,7 +9,7 @@ from shim.errors import ShimError, printable
 VERBS = (
     "probe", "find", "patch", "rollback", "fleet", "verify", "exec", "docker", "install",
     "uninstall", "status", "log", "metrics", "config", "demo", "scan", "guard", "denials",
-    "gaps", "explain", "prove",
+    "gaps", "explain", "prove", "doctor",
 )  # fmt: skip
 
 

@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import stat
 import sys
 
-from shim import config, configfile
+from shim import config, configfile, logread
 from shim.errors import ShimError
 
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     shown = {**settings, "log_max": limit, "runtimes": runtimes or "from PATH"}
     for key, value in shown.items():
         print(f"{key}: {value or 'none'}")
-    if wrong := log_trouble(settings):
+    if wrong := logread.trouble(settings):
         sys.stdout.flush()
         raise ShimError(wrong)
     return 0
@@ -64,44 +63,3 @@ def _compile(path: str, *, asked: bool) -> None:
             configfile.keep(path)
         except (OSError, ShimError) as error:
             print(f"not compiled, which each start has to do then: {error}", file=sys.stderr)
-
-
-def log_trouble(settings: "dict[str, object]") -> str:
-    """Say why the log of these settings cannot be written, and what comes of it; empty: it can.
-
-    What only root can know is not said to others.
-    """
-    path = str(settings["log"])
-    reason = _unwritable(path)
-    if not reason:
-        return ""
-    deny = settings["on_error"] == "deny"
-    then = "every container start is refused (on_error: deny)" if deny else "nothing is adjusted"
-    return f"the log {path} cannot be written: {reason}; what is not logged is not done: {then}"
-
-
-def _unwritable(path: str) -> str:
-    directory = os.path.dirname(path)
-    try:
-        info = os.stat(directory)
-    except FileNotFoundError:
-        return f"the directory {directory} is not there"
-    except OSError as error:
-        return f"{directory}: {error.strerror}" if os.geteuid() == 0 else ""
-    if not stat.S_ISDIR(info.st_mode):
-        return f"{directory} is no directory"
-    if info.st_uid not in {0, os.geteuid()} or info.st_mode & stat.S_IWOTH:
-        return f"others than root may write the directory {directory}"
-    if os.geteuid() != 0:
-        return ""
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        writable = os.access(directory, os.W_OK)
-    except OSError as error:
-        return str(error.strerror)
-    else:
-        if not stat.S_ISREG(there.st_mode):
-            return "it is no regular file"
-        writable = os.access(path, os.W_OK)
-    return "" if writable else "its file system is read-only"

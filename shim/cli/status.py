@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from shim import config
 from shim.cli import engineoptions
-from shim.cli.config import log_trouble
 from shim.cli.output import row
 from shim.errors import counted
 
@@ -144,7 +143,9 @@ def _settings(*, registered: bool) -> tuple[list[str], list[str]]:
     told = [f"the settings: {doubt}"] if doubt else []
     if os.geteuid() != 0:
         return [], told
-    trouble = log_trouble(settings) if registered else ""
+    from shim import logread
+
+    trouble = logread.trouble(settings) if registered else ""
     return [*told, *([trouble] if trouble else [])], []
 
 
