@@ -307,7 +307,8 @@ remove_timer() {
 
 # What an earlier run was asked for holds on.
 read_extras() {
-    [ ! -e "$prefix/manifest" ] || [ -n "$extras" ] || extras=$(sed -n 's/^with //p' "$prefix/manifest")
+    [ ! -e "$prefix/manifest" ] || extras=$({ say "$extras"; sed -n 's/^with //p' "$prefix/manifest"; } |
+        tr , '\n' | sed '/^$/d' | sort -u | paste -sd , -)
     [ -z "$extras" ] || say "with $extras" >>"$work/new"
 }
 

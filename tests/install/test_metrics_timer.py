@@ -23,6 +23,10 @@ def test_what_the_timer_runs_writes_the_metrics(installed: Host) -> None:
     if shutil.which("systemd-analyze"):
         installed.run(f"systemd-analyze verify --man=no {UNITS}.service {UNITS}.timer")
     installed.run(f"{INSTALL} --no-demo; test -e {UNITS}.timer")
+    said = installed.run(
+        f"echo 'with metrics,metrics' >>/opt/seccomp-shim/manifest; {INSTALL} --no-demo"
+    )
+    assert "is up to date" in said.stdout
     installed.run(f"{INSTALL} --uninstall")
     installed.run(f"! ls {UNITS}.service {UNITS}.timer {FILE} /var/lib/prometheus 2>/dev/null")
 

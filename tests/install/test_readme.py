@@ -42,7 +42,9 @@ def test_shown_output_is_matched_strictly() -> None:
         assert not re.fullmatch(pattern(shown), other)
 
 
-@pytest.mark.parametrize(("page", "sessions"), [("README.md", 6), ("docs/scan.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "sessions"), [("README.md", 6), ("docs/scan.md", 1), ("docs/log.md", 1)]
+)
 def test_every_command_prints_what_is_shown(
     page: str, sessions: int, host: Host, tmp_path: Path
 ) -> None:
