@@ -48,7 +48,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--runtime", default="", metavar="runc|crun|PATH", help="probe a container of this runtime"
     )
     where.add_argument(
-        "--engine", default="", choices=("docker", "podman"), help="probe a container of this one"
+        "--engine",
+        default="",
+        choices=("docker", "podman", "containerd"),
+        help="probe a container of this one",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)

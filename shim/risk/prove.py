@@ -21,7 +21,7 @@ from shim.bpf.program import allow
 from shim.catalog import kernel_injected
 from shim.engines import demonstration, oci
 from shim.errors import ShimError
-from shim.health import docker, podman
+from shim.health import containerd, docker, podman
 from shim.host import processes
 from shim.host.libc import set_filter
 from shim.profile import compile as compiler
@@ -109,6 +109,9 @@ def of_engine(engine: str) -> Proof:
     """Probe a container as an engine makes it now, by its own default."""
     if engine == "docker":
         return _of_engine(docker.started(docker.place(os.environ), _START_SECONDS, command()))
+    if engine == "containerd":
+        at = containerd.place(os.environ)
+        return _of_engine(containerd.started(at, _START_SECONDS, command()))
     path = podman.place()
     if not path:
         raise ShimError("podman is not on PATH")

@@ -98,6 +98,30 @@ def test_dockers_container_is_probed() -> None:
         assert docker("images", "--quiet").stdout == images
 
 
+def test_containerds_container_is_probed() -> None:
+    """A container under containerd's default profile; its namespace is removed again."""
+    with engines.containerd() as containerd:
+        address = f"CONTAINERD_ADDRESS={containerd.folder}/sock"
+        command = [*containerd.host.enter, "env", f"PYTHONPATH={CHECKOUT}", address]
+        command += [sys.executable, "-P", "-m", "shim", "prove", "--engine", "containerd", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["with"]["hits"] >= prove.HITS
+        assert "seccomp-shim" not in containerd("namespaces", "list").stdout
+
+
+def test_podmans_container_is_probed() -> None:
+    """A container with all of podman's defaults, in storage of its own."""
+    with engines.podman(engine_conf='runtime = "runc"') as podman:
+        command = [*podman.host.enter, "env", f"PYTHONPATH={CHECKOUT}"]
+        command += [f"CONTAINERS_CONF={podman.conf}", sys.executable, "-P", "-m", "shim", "prove"]
+        done = subprocess.run(
+            [*command, "--engine", "podman", "--json"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["with"]["hits"] >= prove.HITS
+
+
 def test_a_death_is_told() -> None:
     """What a process under the probe died of is its signal; nothing is called a life."""
     with subprocess.Popen(prove.command(), stdout=subprocess.PIPE) as process:
