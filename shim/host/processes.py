@@ -84,10 +84,15 @@ def code_mappings(pid: int) -> "list[str]":
 def is_64_bit(pid: int) -> bool:
     """Tell whether the program of ``pid`` is one of 64 bits, as far as it can be read."""
     try:
-        with open(f"/proc/{pid}/exe", "rb") as file:
-            return file.read(5) != b"\x7fELF\x01"
+        fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return True
+    try:
+        return os.read(fd, 5) != b"\x7fELF\x01"
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def link(pid: int, name: str) -> str:

@@ -6,6 +6,7 @@ whoever is in there. A container of a user's own engine is that user's, whatever
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 _ID = r"(?P<id>[0-9a-f]{64})"
@@ -47,6 +48,7 @@ class Place(NamedTuple):
 PLAIN = Place("process")
 
 
+@lru_cache(maxsize=4096)
 def place(cgroup: str, *, nested: bool = False) -> Place:
     """Return where the process with this /proc/PID/cgroup is, by whichever hierarchy knows best.
 

@@ -30,7 +30,7 @@ Programs = tuple[bytes, ...]  # of one thread, the newest first
 # a few turns. One that the kernel keeps (state D) has most often stopped by itself soon, or never.
 _SECONDS = 1.0
 _SECONDS_IN_KERNEL = 0.05
-_BATCH = 256
+_BATCH = 1024
 _BATCH_SECONDS = 5
 _ANSWER_BYTES = 16 << 20
 # Of a batch's answer: with one process more it stays below the limit.
@@ -105,13 +105,13 @@ def read(
             break
         rows = _answer(batch)
         if rows is None and len(batch) > 1:
-            size = 1  # one of these keeps whoever looks: find it
+            size = max(1, len(batch) // 8)  # one of these keeps whoever looks: find it
             continue
         if rows is None:
             yield _not_read(batch[0], f"it could not be looked at within {_BATCH_SECONDS} s")
             rows = [(batch[0], None)]
-        elif size == 1 and len(rows) == 1 and total - len(waiting) >= _BATCH:
-            size = _BATCH
+        else:
+            size = min(_BATCH, 8 * size)
         del waiting[: len(rows)]
         for _, row in rows:
             if row is not None:

@@ -7,12 +7,13 @@ docs/proof.md). A denied uprobe takes nothing from the stack that it does not pu
 call is denied, as programs expect of calls.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from shim import abi
 from shim.bpf.outcomes import names
 from shim.bpf.program import PREFIX_LENGTH, answering, encode
-from shim.risk.live import FilterSet, Process, Programs
+from shim.risk.live import Process, Programs
 from shim.risk.verdict import lets_through, verdicts
 
 DIES, DENIED, UNDECIDED, SAFE, UNREAD = "dies", "denied", "undecided", "safe", "unread"
@@ -59,7 +60,7 @@ def outlook(process: Process, call: Call, *, contained: bool, mechanism: str = "
         return Outlook(DIES, "KILL", "SIGKILL", "own", "it is in strict mode (SECCOMP_MODE_STRICT)")
     if process.mode == 0:
         return Outlook(SAFE, why="unconfined: it has no filter")
-    each = [_of_set(filters, call, mechanism, contained=contained) for filters in process.sets]
+    each = [_of_set(one.programs, call, mechanism, contained=contained) for one in process.sets]
     worst = min(each, key=lambda one: GRAVITY.index(one.outcome))
     if len({one.outcome for one in each}) > 1:
         counts = sum(
@@ -73,8 +74,8 @@ def outlook(process: Process, call: Call, *, contained: bool, mechanism: str = "
     return worst
 
 
-def _of_set(filters: FilterSet, call: Call, mechanism: str, *, contained: bool) -> Outlook:
-    programs = filters.programs
+@lru_cache(maxsize=4096)
+def _of_set(programs: Programs, call: Call, mechanism: str, *, contained: bool) -> Outlook:
     found = verdicts(programs, call.nr)
     told = names(found)
     if lets_through(programs, call.nr):

@@ -321,3 +321,14 @@ def test_a_batch_is_read_whole(number: int, monkeypatch: pytest.MonkeyPatch) -> 
         )
     assert [each.pid for each in found] == [three, two, one]
     assert told[-1] == (4, 4)
+
+
+def test_one_that_keeps_whoever_looks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that brings no answer is taken apart: one process is told, all others are read."""
+    with filtered(DENY) as bad, filtered(KILL) as good, filtered(DENY) as other:
+        answer_ = live._answer
+        monkeypatch.setattr(live, "_answer", lambda pids: None if bad in pids else answer_(pids))
+        found = {each.pid: each for each in live.read((good, bad, other))}
+        assert "could not be looked at" in found[bad].unread
+        assert found[good].sets
+        assert found[other].sets
