@@ -24,7 +24,6 @@ from shim.errors import ShimError
 from shim.health import containerd, docker, podman
 from shim.host import processes
 from shim.host.libc import set_filter
-from shim.profile import compile as compiler
 from shim.risk.uprobe import Uretprobe, function_offset
 
 HITS = 25
@@ -37,7 +36,7 @@ import ctypes, time
 libc = ctypes.CDLL(None)
 libc.prctl(4, 0, 0, 0, 0)
 print("ready", flush=True)
-end = time.monotonic() + 60
+end = time.monotonic() + 120
 while time.monotonic() < end:
     libc.toupper(97)
     time.sleep(0.005)
@@ -54,6 +53,8 @@ class Proof(NamedTuple):
 
 def of_child(profile: dict[str, Any] | None) -> tuple[Proof, Proof]:
     """Probe a child under a flat profile: as it is, and with our allow in front."""
+    from shim.profile import compile as compiler  # needs pyseccomp, as no container does
+
     program = compiler.program(profile)
     if not program:
         raise ShimError("the profile makes no filter: there is nothing to prove")
@@ -156,7 +157,11 @@ def _attached(pid: int) -> Iterator[Uretprobe]:
     library = _libc(pid)
     if not library:
         raise ShimError("has no C library to probe", subject=str(pid))
-    probe = Uretprobe(Path(library), function_offset(Path(library), _FUNCTION), pid)
+    offset = function_offset(Path(library), _FUNCTION)
+    try:
+        probe = Uretprobe(Path(library), offset, pid)
+    except ProcessLookupError:
+        raise ShimError("has ended before it was probed", subject=str(pid)) from None
     try:
         yield probe
     finally:
