@@ -28,7 +28,7 @@ from shim.risk.uprobe import Uretprobe, function_offset
 
 HITS = 25
 _FUNCTION = "toupper"
-_SECONDS = 20
+_SECONDS = 60
 _START_SECONDS = 60
 # Leaves no core (PR_SET_DUMPABLE), says that it is ready, and ends by itself should we be gone.
 _PAYLOAD = """
@@ -36,7 +36,7 @@ import ctypes, time
 libc = ctypes.CDLL(None)
 libc.prctl(4, 0, 0, 0, 0)
 print("ready", flush=True)
-end = time.monotonic() + 120
+end = time.monotonic() + 300
 while time.monotonic() < end:
     libc.toupper(97)
     time.sleep(0.005)
