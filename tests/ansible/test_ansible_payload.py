@@ -63,6 +63,11 @@ def test_payload_has_the_project_and_two_libraries(payload: Any) -> None:
         "hooks/seccomp-shim-hook",
     }
     assert wanted <= set(names)
+    files = [each for each in (CHECKOUT / "shim").rglob("*.*") if each.is_file()]
+    needed = {
+        str(each.relative_to(CHECKOUT)) for each in files if each.suffix not in (".pyc", ".typed")
+    }
+    assert {each for each in names if each.startswith("shim/")} == needed
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".so"))]
 
 
