@@ -37,7 +37,7 @@ class Start:
         self.settings = settings
         # What is about to be done, until the one line of what was done is written (log.announce).
         self.announced: tuple[bytes, tuple[int, str]] | None = None
-        self.unknown = settings["unknown_calls"] == "enosys"
+        self.unknown = settings.get("unknown_calls") == "enosys"
         self.refused: dict[str, int] = {}
         self.facts: dict[str, object] = {"mechanism": "filter-injection"}
         self.pid = 0
