@@ -50,11 +50,18 @@ def waiting(program: Path, root: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_proof_and_cases_agree() -> None:
-    """docs/proof.md has a row for each case and stack, a column for each kernel, no failure."""
+    """docs/proof.md has a row for each case and stack, a column for each kernel, no failure.
+
+    A case that is younger than the proof has none yet: as with code that is, each run of CI tries
+    it in the sample, and ``test_proof_is_of_this_code`` ends its time of grace.
+    """
     head, *body = report.cells(given.PROOF.read_text())
     assert head == ["case", "stack", *(k.name for k in kernels.KERNELS)]
+    proven = {row[0] for row in body}
+    assert len(proven) > 30
     wanted = [(case, stack.name) for case in cases.names() for stack in stacks.STACKS]
-    assert [(row[0], row[1]) for row in body] == wanted
+    assert [(row[0], row[1]) for row in body] == [each for each in wanted if each[0] in proven]
+    assert {case for _, _, case in cells.sample()} == set(cases.names())
     assert not [row for row in body if any(not c or c.startswith("!") for c in row)]
     for case, stack, *told in body:
         (land,) = (s for s in stacks.STACKS if s.name == stack)
