@@ -43,7 +43,7 @@ def measure(lab: Lab, rounds: int, *, no_new_privileges: bool) -> dict[str, Any]
     lines = [
         line
         for line in lab.log()[already:]
-        if f"test-syscall-{TEST_SYSCALL}" in line.get("state", {})
+        if f"test-syscall-{TEST_SYSCALL}" in line.get("syscall", "")
     ]
     done = [line for line in lines if line["event"] == "adjusted" and line["verified"]]
     if len(done) != rounds + 1:
