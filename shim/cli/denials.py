@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from shim import abi
 from shim.errors import ShimError, counted, printable
-from shim.host import processes
 
 if TYPE_CHECKING:
     from shim.risk.denials import Denial, Denials
@@ -40,6 +39,7 @@ exit statuses: 0 nothing was refused, 1 something was, 2 error."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _STEP = 0.2
 _ARGUMENTS = 3
+_LAST_LOOKS = 2
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,10 +70,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Watch, then print what was refused."""
-    from shim.risk import live
     from shim.risk.denials import Denials
     from shim.risk.scan import refuse_without_root
-    from shim.risk.verdict import errnos
     from shim.risk.watched import Watched, container
 
     if bool(args.command) == bool(args.container or args.pid or args.all):
@@ -93,14 +91,7 @@ def run(args: argparse.Namespace) -> int:
         pids=pids if args.container else (),
         starter=os.getpid() if args.command else 0,
     )
-    # What filters give that are there already is looked for from the beginning.
-    answers = {
-        number
-        for process in live.read(processes.pids() if args.all else pids)
-        for each in process.sets
-        for number in errnos(each.programs)
-    }
-    with Denials(watched, answers) as denials:
+    with Denials(watched, places=watched.places, pid=args.pid or 0) as denials:
         took = _watch(denials, args, told)
         found, lost = denials.found(), denials.lost() + denials.unnoted
     if args.json:
@@ -135,8 +126,8 @@ def _watch(denials: "Denials", args: argparse.Namespace, told: str) -> float:
         if child:  # it was sent the signal, too, and has the last word
             child.wait()
     took = time.monotonic() - began
-    while denials.poll(0):
-        pass
+    for _ in range(_LAST_LOOKS):  # of a ring that may be filled again meanwhile
+        denials.poll(0)
     if child and child.returncode:
         print(f"{printable(args.command[0])}: exit status {child.returncode}", file=sys.stderr)
     return took

@@ -14,8 +14,9 @@ from shim import abi
 from shim.host.tracing.refusals import Ended, Watch
 from shim.risk.verdict import errnos, verdict_on, verdicts
 
-# What filters answer with, mostly. Others are looked for as soon as a filter is seen to give them.
-USUAL = (errno.EPERM, errno.ENOSYS, errno.EACCES)
+# What filters answer with, mostly (systemd's RestrictAddressFamilies= EAFNOSUPPORT). Others are
+# looked for as soon as a filter is seen that gives them.
+USUAL = (errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 _KINDS = 5_000
 _EXAMPLES = 4
 _KILLING = (
@@ -54,11 +55,22 @@ class Denial:
 class Denials:
     """A watch over the calls that ``placed`` names a group for; a context manager."""
 
-    def __init__(self, placed: Placed, answers: Collection[int] = ()) -> None:
-        """Begin. ``answers``: errnos that are known to be given. ShimError: we may not."""
+    def __init__(
+        self,
+        placed: Placed,
+        answers: Collection[int] = (),
+        *,
+        places: Collection[int] = (),
+        pid: int = 0,
+    ) -> None:
+        """Begin. ``answers``: errnos that are known to be given. ShimError: we may not.
+
+        ``places`` and ``pid`` are those of ``shim.host.tracing.refusals.Watch``: where they are
+        given, nobody else's calls take room from those that count.
+        """
         self._placed = placed
         self._kinds: dict[tuple[object, ...], Denial] = {}
-        self._watch = Watch((*USUAL, *(number for number in answers if number)))
+        self._watch = Watch((*USUAL, *answers), places=places, pid=pid)
         self.unnoted = 0  # calls of further kinds, when there were too many
 
     def poll(self, seconds: float) -> list[Denial]:

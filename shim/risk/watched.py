@@ -18,6 +18,7 @@ from shim.risk.names import Book, Known, means
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_ASKED = 50  # containers whose engines are asked for a name
 _BELIEVED = 0.1  # seconds for which a namespace is taken to be held by whom it was
 
 
@@ -47,12 +48,18 @@ class Watched:
         self._meant = _held(pids)
         self._others = _held(processes.pids()) if starter else {}
         self._labels: dict[int, tuple[_Holders, str]] = {}
+        self._names: dict[Place, str] = {}
         if self._here in self._meant:
             raise ShimError(
                 "this container has the host's own mount namespace, so its calls cannot be told "
                 "from others",
                 hint="--pid watches a process and what it starts",
             )
+
+    @property
+    def places(self) -> list[int]:
+        """Return the mount namespaces of the container that is watched; empty: it is none."""
+        return list(self._meant)
 
     def __call__(self, call: Ended) -> str | None:
         """Return the group's name."""
@@ -67,8 +74,11 @@ class Watched:
         return self._label(call) if counts else None
 
     def _is_new(self, call: Ended) -> bool:
-        """Tell whether a call comes from a namespace that was not there at the begin."""
-        if call.place == self._here:
+        """Tell whether a call comes from a namespace that was not there at the begin.
+
+        What lives on in no container is somebody's own namespace; of what is gone nobody can say.
+        """
+        if call.place == self._here or self._is_nobodys(call):
             return False
         holders = self._others.get(call.place)
         if holders and not holders.hold(call):
@@ -83,10 +93,24 @@ class Watched:
                 return label
             del self._labels[call.place]
         pid, found = self._found(call)
-        label = describe(found, Book([found]).known(found)) if found.ident else "-"
+        label = self._name(found)
         if call.place != self._here and pid:  # in the host's own are many
             self._labels[call.place] = _Holders(call.place, [pid]), label
         return label
+
+    def _is_nobodys(self, call: Ended) -> bool:
+        pid, found = self._found(call)
+        return bool(pid) and found.kind != "container"
+
+    def _name(self, where: Place) -> str:
+        """Name a place. Anybody can make places: only so many are asked about."""
+        if where not in self._names:
+            if where.kind != "container":
+                return describe(where, Known(name=where.ident, engine=where.engine))
+            if len(self._names) >= _ASKED:
+                return describe(where, Known(name=where.ident[:12], engine=where.engine))
+            self._names[where] = describe(where, Book([where]).known(where))
+        return self._names[where]
 
     def _found(self, call: Ended) -> tuple[int, Place]:
         """Look for the container or unit of a call, at its process or another of its place."""

@@ -18,6 +18,7 @@ import pytest
 from shim import abi
 from shim.bpf.program import LD_ABS, RET_K, Insns, answering, encode
 from shim.host import libc, processes
+from shim.host.tracing.refusals import _Filters
 from shim.risk.denials import Denial, Denials
 from support import need
 from support.filters import ALLOW, JEQ, X86_64
@@ -272,3 +273,56 @@ def test_without_root_it_says_what_it_needs() -> None:
         check=False,
     )
     assert "ShimError: bpf: the kernel refuses it (Operation not permitted)" in found.stderr
+
+
+def test_a_filter_at_a_freed_ones_address_is_another() -> None:
+    """Threads come and go with filters whose memory is used again: each is judged by its own."""
+
+    def work() -> None:
+        for program, nr in ((answers(EPERM), NR), (answers(EPERM, OTHER), OTHER)) * 20:
+            thread = threading.Thread(
+                target=lambda p=program, n=nr: (libc.set_filter(p), make((n,))())
+            )
+            thread.start()
+            thread.join()
+
+    with watched() as (_, found):
+        child(work)
+        assert told(found()) == {(NR, EPERM, 20), (OTHER, EPERM, 20)}
+
+
+def test_who_is_refused_without_end_does_not_keep_us() -> None:
+    """One look takes what has come when it began; who does not count takes no room from others."""
+    with watched() as (denials, _):
+        pid = os.fork()
+        if pid == 0:
+            libc.set_filter(answers(EPERM))
+            while True:
+                make((NR,))()
+        try:
+            began = {each.nr for each in denials.poll(1)}
+            for _ in range(5):
+                denials.poll(0)
+            with Denials(lambda _: "x", pid=2) as other:
+                for _ in range(5):
+                    other.poll(0.01)
+                assert other.found() == []
+                assert other.lost() == 0
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert began <= {NR}
+
+
+def test_filters_are_kept_up_to_a_limit() -> None:
+    """Each content once, and the oldest threads' go when there are too many."""
+    kept = _Filters()
+    for thread in range(40_000):
+        kept.add((thread, 1, 7), 0, bytes(8 * (thread % 5 + 1)))
+    assert kept.chain(1, 1, 7) is None
+    assert kept.chain(39_999, 1, 7) == (bytes(8 * 5),)
+    assert len(kept._found) <= 1 << 14
+    assert kept._bytes == 8 * (1 + 2 + 3 + 4 + 5)
+    for thread in range(5_000):
+        kept.add((thread, 2, 7), 0, thread.to_bytes(4, "little") * 8_000)
+    assert kept._bytes <= 64 << 20

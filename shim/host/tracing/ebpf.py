@@ -49,6 +49,11 @@ def add(dst: int, number: int) -> Insn:
     return insn(0x07, dst, imm=number)
 
 
+def load_word(dst: int, src: int, off: int) -> Insn:
+    """Return ``dst = *(u32 *)(src + off)``."""
+    return insn(0x61, dst, src, off)
+
+
 def shift_left(dst: int, count: int) -> Insn:
     """Return ``dst <<= count``."""
     return insn(0x67, dst, imm=count)
@@ -82,6 +87,12 @@ def jump_if_equal(dst: int, number: int) -> Callable[[int], Insn]:
 def jump_if_different(dst: int, number: int) -> Callable[[int], Insn]:
     """Return what makes ``if dst != number: skip so many``; the number is given its sign."""
     return lambda skipped: insn(0x55, dst, off=skipped, imm=number)
+
+
+def jump_if_word_equal(dst: int, number: int) -> Callable[[int], Insn]:
+    """Return what makes ``if (u32)dst == number: skip so many``; the number has no sign."""
+    signed = number - (1 << 32) if number >> 31 else number
+    return lambda skipped: insn(0x16, dst, off=skipped, imm=signed)
 
 
 def jump_if_not_above(dst: int, number: int) -> Callable[[int], Insn]:
@@ -212,10 +223,14 @@ class Ring:
         self._data = mmap.mmap(self.fd, page + 2 * size, mmap.MAP_SHARED, read, offset=page)
 
     def records(self) -> Iterator[bytes]:
-        """Give the records that are complete; each is out of the ring once the next is asked."""
+        """Give the records that are complete by now; each is out of it once the next is asked.
+
+        What comes meanwhile is for the next time: who writes without end must not keep us.
+        """
         page, mask = mmap.PAGESIZE, self._size - 1
         (at,) = struct.unpack_from("=Q", self._consumed)
-        while at < struct.unpack_from("=Q", self._data)[0]:
+        (end,) = struct.unpack_from("=Q", self._data)
+        while at < end:
             start = page + (at & mask)
             (header,) = struct.unpack_from("=I", self._data, start)
             if header & _BUSY:

@@ -16,27 +16,32 @@ process without a filter.
 
 import errno
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from shim import abi
+from shim.errors import ShimError
 from shim.host.tracing import btf, ebpf
 
 _RING_BYTES = 1 << 23
-_KNOWN = 1 << 14  # processes whose filters have been copied
+_KNOWN = 1 << 14  # filters of threads that have been copied
+_KEPT_BYTES = 64 << 20  # of filters, each content once
+_PLACES = 16  # mount namespaces of one container that are told apart from others
 _DEPTH = 16  # filters of one thread that are copied; more are told as unknown
-# A record of an event: kind, time, thread, filter, mount namespace, name, registers, a detail, and
-# the processes above it.
+# A record of an event: kind, time, thread, its begin, filter, mount namespace, name, registers, a
+# detail, and the processes above it.
 _REGISTERS = 21  # struct pt_regs, arch/x86/include/asm/ptrace.h, as words
 _ANCESTORS = 8
-_EVENT = struct.Struct(f"=QQQQQ16s{_REGISTERS}Q16s{_ANCESTORS}I")
-_KIND, _TIME, _THREAD, _FILTER, _PLACE, _NAME, _DATA = 0, 8, 16, 24, 32, 40, 56
+_EVENT = struct.Struct(f"=QQQQQQ16s{_REGISTERS}Q16s{_ANCESTORS}I")
+_KIND, _TIME, _THREAD, _BEGAN, _FILTER, _PLACE, _NAME, _DATA = 0, 8, 16, 24, 32, 40, 48, 64
 _DETAIL = _DATA + 8 * _REGISTERS
 _PARENTS = _DETAIL + 16
 _AT = -_EVENT.size  # below the frame pointer
-_WORD, _SECOND, _KEY = _AT - 8, _AT - 16, _AT - 32
-# A record of a program: kind, process, filter, the one before it, length; then the instructions.
-_PROGRAM = struct.Struct("=QQQQQ")
+_WORD, _SECOND, _KEY = _AT - 8, _AT - 16, _AT - 40
+_KEY_BYTES = 24  # thread, its begin, filter: an address is given anew, a thread keeps its filters
+# A record of a program: kind, thread, its begin, filter, the one before it, length; then the
+# instructions.
+_PROGRAM = struct.Struct("=QQQQQQ")
 # With its head not more than a processor's part of a map (mm: PCPU_MIN_UNIT_SIZE, 32 KiB). A
 # longer program is told as unknown; the kernel admits 4096 instructions.
 _LONGEST = (32768 - _PROGRAM.size) // 8
@@ -53,7 +58,8 @@ _NO_CALL = 0xFFFFFFFF  # a thread that a tracer or a signal led away from its ca
 _MEMBERS = (
     "task_struct.seccomp", "seccomp.mode", "seccomp.filter", "seccomp_filter.prev",
     "seccomp_filter.prog", "bpf_prog.orig_prog", "sock_fprog_kern.len", "sock_fprog_kern.filter",
-    "task_struct.real_parent", "task_struct.tgid", "task_struct.nsproxy", "nsproxy.mnt_ns",
+    "task_struct.real_parent", "task_struct.tgid", "task_struct.start_time",
+    "task_struct.nsproxy", "nsproxy.mnt_ns",
     "mnt_namespace.ns", "ns_common.inum",
 )  # fmt: skip
 
@@ -82,21 +88,68 @@ class Ended(NamedTuple):
     filters: tuple[bytes, ...] | None
 
 
+class _Filters:
+    """Filters as they were copied, by thread: each content is kept once, and not all for ever."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, int], tuple[int, bytes]] = {}
+        self._contents: dict[bytes, tuple[bytes, int]] = {}  # and how often it is used
+        self._bytes = 0
+
+    def add(self, key: tuple[int, int, int], before: int, code: bytes) -> None:
+        """Note a filter and the address of the one before it; the oldest ones may go for it."""
+        self._drop(key)
+        same, count = self._contents.get(code, (code, 0))
+        self._bytes += 0 if count else len(code)
+        self._contents[same] = same, count + 1
+        self._found[key] = before, same
+        while len(self._found) > _KNOWN or self._bytes > _KEPT_BYTES:
+            self._drop(next(iter(self._found)))
+
+    def _drop(self, key: tuple[int, int, int]) -> None:
+        _, code = self._found.pop(key, (0, None))
+        if code is None:
+            return
+        same, count = self._contents[code]
+        self._contents[same] = same, count - 1
+        if count == 1:
+            del self._contents[same]
+            self._bytes -= len(same)
+
+    def chain(self, thread: int, began: int, last: int) -> tuple[bytes, ...] | None:
+        """Return the programs from ``last`` back to the oldest; None: one of them is not known."""
+        chain: list[bytes] = []
+        while last:
+            before, code = self._found.get((thread, began, last), (0, b""))
+            if not code or len(chain) == _DEPTH:
+                return None
+            chain.append(code)
+            last = before
+        return tuple(chain) or None
+
+
 class Watch:
     """Calls of filtered threads that end with one of ``errnos``, or by seccomp.
 
-    From the making to ``close``; a context manager.
+    From the making to ``close``; a context manager. ``places`` are the mount namespaces that count,
+    ``pid`` the process that does with what it starts; with neither everybody does. What does not
+    count takes no room in the ring from what does.
     """
 
-    def __init__(self, errnos: Collection[int]) -> None:
+    def __init__(
+        self, errnos: Collection[int], *, places: Collection[int] = (), pid: int = 0
+    ) -> None:
         """Begin. ShimError: the kernel does not let us."""
+        if len(places) > _PLACES:
+            raise ShimError(f"has more than {_PLACES} mount namespaces", subject="the container")
+        self._places, self._pid = tuple(places), pid
         self._member = btf.offsets(_MEMBERS)
         self._ring = ebpf.Ring(_RING_BYTES)
         self._lost = ebpf.Counter()
-        self._known = ebpf.Table(_KNOWN, key=16, value=16)
+        self._known = ebpf.Table(_KNOWN, key=_KEY_BYTES, value=_KEY_BYTES)
         self._room = ebpf.Scratch(_PROGRAM.size + _LONGEST * 8)
         self._links: list[int] = []
-        self._programs: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self._filters = _Filters()
         self.errnos: frozenset[int] = frozenset()
         try:
             self._links.append(ebpf.attach(self._of_signals(), "signal_generate"))
@@ -120,9 +173,9 @@ class Watch:
         """Give what has come since it was asked last, in the order in which it came."""
         for record in self._ring.records():
             if record[0] == _FILTER_CODE:
-                _, pid, at, before, length = _PROGRAM.unpack_from(record)
+                _, thread, began, at, before, length = _PROGRAM.unpack_from(record)
                 code = record[_PROGRAM.size : _PROGRAM.size + 8 * length]
-                self._programs[pid, at] = before, code
+                self._filters.add((thread, began, at), before, code)
             elif (event := self._event(record)) is not None:
                 yield event
 
@@ -149,7 +202,7 @@ class Watch:
         self.close()
 
     def _event(self, record: bytes) -> Ended | None:
-        kind, stamp, thread, last, place, name, *rest = _EVENT.unpack(record)
+        kind, stamp, thread, began, last, place, name, *rest = _EVENT.unpack(record)
         words, detail, ancestors = rest[:_REGISTERS], rest[_REGISTERS], rest[_REGISTERS + 1 :]
         nr = words[_ORIG_AX] & 0xFFFFFFFF
         result: int | None = 0
@@ -169,22 +222,11 @@ class Watch:
             args = tuple(words[each] for each in order)
         pid, tid = thread >> 32, thread & 0xFFFFFFFF
         program = name.split(b"\0")[0].decode(errors="replace")
-        filters = self._chain(pid, last)
+        filters = self._filters.chain(thread, began, last)
         above = tuple(dict.fromkeys(each for each in ancestors if each))
         return Ended(
             stamp, pid, tid, above, place, program, arch, nr, args, words[_IP], result, filters
         )
-
-    def _chain(self, pid: int, last: int) -> tuple[bytes, ...] | None:
-        """Return the programs from ``last`` back to the oldest; None: one of them is not known."""
-        chain: list[bytes] = []
-        while last:
-            before, code = self._programs.get((pid, last), (0, b""))
-            if not code or len(chain) == _DEPTH:
-                return None
-            chain.append(code)
-            last = before
-        return tuple(chain) or None
 
     def _of_results(self, errnos: Collection[int]) -> bytes:
         """Assemble what is run at the end of each call, by (struct pt_regs *, long ret)."""
@@ -244,6 +286,8 @@ class Watch:
             *(e.call(e.GET_CURRENT_TASK_BTF), e.move(8, 0)),
             *(e.move(1, 0), e.call(e.TASK_PT_REGS), e.move(3, 0)),
             e.read_kernel(_AT + _DATA, 8 * _REGISTERS),
+            *(e.move(3, 8), e.add(3, member["task_struct.start_time"])),
+            e.read_kernel(_AT + _BEGAN, 8),
             self._parents(),
             *(e.move(3, 8), e.add(3, member["task_struct.nsproxy"])),
             *(e.read_kernel(_WORD, 8), e.load(3, 10, _WORD), e.add(3, member["nsproxy.mnt_ns"])),
@@ -253,6 +297,21 @@ class Watch:
             *(e.move(3, 8), e.add(3, member["task_struct.seccomp"] + member["seccomp.filter"])),
             *(e.read_kernel(_AT + _FILTER, 8), e.load(9, 10, _AT + _FILTER)),
         )
+
+    def _counts(self) -> bytes:
+        """Assemble: end unless the record is of a place or process that counts."""
+        e = ebpf
+        looks: list[tuple[bytes, Callable[[int], bytes]]] = []
+        if self._pid:
+            places = (_AT + _THREAD + 4, *(_AT + _PARENTS + 4 * n for n in range(_ANCESTORS)))
+            looks = [(e.load_word(7, 10, at), e.jump_if_equal(7, self._pid)) for at in places]
+        elif self._places:
+            word = e.load(7, 10, _AT + _PLACE)
+            looks = [(word, e.jump_if_word_equal(7, place)) for place in self._places]
+        text = e.program(e.value(0, 0), e.EXIT) if looks else b""
+        for word, jump in reversed(looks):
+            text = e.program(word, jump(len(text) // 8), text)
+        return text
 
     def _parents(self) -> bytes:
         """Assemble: note the processes above the task r8; r3 is used for the way up."""
@@ -274,6 +333,7 @@ class Watch:
         e = ebpf
         lost = e.program(self._lost.increase(_SECOND), *(e.value(0, 0), e.EXIT))
         return e.program(
+            self._counts(),
             *(self._code() for _ in range(_DEPTH)),
             *(e.map_of(1, self._ring.fd), e.move(2, 10), e.add(2, _AT)),
             *(e.value(3, _EVENT.size), e.value(4, 0), e.call(e.RINGBUF_OUTPUT)),
@@ -295,9 +355,10 @@ class Watch:
         )
         written = e.program(
             *(e.value(1, _FILTER_CODE), e.store(6, 0, 1)),
-            *(e.load(1, 10, _KEY), e.store(6, 8, 1), e.store(6, 16, 9)),
+            *(e.load(1, 10, _KEY), e.store(6, 8, 1), e.load(1, 10, _KEY + 8), e.store(6, 16, 1)),
+            e.store(6, 24, 9),
             *(e.move(3, 9), e.add(3, member["seccomp_filter.prev"])),
-            *(e.read_kernel(_WORD, 8), e.load(1, 10, _WORD), e.store(6, 24, 1)),
+            *(e.read_kernel(_WORD, 8), e.load(1, 10, _WORD), e.store(6, 32, 1)),
             *(e.move(3, 9), e.add(3, member["seccomp_filter.prog"])),
             *(e.read_kernel(_WORD, 8), e.load(3, 10, _WORD)),
             e.add(3, member["bpf_prog.orig_prog"]),
@@ -308,7 +369,7 @@ class Watch:
             *(e.read_kernel(_WORD, 8), e.load(7, 10, _SECOND)),
             e.jump_if_not_above(7, _LONGEST)(1),
             e.value(7, 0),
-            *(e.store(6, 32, 7), e.shift_left(7, 3)),
+            *(e.store(6, 40, 7), e.shift_left(7, 3)),
             *(e.move(1, 6), e.add(1, _PROGRAM.size), e.move(2, 7), e.load(3, 10, _WORD)),
             e.call(e.PROBE_READ_KERNEL),
             *(e.map_of(1, self._ring.fd), e.move(2, 6), e.move(3, 7), e.add(3, _PROGRAM.size)),
@@ -319,8 +380,9 @@ class Watch:
         room = e.program(self._room.value(_WORD), e.move(6, 0))
         unknown = e.program(room, e.jump_if_equal(6, 0)(len(written) // 8), written)
         key = e.program(
-            *(e.load(1, 10, _AT + _THREAD), e.shift_right(1, 32), e.store(10, _KEY, 1)),
-            e.store(10, _KEY + 8, 9),
+            *(e.load(1, 10, _AT + _THREAD), e.store(10, _KEY, 1)),
+            *(e.load(1, 10, _AT + _BEGAN), e.store(10, _KEY + 8, 1)),
+            e.store(10, _KEY + 16, 9),
             *(e.map_of(1, self._known.fd), e.move(2, 10), e.add(2, _KEY)),
             e.call(e.MAP_LOOKUP_ELEM),
         )
