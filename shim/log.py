@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _LOCK_SECONDS = 0.1
 _PENDING = ".pending-"
 _LONGEST = 1 << 20
+# An announcement that is no whole line by then never will be; nobody is at work for as long as the
+# second, whoever has it locked.
 _SETTLE_SECONDS = 60
+_LIVING_SECONDS = 600
 
 
 def timestamp() -> str:
@@ -83,7 +86,9 @@ def announce(line: bytes, path: str) -> "tuple[int, str]":
     It is of what is about to be done. The one line of what was done takes its place in the log
     then; but should we be killed in between, ``settle`` finds it, and puts it into the log. What
     cannot be logged must not be done: so the log has to be there, and room for the line. Returns
-    what ``forget`` needs: the open file, whose lock says that we live, and its path.
+    what ``forget`` needs: the open file, whose lock says that we live, and its path. Whoever may
+    read all of the directory can have that lock before us: he keeps us waiting no longer than for a
+    line of the log itself.
     """
     os.close(_open(path))
     directory, name = os.path.split(path)
@@ -91,9 +96,10 @@ def announce(line: bytes, path: str) -> "tuple[int, str]":
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(pending, flags, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # nobody else may open it but a ``settle``, for a moment
+        if not _lock(fd):
+            raise OSError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), pending)
         _write(fd, line, path, 0)
-    except OSError:
+    except BaseException:  # a limit of our caller's may be reached here
         forget((fd, pending))
         raise
     return fd, pending
@@ -133,11 +139,12 @@ def settle(path: str) -> int:
 
 def _settle(fd: int, pending: str, path: str) -> bool:
     """Put one line into the log if its writer is gone, and it is one that we wrote."""
+    info = os.fstat(fd)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    info = os.fstat(fd)
+        if info.st_mtime > time.time() - _LIVING_SECONDS:
+            return False
     if info.st_nlink != 1 or info.st_uid != os.geteuid() or info.st_mode & 0o077:
         return False
     line = os.read(fd, _LONGEST)

@@ -1,16 +1,19 @@
 """One line for what goes well: it is announced before, and nothing that goes wrong is left out."""
 
 import contextlib
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shim import log
+from shim import lightos, log
 from shim.config import DEFAULTS
 from shim.start import repeats
 from shim.start.session import Start
@@ -124,6 +127,81 @@ def test_the_next_start_settles_it(runc: WrappedLab) -> None:
         time.sleep(0.01)
     lines = [json.loads(line) for line in runc.log_path.read_text().splitlines()]
     assert [line["event"] for line in lines] == ["adjusted", "adjusting"]
+
+
+class TooLateError(Exception):
+    """What the limit of a test raises."""
+
+
+@pytest.fixture
+def limited() -> Iterator[Callable[[float], object]]:
+    """Return what sets a limit to the test, as a tracer has one."""
+
+    def too_late(_number: int, _frame: object) -> None:
+        raise TooLateError
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def quick_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have each announcement locked as soon as it is made, by who may read the directory."""
+    opened, locks = os.open, []
+
+    def locked_at_once(path: str, *more: Any, **options: Any) -> int:
+        fd = opened(path, *more, **options)
+        if ".pending-" in str(path):
+            locks.append(opened(path, os.O_RDONLY))
+            fcntl.flock(locks[-1], fcntl.LOCK_EX)
+        return fd
+
+    monkeypatch.setattr(lightos, "open", locked_at_once)
+    yield
+    assert locks
+    for each in locks:
+        os.close(each)
+
+
+@pytest.mark.usefixtures("quick_reader")
+def test_a_reader_that_locks_an_announcement_keeps_nobody_waiting(
+    tmp_path: Path, limited: Callable[[float], object]
+) -> None:
+    """What is to be done goes into the log itself then, and the start goes on."""
+    limited(10)
+    one = start(tmp_path)
+    one.log("adjusting")
+    assert not pending(tmp_path)
+    one.log("adjusted", verified=True)
+    events = [line["event"] for line in auditlog.lines(tmp_path / "audit.jsonl")]
+    assert events == ["adjusting", "adjusted"]
+
+
+@pytest.mark.usefixtures("quick_reader")
+def test_a_limit_that_is_reached_leaves_no_announcement(
+    tmp_path: Path, limited: Callable[[float], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends a start from without, while it announces, does not have it told as begun."""
+    monkeypatch.setattr(log, "_LOCK_SECONDS", 10)
+    limited(0.05)
+    with pytest.raises(TooLateError):
+        start(tmp_path).log("adjusting")
+    assert not pending(tmp_path)
+
+
+def test_a_reader_keeps_no_announcement_of_the_killed_from_the_log(tmp_path: Path) -> None:
+    """A lock says that its writer lives only as long as any writer is at work."""
+    _dies(tmp_path)
+    (announced,) = pending(tmp_path)
+    path = str(tmp_path / "audit.jsonl")
+    with announced.open() as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        assert log.settle(path) == 0
+        os.utime(announced, (0, time.time() - 601))
+        assert log.settle(path) == 1
+    assert [line["container"] for line in auditlog.lines(tmp_path / "audit.jsonl")] == ["killed"]
 
 
 def test_what_others_plant_is_no_announcement(tmp_path: Path) -> None:
