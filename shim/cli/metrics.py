@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from prometheus_client import CollectorRegistry, generate_latest
     except ImportError:
-        hint = "install.sh --with metrics, or pip install 'seccomp-shim[metrics]'"
+        hint = "install.sh --with metrics, or the package python3-prometheus-client"
         raise ShimError("the package prometheus_client is not there", hint=hint) from None
 
     registry = CollectorRegistry()
