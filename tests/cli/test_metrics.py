@@ -182,7 +182,7 @@ def test_without_the_library_it_is_one_line(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     assert cli.main(["metrics"]) == 2
     error = capsys.readouterr().err
-    assert "prometheus_client is not there (install.sh --with metrics, or pip install" in error
+    assert "prometheus_client is not there (install.sh --with metrics, or the package" in error
     assert error.count("\n") == 1
 
 
