@@ -121,15 +121,17 @@ def threads(pid: int) -> "list[int]":
     return [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
 
 
-def has_filtered_thread(pid: int, limit: int = 512) -> bool:
-    """Tell whether any thread has a filter, of those that fit into ``limit``."""
+def has_filtered_thread(pid: int) -> bool:
+    """Tell whether any thread is under seccomp; whichever ends meanwhile is not."""
+    return any(_is_filtered(f"/proc/{pid}/task/{tid}/status") for tid in threads(pid))
+
+
+def _is_filtered(status: str) -> bool:
     try:
-        return any(
-            b"\nSeccomp:\t2" in _read(f"/proc/{pid}/task/{tid}/status")
-            for tid in threads(pid)[:limit]
-        )
+        text = _read(status)
     except OSError:
         return False
+    return b"\nSeccomp:\t2" in text or b"\nSeccomp:\t1" in text  # 3 is of the dead
 
 
 def pin(pid: int) -> int:

@@ -36,6 +36,7 @@ _ANSWER_BYTES = 16 << 20
 # Of a batch's answer: with one process more it stays below the limit.
 _ENOUGH_BYTES = 4 << 20
 _THREADS = 32
+_STRICT = "1"
 _ENDED = ("Z", "X", "x")
 _KEYS = (
     "Name", "State", "Tgid", "TracerPid", "Uid", "NSpid", "Threads", "Seccomp", "Seccomp_filters",
@@ -206,8 +207,10 @@ class _Worker:
         if not status or status["Tgid"] != [str(pid)]:
             return None
         mode, count = _number(status, "Seccomp"), _number(status, "Threads")
-        if not mode and count > 1 and processes.has_filtered_thread(pid):
-            mode = abi.SECCOMP_MODE_FILTER  # of some thread, though not of the first
+        ended = status["State"][0] in _ENDED
+        # The first thread may have ended before others, in the mode SECCOMP_MODE_DEAD.
+        if mode in (0, 3) and count > 1 and processes.has_filtered_thread(pid):
+            mode = abi.SECCOMP_MODE_FILTER
         self.stopped = []
         sets: dict[Programs, list[int]] = {}
         unread = partly = ""
@@ -215,7 +218,9 @@ class _Worker:
             unread, partly = self._threads(pid, pinned, status, sets)
             if not sets and not unread:
                 return None
-        elif status["State"][0] in _ENDED:
+        elif ended and count > 1:
+            mode = 0  # its first thread has ended, and none of the others has a filter
+        elif ended:
             return None
         return (
             pid,
@@ -284,6 +289,8 @@ class _Worker:
         """Note what one thread has; why that cannot be read."""
         if status["State"][0] in _ENDED:
             return ""
+        if status["Seccomp"] == [_STRICT]:
+            return "in strict mode (SECCOMP_MODE_STRICT)"
         if status["Seccomp"] != [str(abi.SECCOMP_MODE_FILTER)]:
             sets.setdefault((), []).append(tid)
             return ""
