@@ -1,7 +1,9 @@
 """Which container, pod, unit or user a process belongs to, by the path of its cgroup. Pure.
 
 The outermost name counts: what is inside a container, or in what a user was given, is named by
-whoever is in there. A container of a user's own engine is that user's, whatever it calls itself.
+whoever is in there. A container of a user's own engine is that user's, whatever it calls itself:
+nothing below user-N.slice is root's. The kernel allows every byte in a name but the line feed and
+the slash (kernel/cgroup/cgroup.c, cgroup_mkdir), so nothing else ends a line here.
 """
 
 import re
@@ -16,16 +18,20 @@ _ID = r"(?P<id>[0-9a-f]{64})"
 # runc and crun (their own prefix, where --systemd-cgroup is given no other).
 _NAMED = (
     ("docker", re.compile(rf"docker-{_ID}\.scope")),
-    ("podman", re.compile(rf"libpod-{_ID}(\.scope)?")),
+    ("podman", re.compile(rf"libpod-(payload-)?{_ID}(\.scope)?")),
     ("cri-o", re.compile(rf"crio-{_ID}(\.scope)?")),
     ("containerd", re.compile(rf"(cri-containerd|nerdctl)-{_ID}\.scope")),
-    ("runc", re.compile(r"runc-(?P<id>[\w+.-]{1,128})\.scope")),
-    ("crun", re.compile(r"crun-(?P<id>[\w+.-]{1,128})\.scope")),
+    ("runc", re.compile(r"runc-(?P<id>[\w+.-]{1,128})\.scope", re.ASCII)),
+    ("crun", re.compile(r"crun-(?P<id>[\w+.-]{1,128})\.scope", re.ASCII)),
 )
 _BARE = re.compile(_ID)
-_POD = re.compile(r"(?:kubepods(?:-\w+)?-)?pod(?P<uid>[0-9a-f_-]{32,36})(?:\.slice)?")
-_USER = re.compile(r"user-(?P<uid>\d{1,10})\.slice")
+_POD = re.compile(r"(?:kubepods(?:-[a-z]+)?-)?pod(?P<uid>[0-9a-f_-]{32,36})(?:\.slice)?")
+_USER = re.compile(r"user-(?P<uid>[0-9]{1,10})\.slice")
 _UNIT = re.compile(r".{1,255}\.(?:service|scope|socket)")
+# Where logins and managers of systemd are, which is nobody's container.
+_LOGIN = re.compile(
+    r"(/user\.slice/user-[0-9]+\.slice/(session-[^/]+\.scope|user@[0-9]+\.service))?(/init\.scope)?"
+)
 # What holds a container's directory where cgroupfs is used and no other parent is asked for:
 # dockerd's, those of containerd's namespaces (ctr). A bare id is nobody else's elsewhere, either.
 _PARENTS = {"docker": "docker", "default": "containerd", "k8s.io": "containerd"}
@@ -34,8 +40,8 @@ _PARENTS = {"docker": "docker", "default": "containerd", "k8s.io": "containerd"}
 class Place(NamedTuple):
     """Where a process is: ``kind`` is container, unit or process.
 
-    ``engine`` may be empty where a container's name is all there is; ``user`` is whose engine it
-    is, 0 for root's.
+    ``engine`` may be empty where a container's name is all there is, and ``ident`` is the whole
+    path of its cgroup then; ``user`` is whose engine it is, 0 for root's.
     """
 
     kind: str
@@ -57,38 +63,44 @@ def place(cgroup: str, *, nested: bool = False) -> Place:
     """
     known = paths(cgroup)
     found = [_of_path(path) for path in known]
+    # Whom one hierarchy says to be a user's is so in all: he may own another one.
+    user = next((each.user for each in found if each.user), 0)
     for kind in ("container", "unit"):
         for each in found:
             if each.kind == kind:
-                return each
-    named = [path.rpartition("/")[2] for path in known if path != "/"]
-    return Place("container", "", named[0]) if nested and named else PLAIN
+                return each._replace(user=each.user or user)
+    named = [path.strip("/") for path in known if path != "/" and not _LOGIN.fullmatch(path)]
+    if nested and named:
+        return Place("container", "", named[0], "", user)
+    return PLAIN._replace(user=user)
 
 
 def paths(cgroup: str) -> list[str]:
     """Return the paths in a /proc/PID/cgroup, each once, that of version 2 first."""
-    lines = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2]
+    lines = [line.split(":", 2) for line in cgroup.split("\n") if line.count(":") >= 2]
     lines.sort(key=lambda line: (line[0] != "0", "systemd" not in line[1]))
     return list(dict.fromkeys(path for _, _, path in lines))
 
 
 def _of_path(path: str) -> Place:
     words = path.strip("/").split("/")
-    user = next((int(m["uid"]) for word in words if (m := _USER.fullmatch(word))), 0)
-    pod = ""
+    user, pod = None, ""
     for at, word in enumerate(words):
+        if user is None and (match := _USER.fullmatch(word)):
+            user = int(match["uid"])
+            continue
         if match := _POD.fullmatch(word):
             pod = match["uid"].replace("_", "-")
             continue
         for engine, pattern in _NAMED:
             if match := pattern.fullmatch(word):
-                return Place("container", engine, match["id"], pod, user)
+                return Place("container", engine, match["id"], pod, user or 0)
         parent = _PARENTS.get(words[at - 1]) if at else None
         if _BARE.fullmatch(word):
-            return Place("container", parent or "", word, pod, user)
+            return Place("container", parent or "", word, pod, user or 0)
         if parent == "containerd" and len(words) == at + 1 == 2:
-            return Place("container", parent, word, pod, user)
-    return _unit(words, user)
+            return Place("container", parent, word, pod, user or 0)
+    return _unit(words, user or 0)
 
 
 def _unit(words: Iterable[str], user: int) -> Place:
@@ -96,5 +108,5 @@ def _unit(words: Iterable[str], user: int) -> Place:
     units = [word for word in words if _UNIT.fullmatch(word)]
     own = [word for word in units if not word.startswith(("user@", "session-", "init.scope"))]
     if not own or own[0].startswith(("libpod-conmon-", "crio-conmon-")):
-        return PLAIN
+        return PLAIN._replace(user=user)
     return Place("unit", "systemd", own[0], "", user)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SECONDS = 3
 _ANSWER = 8 << 20
 _LENGTH = 200
+_ID, _SHORT = 64, 12
 _SHORTEST_ID = 6  # of a container's, for what stands for all of it
 _TOLD = ("name", "image", "profile", "pod")
 _LOG_BYTES = 32 << 20
@@ -72,7 +73,7 @@ class Book:
     def known(self, place: Place) -> Known:
         """Return what is known of a container; of anything else its own name."""
         known = self._known.get(place, Known())
-        name = known.name or (place.ident if place.kind == "unit" else place.ident[:12])
+        name = known.name or _short(place)
         mechanism = self._mechanisms.get(place.ident, "")
         return known._replace(name=name, engine=known.engine or place.engine, mechanism=mechanism)
 
@@ -100,6 +101,14 @@ class Book:
         except (OSError, ValueError, TypeError, AttributeError):
             if any(each.engine for each in places):
                 self.silent.append(engine)
+
+
+def _short(place: Place) -> str:
+    """Return what stands for a place that nobody has named."""
+    if place.kind == "unit":
+        return place.ident
+    last = place.ident.rpartition("/")[2]
+    return last[:_SHORT] if len(last) == _ID else last
 
 
 def means(wanted: str, where: Place, known: Known) -> bool:
@@ -189,7 +198,7 @@ def _bundled(idents: list[str]) -> dict[str, dict[str, str]]:
     told = {}
     for top in _CONTAINERD:
         for namespace in _listed(top):
-            for ident in idents:
+            for ident in (each for each in idents if "/" not in each):
                 path = f"{top}/{namespace}/{ident}/config.json"
                 if os.path.exists(path):
                     told[ident] = _annotated(_json(path, 0))

@@ -74,6 +74,46 @@ def test_a_users_container_is_that_users() -> None:
     assert fake != place(f"0::/system.slice/docker-{ID}.scope")
 
 
+@pytest.mark.parametrize(
+    "end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"]
+)
+def test_only_a_line_feed_ends_a_line(end: str) -> None:
+    """A cgroup's name may hold all else that Python takes for the end of a line."""
+    assert place(f"1:pids:/a{end}0::docker-{ID}.scope\n0::/\n").kind != "container"
+    assert place(f"1:pids:/a{end}0::/{ID}x\n0::/\n") == PLAIN
+    assert place(f"0::{ROOTLESS}/a{end}0::/docker/{ID}\n").user == 1000
+
+
+@pytest.mark.parametrize(
+    "below",
+    ["user@1000.service/web", f"user@1000.service/docker-{ID}.scope", "session-3.scope",
+     "session-3.scope/web", "user@1000.service", "", "user-0.slice/web"],
+)  # fmt: skip
+@pytest.mark.parametrize("nested", [False, True])
+def test_nothing_below_a_users_slice_is_roots(below: str, nested: bool) -> None:
+    """Whatever he calls it, with a pid namespace or not, in one hierarchy or in all."""
+    path = f"/user.slice/user-1000.slice/{below}"
+    assert place(f"0::{path}\n", nested=nested).user == 1000
+    assert place(f"0::/docker/{ID}\n1:name=systemd:{path}\n", nested=nested).user == 1000
+
+
+def test_no_user_is_made_in_a_container() -> None:
+    """A container that calls a cgroup like a user's slice remains root's."""
+    inside = f"0::/system.slice/docker-{ID}.scope/user.slice/user-1000.slice/x.service"
+    assert place(inside) == Place("container", "docker", ID)
+
+
+def test_a_login_is_no_container() -> None:
+    """A pid namespace in a session does not make one of it."""
+    session = "0::/user.slice/user-1000.slice/session-3.scope\n"
+    assert place(session, nested=True) == Place("process", user=1000)
+
+
+def test_a_name_below_another_is_not_the_name_alone() -> None:
+    """Root in a container without an engine makes cgroups below its own, no other container's."""
+    assert place("0::/box/web", nested=True) != place("0::/web", nested=True)
+
+
 def test_a_runtime_without_an_engine_is_known_by_the_pid_namespace() -> None:
     """The runtimes alone make /NAME; that is a container's only with a pid namespace of its own."""
     text = "3:pids:/box\n0::/\n"
