@@ -82,6 +82,11 @@ def paths(cgroup: str) -> list[str]:
     return list(dict.fromkeys(path for _, _, path in lines))
 
 
+def ident_of(word: str) -> str:
+    """Return ``word`` if it is an id as engines give them, else nothing."""
+    return word if _BARE.fullmatch(word) else ""
+
+
 def _of_path(path: str) -> Place:
     words = path.strip("/").split("/")
     user, pod = None, ""

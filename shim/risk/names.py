@@ -17,7 +17,7 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.children import answer_of
 from shim.risk.groups import Place
-from shim.risk.where import MONITOR, option
+from shim.risk.monitors import monitor
 
 if TYPE_CHECKING:
     from shim.engines.unixhttp import Connection
@@ -165,18 +165,11 @@ def _monitored(user: int, idents: list[str]) -> dict[str, dict[str, str]]:
     told: dict[str, dict[str, str]] = {}
     wanted = set(idents)
     for pid in processes.pids():
-        try:
-            if processes.name(pid) != MONITOR:
-                continue
-            owner = processes.status_of(pid, ("Uid",))["Uid"][0]
-            words = processes.command_line(pid)
-        except (OSError, LookupError):
+        found = monitor(pid)
+        if not found or found.ident not in wanted or found.user != user:
             continue
-        ident = option(words, "-c", "--cid")
-        if ident not in wanted or owner != str(user):
-            continue
-        bundle = os.path.normpath(option(words, "-b", "--bundle"))
-        told[ident] = {"name": option(words, "-n", "--name")}
+        ident, bundle = found.ident, os.path.normpath(found.bundle)
+        told[ident] = {"name": found.name}
         told[ident] |= _annotated(_json(f"{bundle}/config.json", user))
         told[ident] |= _stored(bundle, ident, user)
     return told

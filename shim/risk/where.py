@@ -5,8 +5,8 @@ import os
 
 from shim.host import processes
 from shim.risk.groups import Place, place
+from shim.risk.monitors import monitor
 
-MONITOR = "conmon"
 _GENERATIONS = 64
 
 
@@ -20,20 +20,14 @@ def where_is(pid: int, cgroup: str, inside: int) -> Place:
     found = place(cgroup)
     if found.kind != "process" or inside == pid:
         return found
-    own = set(_own_cgroup().splitlines())
-    others = "\n".join(line for line in cgroup.splitlines() if line not in own)
-    return _monitored(pid) or place(others, nested=True)
+    own = set(_own_cgroup().split("\n"))
+    others = "\n".join(line for line in cgroup.split("\n") if line not in own)
+    return _monitored(pid) or place(others, nested=True)._replace(user=found.user)
 
 
 @functools.cache
 def _own_cgroup() -> str:
     return processes.cgroup(os.getpid())
-
-
-def option(words: list[str], *names: str) -> str:
-    """Return what follows the first of these options on a command line, empty if none is there."""
-    at = next((at for at, word in enumerate(words[:-1]) if word in names), None)
-    return "" if at is None else words[at + 1]
 
 
 def _monitored(pid: int) -> Place | None:
@@ -42,10 +36,8 @@ def _monitored(pid: int) -> Place | None:
             pid = processes.parent(pid)
             if pid <= 1:
                 return None
-            if processes.name(pid) == MONITOR:
-                ident = option(processes.command_line(pid), "-c", "--cid")
-                user = int(processes.status_of(pid, ("Uid",))["Uid"][0])
-                return Place("container", "podman", ident, user=user) if ident else None
+            if found := monitor(pid):
+                return Place("container", "podman", found.ident, user=found.user)
     except (OSError, LookupError):
         pass  # one of them has ended
     return None
