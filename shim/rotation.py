@@ -8,7 +8,7 @@ line made the log too long.
 import fcntl
 import sys
 
-from shim import atomic, files
+from shim import atomic, files, runtime_directory
 from shim import lightos as os
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def rotate(path: str, most: "Sequence[int]") -> bool:
 
 
 def _rotate(at: int, name: str, most: "Sequence[int]") -> bool:
-    lock = _locked(at, f".rotating-{name}")
+    lock = _locked(at, name, "rotating")
     if lock < 0:
         return False
     try:
@@ -70,6 +70,9 @@ def _rotate(at: int, name: str, most: "Sequence[int]") -> bool:
         try:
             # There is always a log: the hooks' shell part writes to one that is there.
             os.link(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+        except FileExistsError:  # logrotate was at work beside us
+            os.unlink(draft, dir_fd=at)
+            raise
         except OSError:  # a file system that has no links
             os.rename(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at)
         os.rename(draft, name, src_dir_fd=at, dst_dir_fd=at)
@@ -78,17 +81,26 @@ def _rotate(at: int, name: str, most: "Sequence[int]") -> bool:
         os.close(lock)
 
 
-def _locked(at: int, name: str, *, wait: bool = False) -> int:
-    """Return the lock ``name``, -1 where another holds it or the place is not ours alone.
+def _locked(at: int, name: str, work: str, *, wait: bool = False) -> int:
+    """Return the lock for ``work`` on the log ``name``, -1 where another holds it.
 
-    Whoever may read the log can keep a lock on it, but not this one. In a directory that others may
-    write to, names could be somebody else's.
+    Whoever may read the log's directory can lock what is in it: so it is in a directory that is
+    ours alone, where there is one. None is given where others may write to the log's directory:
+    there names could be somebody else's.
     """
     info = os.fstat(at)
     if info.st_uid != os.geteuid() or info.st_mode & 0o022:
         return -1
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=at)
+    private, _ = runtime_directory.directory("rotation")
+    if private < 0:
+        fd = os.open(f".{work}-{name}", flags, 0o600, dir_fd=at)
+    else:
+        lock = f"{work}-{info.st_dev:x}-{info.st_ino:x}-{name}"
+        try:
+            fd = os.open(lock, flags, 0o600, dir_fd=private)
+        finally:
+            os.close(private)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -172,14 +184,20 @@ def compress(path: str) -> None:
     signal.alarm(_COMPRESS_SECONDS)
     directory, name = os.path.split(path)
     at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if _locked(at, f".compressing-{name}") < 0:
-        return
     try:
-        while waiting := [each for _, ending, each in _rotated(at, name) if not ending]:
-            if not _compress(at, name, waiting[0]):
-                return
+        lock = _locked(at, name, "compressing")
+        if lock < 0:
+            return
+        try:
+            while waiting := [each for _, ending, each in _rotated(at, name) if not ending]:
+                if not _compress(at, name, waiting[0]):
+                    return
+        finally:
+            os.close(lock)
     except OSError:
         return  # a full disk: it stays as it is, and is tried again the next time
+    finally:
+        os.close(at)
 
 
 def _compress(at: int, name: str, rotated: str) -> bool:
@@ -195,14 +213,18 @@ def _compress(at: int, name: str, rotated: str) -> bool:
         _wait_for_writers(old)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         new = os.open(_packed(name), flags, 0o600, dir_fd=at)
-        with open(new, "wb") as target:
-            with gzip.GzipFile(name, "wb", 6, fileobj=target, mtime=info.st_mtime) as packed:
-                shutil.copyfileobj(source, packed, _CHUNK)
-            target.flush()
-            atomic.take_after(old, info, new)
-            os.utime(new, ns=(info.st_atime_ns, info.st_mtime_ns))
-            os.fsync(new)
-    lock = _locked(at, f".rotating-{name}", wait=True)
+        try:
+            with open(new, "wb") as target:
+                with gzip.GzipFile(name, "wb", 6, fileobj=target, mtime=info.st_mtime) as packed:
+                    shutil.copyfileobj(source, packed, _CHUNK)
+                target.flush()
+                atomic.take_after(old, info, new)
+                os.utime(new, ns=(info.st_atime_ns, info.st_mtime_ns))
+                os.fsync(new)
+        except OSError:  # a disk that is full is not to be kept so
+            os.unlink(_packed(name), dir_fd=at)
+            raise
+    lock = _locked(at, name, "rotating", wait=True)
     try:
         for _, _, each in _rotated(at, name):
             if os.stat(each, dir_fd=at, follow_symlinks=False).st_ino == info.st_ino:

@@ -9,9 +9,8 @@ kept in a directory of ours that does not outlive the boot.
 import fcntl
 import time
 
-from shim import files, log
+from shim import files, log, runtime_directory
 from shim import lightos as os
-from shim.start import runtime_directory
 from shim.start.digest import sha256
 from shim.startjson import dumps, loads
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from shim import runtime_directory
 from shim.bpf.equivalence import difference
 from shim.engines.demonstration import docker_default
 from shim.errors import LeftAlone, ShimError
 from shim.host.libseccomp import system_libseccomp
 from shim.host.runtimes import Runtime
 from shim.profile.compile import program as compiled
-from shim.start import runtime_directory
 from shim.start.wrapper import rawbpf
 from support import need
 from support.containers import TEST_SYSCALL, profile

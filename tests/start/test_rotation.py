@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from shim import log, rotation
+from shim import log, rotation, runtime_directory
+from support import need
 from support.wrapped import WrappedLab
 
 MOST = (16 << 10, 3)
@@ -43,11 +45,23 @@ def _number(path: Path) -> int:
     return int(path.name.removesuffix(".gz").rpartition(".")[2])
 
 
+def locks(path: Path) -> list[Path]:
+    """Return the locks of who rotates and compresses the log at ``path``."""
+    info = path.parent.stat()
+    place, private = runtime_directory.directory("rotation")
+    if place < 0:
+        return sorted(path.parent.glob(".*ing-*"))
+    os.close(place)
+    return sorted(Path(private).glob(f"*-{info.st_dev:x}-{info.st_ino:x}-{path.name}"))
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where a log is to be, in a directory that is ours alone."""
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Yield where a log is to be, in a directory that is ours alone."""
     tmp_path.chmod(0o755)
-    return tmp_path / "audit.jsonl"
+    yield tmp_path / "audit.jsonl"
+    for each in locks(tmp_path / "audit.jsonl"):
+        each.unlink()
 
 
 @pytest.fixture
@@ -181,6 +195,65 @@ def test_whoever_may_read_it_cannot_keep_it_from_being_rotated(path: Path) -> No
     assert [each.name for each in kept(path)] == ["audit.jsonl", "audit.jsonl.1"]
 
 
+@pytest.mark.usefixtures("at_once")
+def test_whoever_may_read_the_directory_cannot_either(path: Path) -> None:
+    """A lock on whatever is in it, as who has it mounted can take, keeps nobody from his work."""
+    need.root()
+    path.write_bytes(line(0) * 20)
+    assert rotation.rotate(str(path), MOST)
+    path.write_bytes(line(1) * 20)
+    mine = [each.open() for each in path.parent.iterdir() if each.suffix != ".gz"]
+    for each in mine:
+        fcntl.flock(each, fcntl.LOCK_EX)
+    mine[-1].close()
+    rotation._TRIES = 0
+    try:
+        assert rotation.rotate(str(path), MOST)
+    finally:
+        rotation._TRIES = 10
+        for each in mine:
+            each.close()
+    assert [each.name for each in kept(path)] == [
+        "audit.jsonl", "audit.jsonl.1.gz", "audit.jsonl.2.gz"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_another_program_put_there_meanwhile_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were logrotate to give the log a number at the same time, nothing of it is overwritten."""
+    path.write_bytes(line(0) * 20)
+    shift = rotation._shift
+
+    def and_another(at: int, name: str, kept: int) -> None:
+        shift(at, name, kept)
+        (path.parent / "audit.jsonl.1").write_bytes(line(7))
+
+    monkeypatch.setattr(rotation, "_shift", and_another)
+    assert not rotation.rotate(str(path), MOST)
+    assert numbers(kept(path)[:2]) == [0] * 20 + [7]
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_disk_without_room_for_the_compressed_one(path: Path) -> None:
+    """It is not kept full by half of it: what was rotated stays as it is until there is room."""
+    need.root()
+    rotated = path.parent / "audit.jsonl.1"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k,mode=755", "none", str(path.parent)]
+    subprocess.run(mount, check=True)
+    try:
+        rotated.write_bytes(os.urandom(64 << 10))
+        rotation.compress(str(path))
+        signal.alarm(0)
+        assert [each.name for each in path.parent.iterdir()] == ["audit.jsonl.1"]
+        assert rotated.stat().st_size == 64 << 10
+    finally:
+        for each in locks(path):
+            each.unlink()
+        subprocess.run(["umount", str(path.parent)], check=True)
+
+
 @pytest.mark.usefixtures("by_hand")
 def test_a_line_that_comes_late_goes_to_the_log(path: Path) -> None:
     """Whoever opened the log before it was rotated writes to the new one."""
@@ -252,5 +325,7 @@ def test_no_start_waits_for_the_compressor(runc: WrappedLab) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     found = settled(runc.log_path)
+    for each in locks(runc.log_path):
+        each.unlink()
     assert [each.suffix for each in found] == [".jsonl", ".gz"]
     assert b'"adjusted"' in read(found[1])

@@ -198,7 +198,7 @@ class Wrapped(Start):
 
         runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
         """
-        from shim.start import runtime_directory
+        from shim import runtime_directory
         from shim.start.hookentry import enter, has, hook
         from shim.start.inject.waiting import Waiting
 

@@ -6,10 +6,9 @@ state in place of what it would have compiled, and loads it from there, for ever
 of ``linux.seccomp`` stay in force beside it. Compiling takes a second, so a program is kept.
 """
 
-from shim import abi, files
+from shim import abi, files, runtime_directory
 from shim import lightos as os
 from shim.errors import ShimError
-from shim.start import runtime_directory
 from shim.start.digest import sha256
 from shim.startjson import dumps
 
