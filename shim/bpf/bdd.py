@@ -59,10 +59,10 @@ class Diagram:
             return no
         if yes == TRUE and no == FALSE:
             return condition
+        self.spend()
         key = (condition, yes, no)
         result = self._ite.get(key)
         if result is None:
-            self.spend()
             variable = self.variable
             top = min(variable[condition], variable[yes], variable[no])
             c1, c0 = self.split(condition, top)

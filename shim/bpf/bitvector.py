@@ -10,6 +10,8 @@ from shim.bpf.bdd import FALSE, TRUE, Diagram
 
 Word = tuple[int, ...]
 _BITS = range(32)
+# What an operation on constants costs, of which the diagram counts nothing.
+_WORD_STEPS = 10
 
 
 def constant(value: int) -> Word:
@@ -24,6 +26,7 @@ def word_input(diagram: Diagram, rank: int) -> Word:
 
 def compare(diagram: Diagram, op: int, a: Word, b: Word) -> int:
     """Return the condition ``a op b`` of a BPF jump (BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET)."""
+    diagram.spend(_WORD_STEPS // 2)
     ite = diagram.ite
     if op == abi.BPF_JSET:
         result = FALSE
@@ -41,6 +44,7 @@ def compare(diagram: Diagram, op: int, a: Word, b: Word) -> int:
 
 def calculate(diagram: Diagram, op: int, a: Word, b: Word) -> Word:
     """Return ``a op b``; a shift counts modulo 32, and a division by zero gives anything."""
+    diagram.spend(_WORD_STEPS)
     ite = diagram.ite
     if op == abi.BPF_AND:
         return tuple([ite(x, y, FALSE) for x, y in zip(a, b, strict=True)])
@@ -89,6 +93,7 @@ def _not(diagram: Diagram, bit: int) -> int:
 
 
 def _add(diagram: Diagram, a: Word, b: Word, carry: int) -> Word:
+    diagram.spend(_WORD_STEPS)
     ite = diagram.ite
     total = []
     for x, y in zip(reversed(a), reversed(b), strict=True):
@@ -108,6 +113,7 @@ def _multiply(diagram: Diagram, a: Word, b: Word) -> Word:
     total = constant(0)
     for place, factor in enumerate(reversed(b)):
         if factor != FALSE:
+            diagram.spend(_WORD_STEPS)
             shifted = (*a[place:], *[FALSE] * place)
             part = tuple([diagram.ite(factor, bit, FALSE) for bit in shifted])
             total = _add(diagram, total, part, FALSE)
@@ -121,6 +127,7 @@ def _divide(diagram: Diagram, a: Word, b: Word) -> Word:
     quotient = []
     for bit in a:
         remainder = (*remainder[1:], bit)
+        diagram.spend(_WORD_STEPS)
         fits = compare(diagram, abi.BPF_JGE, remainder, divisor)
         less = _subtract(diagram, remainder, divisor)
         remainder = tuple([diagram.ite(fits, x, y) for x, y in zip(less, remainder, strict=True)])
@@ -129,6 +136,7 @@ def _divide(diagram: Diagram, a: Word, b: Word) -> Word:
 
 
 def _shift(diagram: Diagram, a: Word, b: Word, *, left: bool) -> Word:
+    diagram.spend(_WORD_STEPS)
     for place, by in enumerate(reversed(b[27:])):
         count = 1 << place
         gap = [FALSE] * count

@@ -16,8 +16,8 @@ from shim.bpf.ranges import Region, regions
 from shim.bpf.symbolic import ORDER, verdicts
 
 # Steps of work and classes listed before the proof gives up. Docker's default profile for three
-# architectures takes under 50 000 steps, a fifth of a second; all of them take a few seconds.
-WORK = 1_000_000
+# architectures takes under 100 000 steps, a fifth of a second; all of them take a few seconds.
+WORK = 2_000_000
 CLASSES = 2_000
 
 ARCHITECTURES = {

@@ -28,6 +28,8 @@ from shim.bpf.program import (
 # the high half before the low one.
 ORDER = (1, 0, *[4 + 2 * i + half for i in range(6) for half in (1, 0)], 3, 2)
 
+# What each word of a state costs: to build it, and to find it among those that were walked.
+_STATE_STEPS = 5
 _A, _X = 16, 17
 _Registers = tuple[Word | None, ...]  # M[0] to M[15], A, X; None where nothing reads it any more
 _State = tuple[int, _Registers]
@@ -87,13 +89,14 @@ class _Walker:
     def run(self, pc: int, registers: _Registers) -> tuple[int, _State, _State] | int:
         """Go on to the next branch (condition, state if so, state if not) or the verdict (node)."""
         diagram = self.diagram
-        diagram.spend()
+        diagram.spend(_STATE_STEPS * (1 + sum(word is not None for word in registers)))
         if pc < 0:
             return diagram.leaf(canonical(0))
         cells: list[Word | None] = list(registers)
         while True:
             code, jt, jf, k = self.insns[pc]
             pc += 1
+            diagram.spend()
             if code == RET_K:
                 return diagram.leaf(canonical(k))
             if code == RET_A:

@@ -16,13 +16,14 @@ import marshal
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from shim import abi
+from shim.bpf.outcomes import surely_lets_through
 from shim.host import processes
 from shim.host.children import answer_of
 from shim.host.ptrace import GoneError, StillError, look
-from shim.risk.verdict import lets_through
 
 Programs = tuple[bytes, ...]  # of one thread, the newest first
 
@@ -121,7 +122,7 @@ def read(
                     for programs, threads, tid in row[8]
                 )
                 for each in sets:  # found here, the next child knows it while it holds a thread
-                    lets_through(each.programs, abi.NR_RESTART_SYSCALL)
+                    _lets_restart(each.programs)
                 yield Process(*row[:8], sets, *row[9:])
         done(total - len(waiting), total)
 
@@ -332,7 +333,12 @@ class _Worker:
 
 
 def _denies_restart(programs: "list[bytes]") -> bool:
-    return not lets_through(tuple(programs), abi.NR_RESTART_SYSCALL)
+    return not _lets_restart(tuple(programs))
+
+
+@lru_cache(maxsize=4096)
+def _lets_restart(programs: Programs) -> bool:
+    return surely_lets_through(programs, abi.NR_RESTART_SYSCALL)
 
 
 def _number(status: "dict[str, list[str]]", key: str) -> int:

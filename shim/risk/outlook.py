@@ -11,18 +11,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shim import abi
-from shim.bpf.outcomes import names
+from shim.bpf.outcomes import LETTING, names
 from shim.bpf.program import PREFIX_LENGTH, answering, encode
 from shim.risk.live import Process, Programs
-from shim.risk.verdict import lets_through, verdicts
+from shim.risk.verdict import OutOfTimeError, lets_through, verdicts
 
 DIES, DENIED, UNDECIDED, SAFE, UNREAD = "dies", "denied", "undecided", "safe", "unread"
 GRAVITY = (DIES, UNDECIDED, DENIED, UNREAD, SAFE)
 
 _KILLING = (abi.SECCOMP_RET_KILL_PROCESS, abi.SECCOMP_RET_KILL_THREAD, abi.SECCOMP_RET_TRAP)
-_LETTING = (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG)
 _STRICT = 1  # SECCOMP_MODE_STRICT: read, write, exit and sigreturn alone
 _ENTRY = "uprobe"
+_INTRICATE = "its filter is too intricate"
 # Of the unassigned numbers one that nothing was made for: who lets it through lets all through.
 _UNKNOWN_CALL = abi.TEST_SYSCALLS[-1]
 
@@ -60,7 +60,10 @@ def outlook(process: Process, call: Call, *, contained: bool, mechanism: str = "
         return Outlook(DIES, "KILL", "SIGKILL", "own", "it is in strict mode (SECCOMP_MODE_STRICT)")
     if process.mode == 0:
         return Outlook(SAFE, why="unconfined: it has no filter")
-    each = [_of_set(one.programs, call, mechanism, contained=contained) for one in process.sets]
+    try:
+        each = [_of_set(one.programs, call, mechanism, contained=contained) for one in process.sets]
+    except OutOfTimeError:
+        return Outlook(UNDECIDED, why=_INTRICATE)
     worst = min(each, key=lambda one: GRAVITY.index(one.outcome))
     if len({one.outcome for one in each}) > 1:
         counts = sum(
@@ -83,9 +86,9 @@ def _of_set(programs: Programs, call: Call, mechanism: str, *, contained: bool) 
     owner, whose = _owner(programs, call.nr, contained=contained)
     actions = {each & abi.SECCOMP_RET_ACTION_FULL for each in found}
     if not found or abi.SECCOMP_RET_USER_NOTIF in actions:
-        why = "a listener decides (user notification)" if found else "its filter is too intricate"
+        why = "a listener decides (user notification)" if found else _INTRICATE
         return Outlook(UNDECIDED, told, "", owner, why)
-    sometimes = ", for certain arguments" * bool(actions & set(_LETTING))
+    sometimes = ", for certain arguments" * bool(actions & LETTING)
     why = f"{told} by {whose}{sometimes}"
     if actions & set(_KILLING):
         return Outlook(DIES, told, "SIGSYS", owner, why)

@@ -13,7 +13,13 @@ from shim.risk import names
 from shim.risk.groups import Place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
+from shim.risk.verdict import within
 from shim.risk.where import where_is
+
+# Of processor time for verdicts: a container's filters take a millisecond, and what is intricate
+# up to 0.15 s for each filter and call (shim.bpf.outcomes).
+_SECONDS = 20.0
+_SECONDS_EACH = 1.0
 
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
@@ -143,10 +149,11 @@ def scan(
         raise ShimError("there is no such process", subject=str(min(gone)))
     containers = {where for where, _ in found.values() if where.kind == "container"}
     book = names.Book(containers if named else ())
+    judge = _Judge(asked)
     groups = []
     for where, of in found.values():
         known = book.known(where)
-        seen = [_seen(each, asked, where, known.mechanism) for each in of]
+        seen = [judge.seen(each, where, known.mechanism) for each in of]
         groups.append(Group(where, known, seen))
     if container:
         groups = [each for each in groups if names.means(container, each.place, each.known)]
@@ -159,6 +166,27 @@ def scan(
         time.monotonic() - began,
         book.silent,
     )
+
+
+class _Judge:
+    """Judges processes, each owner's and all of them in limited time: filters may be intricate.
+
+    Whom it does not come to is undecided. An owner is a container, or a user.
+    """
+
+    def __init__(self, asked: Sequence[Call]) -> None:
+        self.asked = asked
+        self.spent: dict[object, float] = {}
+        self.until = time.process_time() + _SECONDS
+
+    def seen(self, process: Process, where: Place, mechanism: str = "") -> Seen:
+        """Judge one process."""
+        owner: object = where.user or where if where.kind == "container" else process.uid
+        began, spent = time.process_time(), self.spent.get(owner, 0.0)
+        with within(min(self.until - began, _SECONDS_EACH - spent)):
+            found = _seen(process, self.asked, where, mechanism)
+        self.spent[owner] = spent + time.process_time() - began
+        return found
 
 
 def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str = "") -> Seen:
@@ -186,7 +214,7 @@ def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:
     if process is None:
         raise ShimError("there is no such process", subject=str(pid))
     where = where_is(process.pid, process.cgroup, process.inside)
-    return where, _seen(process, asked, where)
+    return where, _Judge(asked).seen(process, where)
 
 
 def refuse_without_root() -> None:

@@ -1,5 +1,6 @@
 """All that a filter can answer one call: against each combination of arguments, one by one."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -10,8 +11,15 @@ from hypothesis import strategies as st
 from shim import abi
 from shim.bpf import program
 from shim.bpf.emulator import verdict
-from shim.bpf.outcomes import names, outcomes, together
-from shim.bpf.program import LD_ABS, LD_MEM, RET_A, RET_K, TAX, Insns, canonical, encode
+from shim.bpf.outcomes import (
+    names,
+    outcomes,
+    stricter,
+    strictest,
+    surely_lets_through,
+    together,
+)
+from shim.bpf.program import LD_ABS, LD_IMM, LD_MEM, RET_A, RET_K, TAX, Insns, canonical, encode
 from shim.errors import LeftAlone
 from shim.start.inject.augment import augment
 from support.filters import ALLOW, AND, JEQ, JGT, X86_64, bodies
@@ -117,10 +125,10 @@ def forking(steps: int) -> Iterator[program.Insn]:
     for step in range(steps):
         yield from (
             (LD_MEM, 0, 0, 0),
-            (abi.BPF_ALU | abi.BPF_ADD, 0, 0, 1 << step),
+            (abi.BPF_ALU | abi.BPF_ADD, 0, 0, 1 << step % 32),
             (abi.BPF_ST, 0, 0, 1),
             (LD_ABS, 0, 0, ARG0 + 4 * (step % 12)),
-            (abi.BPF_JMP | abi.BPF_JSET, 0, 2, 1 << step),
+            (abi.BPF_JMP | abi.BPF_JSET, 0, 2, 1 << step % 32),
             (LD_MEM, 0, 0, 1),
             (abi.BPF_ST, 0, 0, 0),
         )
@@ -151,3 +159,76 @@ def test_several_filters_let_through_what_each_does() -> None:
     assert together([open_, open_], NR) == together([], NR) == {abi.SECCOMP_RET_ALLOW}
     assert names(together([one], NR)) == "ERRNO(1) or KILL_PROCESS"
     assert names([]) == "undecided"
+
+
+def intricate(steps: int) -> Insns:
+    """Return a program of many states, each of which takes long for little that is new."""
+    return [(abi.BPF_ST, 0, 0, 0), *forking(steps), (LD_MEM, 0, 0, 0), (RET_A, 0, 0, 0)]
+
+
+def constant(op: int) -> Insns:
+    """Return a program that calculates much with constants, and then asks for an argument."""
+    start: Insns = [(LD_ABS, 0, 0, ARG0), (abi.BPF_JMP | abi.BPF_JSET, 0, 1, 1), (LD_ABS, 0, 0, 4)]
+    much: Insns = [(LD_IMM, 0, 0, 0xFFFFFFFF), (TAX, 0, 0, 0)]
+    much += [(abi.BPF_ALU | op | abi.BPF_X, 0, 0, 0)] * 3000
+    return [*start, *much, (abi.BPF_ALU | abi.BPF_OR, 0, 0, EPERM), *looking(ARG0, 7, KILL, EPERM)]
+
+
+@pytest.mark.parametrize(
+    "insns",
+    [intricate(500), constant(abi.BPF_MUL), constant(abi.BPF_DIV), constant(abi.BPF_ADD)],
+    ids=["states", "mul", "div", "add"],
+)
+def test_the_work_for_one_call_is_limited(insns: Insns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that costs time is counted: with half of the steps half of the functions are called."""
+    from shim.bpf import bdd
+
+    called = 0
+    plain = bdd.Diagram.ite
+
+    def ite(self: bdd.Diagram, condition: int, yes: int, no: int) -> int:
+        nonlocal called
+        called += 1
+        return plain(self, condition, yes, no)
+
+    monkeypatch.setattr(bdd.Diagram, "ite", ite)
+    program.check(insns)
+    assert outcomes(insns, NR) == frozenset()
+    assert called < 1_000_000
+
+
+def test_the_first_filter_that_is_not_decided_is_the_last_one_asked() -> None:
+    """Hundreds of intricate filters of one thread cost as much as one."""
+    asked = []
+
+    def programs() -> Iterator[Insns]:
+        for steps in (24, 25, 26):
+            asked.append(steps)
+            yield intricate(steps)
+
+    assert together(programs(), NR) == frozenset()
+    assert asked == [24]
+
+
+verdict_sets = st.frozensets(
+    st.sampled_from((KILL, EPERM, EIO, LOG, abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_TRAP)),
+    min_size=1,
+)
+
+
+@given(st.lists(verdict_sets, max_size=4))
+def test_the_strictest_of_all_combinations(each: list[frozenset[int]]) -> None:
+    """As if each verdict of the one had been compared with each of the others."""
+    expected = {
+        functools.reduce(stricter, ones, abi.SECCOMP_RET_ALLOW) for ones in itertools.product(*each)
+    }
+    assert strictest(each) == expected
+
+
+def test_what_is_told_of_a_held_process_takes_no_proof() -> None:
+    """Who holds it runs each filter once; what is not found that way is not let through."""
+    assert surely_lets_through([encode([ALLOW]), encode([(RET_K, 0, 0, LOG)])], NR)
+    assert not surely_lets_through([encode([ALLOW]), encode([(RET_K, 0, 0, EPERM)])], NR)
+    assert not surely_lets_through([encode(intricate(500))], NR)
+    same = encode(looking(ARG0, 7, LOG, abi.SECCOMP_RET_ALLOW))
+    assert surely_lets_through([same], NR)

@@ -11,12 +11,12 @@ import time
 from shim import abi
 from shim import lightos as os
 from shim.bpf import program as bpf
-from shim.bpf.outcomes import names, outcomes, together
+from shim.bpf.outcomes import LETTING, names, outcomes, surely_lets_through, together
 from shim.errors import ShimError
 from shim.host import processes
 from shim.start.digest import sha256
 from shim.start.hooks import parse
-from shim.start.inject.augment import LETTING, verdict_before
+from shim.start.inject.augment import verdict_before
 from shim.start.session import Start, needed_calls
 
 TYPE_CHECKING = False
@@ -273,7 +273,7 @@ def _lets(programs: "list[bpf.Insns]", nr: int) -> bool:
 
 
 def _denies_restart(filters: "list[bytes]") -> bool:
-    return not _lets([bpf.decode(program) for program in filters], abi.NR_RESTART_SYSCALL)
+    return not surely_lets_through(filters, abi.NR_RESTART_SYSCALL)
 
 
 def _hurry(yes: bool) -> None:

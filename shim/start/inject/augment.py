@@ -3,11 +3,10 @@
 from shim import abi
 from shim.bpf import emulator
 from shim.bpf import program as bpf
-from shim.bpf.outcomes import names, outcomes
+from shim.bpf.outcomes import LETTING, names, outcomes
 from shim.errors import LeftAlone, ShimError
 from shim.start.digest import sha256
 
-LETTING = frozenset((abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG))
 # Numbers that no profile can name show what the filter does with calls it does not know. They have
 # neighbours that it may know on both sides: a range around the one would not hold the other.
 _WITNESSES = (abi.TEST_SYSCALLS[0], abi.TEST_SYSCALLS[-1])
