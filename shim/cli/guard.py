@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
+    from shim.risk.containers import Running
     from shim.risk.scan import Seen
 
 REFUSED = 3
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         raise ShimError("whom it would meet is not told", hint="--pid, --container or --binary")
     asked = calls([args.syscall])
     refuse_without_root()
-    meant = guard.targets(args.pid or (), args.container, args.binary, asked)
+    container = _container(args.container) if args.container else None
+    meant = guard.targets(args.pid or (), container, args.binary)
     found, there = guard.look(meant, asked)
     looked = sum(len(group.seen) for group in found.groups)
     unsafe = guard.unsafe(found)
@@ -96,6 +98,28 @@ def run(args: argparse.Namespace) -> int:
         there,
         lambda one: _say(f"a new process would die, or may: {_line(one, args.syscall)}"),
     )
+
+
+def _container(wanted: str) -> "Running":
+    """Return the container that is meant, and tell which one that is: names are given by others."""
+    from shim.host.credentials import user
+    from shim.risk.containers import running, user_of
+
+    found = running(wanted)
+    where, known = found.place, found.known
+    if where.user and user_of(wanted)[0] != where.user:
+        raise ShimError(
+            f"is a container of {user(where.user)}, none of root's",
+            subject=wanted,
+            hint=f"{where.user}:{wanted} means that one",
+        )
+    whose = f" of {user(where.user)}" if where.user else ""
+    _say(
+        printable(
+            f"{wanted} is {known.engine or 'a container'} {known.name} ({where.ident}){whose}"
+        )
+    )
+    return found
 
 
 def _line(one: "Seen", call: str) -> str:

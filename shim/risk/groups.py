@@ -50,6 +50,11 @@ class Place(NamedTuple):
     pod: str = ""
     user: int = 0
 
+    def holds(self, other: "Place") -> bool:
+        """Tell whether ``other`` is this, or what a container without an engine made below it."""
+        below = not self.engine and other.ident.startswith(f"{self.ident}/")
+        return self == other or (below and self == other._replace(ident=self.ident))
+
 
 PLAIN = Place("process")
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from shim.errors import ShimError
 from shim.host import processes
+from shim.risk.containers import Running
 from shim.risk.outlook import SAFE, Call
 from shim.risk.scan import Scan, Seen, scan
 from shim.risk.targets import Targets
@@ -19,20 +20,12 @@ _PAUSE = 0.25
 _LOOKS = (0.0, 1.0, 5.0)
 
 
-def targets(pids: Sequence[int], container: str, binary: str, asked: Sequence[Call]) -> Targets:
-    """Return who is meant. ShimError: there is no such process, container or file."""
-    where = None
-    if container:
-        groups = scan(asked, container=container).groups
-        if len(groups) > 1:
-            raise ShimError(
-                "is the name of several containers", subject=container, hint="give an id"
-            )
-        where = groups[0].place
+def targets(pids: Sequence[int], container: Running | None, binary: str) -> Targets:
+    """Return who is meant. ShimError: there is no such process or file."""
     for pid in pids:
         if not os.path.exists(f"/proc/{pid}"):
             raise ShimError("there is no such process", subject=str(pid))
-    return Targets(pids, where, binary)
+    return Targets(pids, container.place if container else None, binary)
 
 
 def look(meant: Targets, asked: Sequence[Call]) -> tuple[Scan, set[int]]:

@@ -10,6 +10,7 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
 from shim.risk import names
+from shim.risk.containers import chosen
 from shim.risk.groups import Place
 from shim.risk.live import Process, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
@@ -156,7 +157,8 @@ def scan(
         seen = [judge.seen(each, where, known.mechanism) for each in of]
         groups.append(Group(where, known, seen))
     if container:
-        groups = [each for each in groups if names.means(container, each.place, each.known)]
+        meant = chosen(container, {each.place: each.known for each in groups})
+        groups = [each for each in groups if each.place in meant]
         if not groups:
             raise ShimError("there is no such container, or it does not run", subject=container)
     return Scan(

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.children import answer_of
+from shim.risk.containers import place_of
 from shim.risk.groups import Place
-from shim.risk.where import where_is
 
 _SECONDS = 30
 _ANSWER = 8 << 20
@@ -39,8 +39,7 @@ class Targets:
                 return True
             if self.where is None:
                 return False
-            inside = int(processes.status_of(pid, ("NSpid",))["NSpid"][-1])
-            return where_is(pid, processes.cgroup(pid), inside) == self.where
+            return self.where.holds(place_of(pid))
         except (OSError, LookupError):
             return False  # it has ended
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.tracing.refusals import Ended
-from shim.risk.groups import PLAIN, Place, place
-from shim.risk.names import Book, Known, means
+from shim.risk.containers import place_of, running
+from shim.risk.groups import PLAIN, Place
+from shim.risk.names import Book, Known
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -118,7 +119,7 @@ class Watched:
         for pid in near if call.place == self._here else (*near, *processes.pids()):
             with suppress(OSError):
                 if processes.namespace(pid, "mnt") == call.place:
-                    return pid, _place(pid)
+                    return pid, place_of(pid)
         return 0, PLAIN
 
 
@@ -161,34 +162,10 @@ def describe(where: Place, known: Known) -> str:
     return f"{known.engine} {known.name}".strip() if where.ident else "-"
 
 
-def _place(pid: int) -> Place:
-    """Return where a process is. OSError: it has ended."""
-    nested = len(processes.status_of(pid, ("NSpid",)).get("NSpid", ())) > 1
-    return place(processes.cgroup(pid), nested=nested)
-
-
 def container(name: str) -> tuple[str, list[int]]:
     """Return how a running container is named for people, and its processes.
 
-    ``name`` is the name that its engine has for it, or its id, or the id's beginning. ShimError: no
-    such container runs, or more than one is meant.
+    ShimError: no such container runs, or more than one is meant.
     """
-    found: dict[Place, list[int]] = {}
-    for pid in processes.pids():
-        with suppress(OSError):
-            where = _place(pid)
-            if where.kind == "container":
-                found.setdefault(where, []).append(pid)
-    book = Book(list(found))
-    meant = [where for where in found if means(name, where, book.known(where))]
-    if not meant:
-        silent = f" ({', '.join(book.silent)} did not answer)" if book.silent else ""
-        raise ShimError(
-            f"no such container runs here{silent}",
-            subject=name,
-            hint="its name, or its id as the engine lists it; --pid takes any of its processes",
-        )
-    if len(meant) > 1:
-        ids = ", ".join(sorted(each.ident[:12] for each in meant))
-        raise ShimError(f"several containers are meant: {ids}", subject=name, hint="give the id")
-    return describe(meant[0], book.known(meant[0])), found[meant[0]]
+    found = running(name)
+    return describe(found.place, found.known), found.pids

@@ -189,7 +189,7 @@ def test_an_exempt_kernel_runs_it_at_once() -> None:
     [
         ([], "whom it would meet is not told"),
         (["--pid", "4194304"], "4194304: there is no such process"),
-        (["--container", "nobody"], "nobody: there is no such container"),
+        (["--container", "nobody"], "nobody: no such container runs here"),
         (["--binary", "/nowhere"], "/nowhere: No such file or directory"),
     ],
 )
