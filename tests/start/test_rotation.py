@@ -1,5 +1,6 @@
 """The log is rotated by its writer: it has a limit, and nothing of it or of others is lost."""
 
+import contextlib
 import fcntl
 import gzip
 import json
@@ -195,24 +196,22 @@ def test_whoever_may_read_it_cannot_keep_it_from_being_rotated(path: Path) -> No
     assert [each.name for each in kept(path)] == ["audit.jsonl", "audit.jsonl.1"]
 
 
-@pytest.mark.usefixtures("at_once")
-def test_whoever_may_read_the_directory_cannot_either(path: Path) -> None:
+@pytest.mark.usefixtures("by_hand")
+def test_whoever_may_read_the_directory_cannot_either(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock on whatever is in it, as who has it mounted can take, keeps nobody from his work."""
     need.root()
+    monkeypatch.setattr(rotation, "_GRACE_SECONDS", 0)
     path.write_bytes(line(0) * 20)
     assert rotation.rotate(str(path), MOST)
     path.write_bytes(line(1) * 20)
-    mine = [each.open() for each in path.parent.iterdir() if each.suffix != ".gz"]
-    for each in mine:
-        fcntl.flock(each, fcntl.LOCK_EX)
-    mine[-1].close()
-    rotation._TRIES = 0
-    try:
+    with contextlib.ExitStack() as mine:
+        for each in path.parent.iterdir():
+            fcntl.flock(mine.enter_context(each.open()), fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert rotation.rotate(str(path), MOST)
-    finally:
-        rotation._TRIES = 10
-        for each in mine:
-            each.close()
+        rotation.compress(str(path))
+        signal.alarm(0)
     assert [each.name for each in kept(path)] == [
         "audit.jsonl", "audit.jsonl.1.gz", "audit.jsonl.2.gz"
     ]  # fmt: skip
