@@ -239,10 +239,10 @@ write_logrotate() {
     group=adm
     grep -q '^adm:' /etc/group || group=root
     replace "$logrotate" 0644 <<EOF
-# seccomp-shim rotates its log itself, by log_max in /etc/seccomp-shim/config.yaml: with the same
-# size and number both do the same.
+# seccomp-shim rotates its log itself, at log_max in /etc/seccomp-shim/config.yaml (64 MB). This is
+# for what it leaves: keep the size above log_max, so that both are never at work at once.
 /var/log/seccomp-shim/audit.jsonl {
-    size 64M
+    size 80M
     rotate 4
     compress
     delaycompress

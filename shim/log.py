@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LOCK_SECONDS = 0.1
 _PENDING = ".pending-"
 _LONGEST = 1 << 20
+_TEXT = 4096
 # An announcement that is no whole line by then never will be; nobody is at work for as long as the
 # second, whoever has it locked.
 _SETTLE_SECONDS = 60
@@ -50,7 +51,26 @@ def timestamp() -> str:
 
 def render(level: str, event: str, fields: "dict[str, object]") -> bytes:
     """Make one line. JSON escapes every control character, so no name or path can forge another."""
-    return dumps({"time": timestamp(), "level": level, "event": event, **fields}).encode() + b"\n"
+    line = _line({"time": timestamp(), "level": level, "event": event, **fields})
+    return line.encode() + b"\n"
+
+
+def _line(event: "dict[str, Any]") -> str:
+    """Return the JSON of an event, no text in it longer than any that we make ourselves.
+
+    What a config.json or a runtime says may come into a reason, and be of many megabytes.
+    """
+    line = dumps(event)
+    return line if len(line) <= _TEXT else dumps(_cut(event))
+
+
+def _cut(value: "Any") -> "Any":
+    """Return the value with each text in it cut to what a line has room for."""
+    if isinstance(value, str):
+        return value if len(value) <= _TEXT else f"{value[:_TEXT]}... ({len(value)} characters)"
+    if isinstance(value, dict):
+        return {key: _cut(each) for key, each in value.items()}
+    return [_cut(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def append(line: bytes, path: str, most: "Most" = None) -> None:
@@ -262,7 +282,7 @@ def logger(sink: "Any") -> "Any":
         processors=[
             structlog.processors.add_log_level,
             _in_order,
-            structlog.processors.JSONRenderer(serializer=lambda event, **_: dumps(event)),
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: _line(event)),
         ],
         wrapper_class=structlog.BoundLogger,
     )

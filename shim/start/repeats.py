@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _DIRECTORY = "repeats"
 _SECONDS, _MOST = 3600, 1000
 _BYTES = 1 << 14
+# An exec looks at no more of the others' numbers than this, and a container goes on meanwhile.
+_OTHERS = 50
 # What differs from one exec to the next of the same kind. runc makes the instructions of a filter
 # in one order or another.
 _OWN = frozenset(("pid", "stops", "rewrite_ms", "duration_ms", "sha256_before", "sha256_after"))
@@ -59,7 +61,7 @@ def _counted(directory: int, same: "dict[str, Any]", path: str, most: "log.Most"
         new["told"] = {key: same[key] for key in _TOLD if key in same}
         if not kept:
             _write(fd, new)
-            _tell_old(directory, path, most, now)
+            _tell_old(directory, _some(directory), path, most, now)
             return False
         if kept["kind"] != kind:
             _tell(kept, most)
@@ -80,14 +82,21 @@ def settle(path: str, most: "log.Most") -> None:
     directory, _ = runtime_directory.directory(_DIRECTORY)
     if directory >= 0:
         try:
-            _tell_old(directory, path, most, time.time() + _SECONDS)
+            _tell_old(directory, os.listdir(directory), path, most, time.time() + _SECONDS)
         finally:
             os.close(directory)
 
 
-def _tell_old(directory: int, path: str, most: "log.Most", now: float) -> None:
+def _some(directory: int) -> "list[str]":
+    """Return the names of some numbers; others each time, so that each has its turn."""
+    names = os.listdir(directory)
+    begin = time.monotonic_ns() % (len(names) or 1)
+    return (names[begin:] + names[:begin])[:_OTHERS]
+
+
+def _tell_old(directory: int, names: "list[str]", path: str, most: "log.Most", now: float) -> None:
     """Write what was counted an hour ago and not told: most often of containers that have ended."""
-    for name in os.listdir(directory):
+    for name in names:
         fd = _opened(directory, name, make=False)
         if fd < 0:
             continue

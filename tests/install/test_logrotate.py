@@ -1,5 +1,6 @@
 """What install.sh gives logrotate: a file that it takes, and that goes when we go."""
 
+from shim import config
 from support import need
 from support.checkout import CHECKOUT
 from support.host import Host
@@ -18,15 +19,25 @@ def test_logrotate_rotates_the_log(installed: Host) -> None:
     """The real one: our mode and group, our numbers, and a log that is there at once."""
     logrotate = need.program("logrotate")
     _again(installed)
-    installed.run(f"yes '{{}}' | head -c 70000000 >{LOG}; chmod 640 {LOG}; chgrp adm {LOG}")
+    installed.run(f"yes '{{}}' | head -c 90000000 >{LOG}; chmod 640 {LOG}; chgrp adm {LOG}")
     installed.run(f"{logrotate} --state /tmp/logrotate.state {SNIPPET}")
     assert installed.run(f"stat -c '%a %U %G %s' {LOG}").stdout == "640 root adm 0\n"
-    installed.run(f"yes '{{}}' | head -c 70000000 >{LOG}")
+    installed.run(f"yes '{{}}' | head -c 90000000 >{LOG}")
     installed.run(f"{logrotate} --state /tmp/logrotate.state {SNIPPET}")
     names = installed.run("ls /var/log/seccomp-shim").stdout.split()
     assert [name for name in names if name.startswith("audit.jsonl")] == [
         "audit.jsonl", "audit.jsonl.1", "audit.jsonl.2.gz"
     ]  # fmt: skip
+
+
+def test_what_we_rotate_ourselves_is_left_to_us(installed: Host) -> None:
+    """Both at once could give two logs one number: logrotate comes in where we have not."""
+    logrotate = need.program("logrotate")
+    _again(installed)
+    ours, _ = config.DEFAULTS["log_max"]
+    installed.run(f"truncate -s {ours + (4 << 20)} {LOG}; chmod 640 {LOG}; chgrp adm {LOG}")
+    installed.run(f"{logrotate} --state /tmp/logrotate.state {SNIPPET}")
+    installed.run(f"test ! -e {LOG}.1 && test -s {LOG}")
 
 
 def test_it_goes_with_the_installation(installed: Host) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shim import lightos, log
+from shim import lightos, log, runtime_directory
 from shim.config import DEFAULTS
 from shim.start import repeats
 from shim.start.session import Start
@@ -265,9 +265,10 @@ def test_what_only_the_announcement_has_room_for_is_told_later(tmp_path: Path) -
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Start:
+def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Return an exec whose repeats are counted, in a container of its own."""
     need.root()
+    monkeypatch.setattr(runtime_directory, "ROOTS", str(tmp_path / "run"))
     one = start(tmp_path, log_repeats="count")
     one.facts |= {"process": "exec", "container": str(tmp_path), "syscall": "uretprobe"}
     return one
@@ -316,6 +317,25 @@ def test_after_an_hour_it_is_told(
     _adjust(joined)
     repeats.settle(joined.path, None)
     assert events(tmp_path)[3:] == [("repeated", 1)]
+
+
+def test_no_exec_looks_at_all_numbers_that_others_left(
+    joined: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at some, the next one at others; who asks for all has all."""
+    place = tmp_path / "run" / "repeats"
+    place.mkdir(mode=0o700, parents=True)
+    told = {"kind": "x", "count": 7, "since": 0, "log": joined.path, "told": {"process": "exec"}}
+    for number in range(200):
+        (place / f"{number}").write_text(json.dumps(told))
+    _adjust(joined)
+    assert 40 < len(events(tmp_path)) <= 51
+    clock = iter(range(0, 10**6, 50))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(clock))
+    for number in range(20):
+        joined.facts["container"] = f"{tmp_path}/{number}"
+        _adjust(joined)
+    assert events(tmp_path).count(("repeated", 7)) == 200
 
 
 def test_real_execs_are_counted(runc: WrappedLab, tmp_path: Path) -> None:

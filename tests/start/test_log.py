@@ -10,7 +10,7 @@ import unittest.mock
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shim import log, logread
@@ -64,6 +64,30 @@ def test_no_name_can_forge_a_line(name: str) -> None:
     assert line.endswith(b"\n")
     assert all(byte == 10 or 32 <= byte < 128 for byte in line)
     assert json.loads(line)["container"] == name
+
+
+@given(st.integers(0, 9000), st.sampled_from(["x", "\0", "\U0001f600"]))
+@example(16 << 20, "x")
+def test_no_text_makes_a_line_long(size: int, letter: str) -> None:
+    """Words of others are cut, and it is told of how many; other fields stay as they are."""
+    text = letter * size
+    fields: dict[str, object] = {"reason": text, "state": {"uretprobe": text}, "stops": 3}
+    lines: list[bytes] = []
+
+    class Sink:
+        def msg(self, line: str) -> None:
+            lines.append(line.encode() + b"\n")
+
+        info = msg
+
+    log.logger(Sink()).info("failed", **fields)
+    for each in (log.render("info", "failed", fields), *lines):
+        assert len(each) < 2 * 12 * 4200
+        found = json.loads(each)
+        assert found["stops"] == 3
+        for cut in (found["reason"], found["state"]["uretprobe"]):
+            assert cut[:4096] == text[:4096]
+            assert cut[4096:] == ("" if size <= 4096 else f"... ({size} characters)")
 
 
 def _write_many(path: str, writer: int) -> None:
