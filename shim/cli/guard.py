@@ -8,9 +8,9 @@ from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
     from shim.risk.containers import Running
-    from shim.risk.scan import Seen
 
 REFUSED = 3
+_SHOWN = 20
 
 DESCRIPTION = """\
 Scan those whom a probe would meet, and run COMMAND only if none of them would
@@ -67,7 +67,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Scan, then run the command or refuse."""
     from shim.risk import guard
-    from shim.risk.scan import calls, refuse_without_root, state
+    from shim.risk.scan import DECIDING, calls, refuse_without_root, state
 
     if not (args.pid or args.container or args.binary):
         raise ShimError("whom it would meet is not told", hint="--pid, --container or --binary")
@@ -75,29 +75,27 @@ def run(args: argparse.Namespace) -> int:
     refuse_without_root()
     container = _container(args.container) if args.container else None
     meant = guard.targets(args.pid or (), container, args.binary)
-    found, there = guard.look(meant, asked)
-    looked = sum(len(group.seen) for group in found.groups)
-    unsafe = guard.unsafe(found)
-    if not found.decides(args.syscall):
+    if state(asked[0]) not in DECIDING:
         _say(f"this kernel kills nobody over {args.syscall} ({state(asked[0])})")
         guard.become(args.command)
-    if unsafe:
-        _say(f"{len(unsafe)} of {counted(looked, 'process', 'processes')} would die, or may:")
-        for one in unsafe:
-            print(f"  {_line(one, args.syscall)}", file=sys.stderr)
+    found = guard.look(meant, asked)
+    if found.risks:
+        whole = counted(found.number, "process", "processes")
+        _say(f"{len(found.risks)} of {whole} would die, or may:")
+        for one in found.risks[:_SHOWN]:
+            print(f"  {one}", file=sys.stderr)
+        if more := len(found.risks[_SHOWN:]):
+            print(f"  and {more} more", file=sys.stderr)
         if not args.force:
             _say("not run (--force runs it all the same)")
             return REFUSED
     else:
-        _say(f"{counted(looked, 'process is', 'processes are')} safe")
+        _say(f"{counted(found.number, 'process is', 'processes are')} safe")
     sys.stderr.flush()
-    return guard.watched(
-        args.command,
-        meant,
-        asked,
-        there,
-        lambda one: _say(f"a new process would die, or may: {_line(one, args.syscall)}"),
-    )
+    try:
+        return guard.watched(args.command, meant, asked, found, _say)
+    except OSError as error:
+        raise ShimError(f"not run: {error.strerror}") from None
 
 
 def _container(wanted: str) -> "Running":
@@ -114,19 +112,9 @@ def _container(wanted: str) -> "Running":
             hint=f"{where.user}:{wanted} means that one",
         )
     whose = f" of {user(where.user)}" if where.user else ""
-    _say(
-        printable(
-            f"{wanted} is {known.engine or 'a container'} {known.name} ({where.ident}){whose}"
-        )
-    )
+    what = f"{known.engine or 'a container'} {known.name} ({where.ident})"
+    _say(printable(f"{wanted} is {what}{whose}"))
     return found
-
-
-def _line(one: "Seen", call: str) -> str:
-    outlook = one.outlooks[call]
-    told = {"dies": f"would die of {outlook.signal}", "unread": "not read"}
-    what = told.get(outlook.outcome, outlook.outcome)
-    return printable(f"{one.process.pid} {one.process.name}: {what}: {outlook.why}")
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,7 @@ from shim import lightos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _SECONDS = 1
 
@@ -15,8 +15,27 @@ def answer_of(work: "Callable[[int], object]", seconds: float, limit: int) -> by
     The child ends with ``work``, and at the latest when its time is over. TimeoutError: then.
     OSError: there is no child.
     """
-    import select
     import time
+
+    deadline = time.monotonic() + seconds
+    output = b""
+    for part in _parts(work, lambda: deadline - time.monotonic()):
+        if len(output) > limit:
+            break
+        output += part
+    return output
+
+
+def parts_of(work: "Callable[[int], object]", seconds: float) -> "Iterator[bytes]":
+    """Yield what ``work`` writes in a child, as ``answer_of``, but as it comes.
+
+    TimeoutError: nothing came for so many seconds. The child ends with the iteration.
+    """
+    return _parts(work, lambda: seconds)
+
+
+def _parts(work: "Callable[[int], object]", left: "Callable[[], float]") -> "Iterator[bytes]":
+    import select
 
     reader, writer = os.pipe()
     try:
@@ -31,20 +50,17 @@ def answer_of(work: "Callable[[int], object]", seconds: float, limit: int) -> by
         finally:
             os._exit(127)
     os.close(writer)
-    deadline = time.monotonic() + seconds
-    output = b""
     try:
-        while select.select([reader], [], [], max(0, deadline - time.monotonic()))[0]:
+        while select.select([reader], [], [], max(0, left()))[0]:
             part = os.read(reader, 65536)
-            if not part or len(output) > limit:
+            if not part:
                 break
-            output += part
+            yield part
         else:
             raise TimeoutError
     finally:
         os.close(reader)
         _end(child)
-    return output
 
 
 def _end(child: int) -> None:

@@ -67,15 +67,18 @@ def parent(pid: int) -> int:
 
 
 def code_mappings(pid: int) -> "list[str]":
-    """Return paths by which root reaches the files whose code ``pid`` maps, each file once."""
-    found: dict[tuple[bytes, bytes], str] = {}
+    """Return paths by which root reaches the files whose code ``pid`` maps, each file once.
+
+    Device and inode alone do not tell a file: all subvolumes of a btrfs have one device there.
+    """
+    found: dict[tuple[bytes, bytes, bytes], str] = {}
     try:
-        for line in _read(f"/proc/{pid}/maps").splitlines():
-            area, rights, _, device, inode, *_ = line.split(None, 5)
+        for line in _read(f"/proc/{pid}/maps").split(b"\n"):  # a name may hold what else ends lines
+            area, rights, _, device, inode, *name = line.split(None, 5) if line else [b""] * 5
             if b"x" in rights and inode != b"0":
                 begin, _, end = area.partition(b"-")
-                name = f"{int(begin, 16):x}-{int(end, 16):x}"
-                found.setdefault((device, inode), f"/proc/{pid}/map_files/{name}")
+                link = f"/proc/{pid}/map_files/{int(begin, 16):x}-{int(end, 16):x}"
+                found.setdefault((device, inode, b"".join(name)), link)
     except (OSError, ValueError):
         return []
     return list(found.values())
