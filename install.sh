@@ -296,8 +296,12 @@ EOF
 remove_timer() {
     grep -q '^timer ' "$prefix/manifest" 2>/dev/null || return 0
     [ ! -d /run/systemd/system ] || systemctl disable --quiet --now seccomp-shim-metrics.timer || true
-    rm -f "$units.service" "$units.timer" "$textfiles/seccomp-shim.prom" /var/lib/seccomp-shim/metrics.json \
-        /var/lib/seccomp-shim/metrics.json.lock
+    rm -f "$units.service" "$units.timer" /var/lib/seccomp-shim/metrics.json /var/lib/seccomp-shim/metrics.json.lock
+    # Who runs Prometheus may own the directory above, and have put a link in the place of this one.
+    (
+        real=$(cd -P "${textfiles%/*}" 2>/dev/null && pwd) && cd -P "$textfiles" 2>/dev/null || exit 0
+        [ "$(pwd -P)" != "$real/${textfiles##*/}" ] || rm -f ./seccomp-shim.prom
+    )
     if grep -q '^textfiles ' "$prefix/manifest"; then
         drop_empty "$textfiles"
         drop_empty "${textfiles%/*}"

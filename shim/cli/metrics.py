@@ -64,10 +64,26 @@ def run(args: argparse.Namespace) -> int:
     registry.register(_Collector(scanned=not args.no_scan))
     text = generate_latest(registry)
     if args.textfile:
-        atomic.write_atomic(args.textfile, text, 0o644)
+        _write(args.textfile, text)
     else:
         sys.stdout.write(text.decode())
     return 0
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write the file with no more rights in its directory than that directory's owner has.
+
+    A package may give the directory above it to who runs Prometheus (Debian's node_exporter does):
+    he could put a link in its place, and none of his is followed.
+    """
+    from shim.host.credentials import rights
+    from shim.host.untrusted_files import directory, named
+
+    parent, name = os.path.split(path)
+    with directory(parent) as found:
+        owner = os.fstat(found.directory).st_uid
+        with rights(owner or None), named(path):
+            atomic.write_atomic(name, text, 0o644, dir_fd=found.directory)
 
 
 class _Collector:

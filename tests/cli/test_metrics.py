@@ -16,11 +16,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from shim import cli, config, log, logmetrics
+from support import need
 from support.checkout import CHECKOUT
 from support.containers import real
 from support.wrapped import WrappedLab
 
 DEPLOY = CHECKOUT / "deploy/metrics"
+NOBODY = 65534
 DOCKERS = "/run/containerd/io.containerd.runtime.v2.task/moby/"
 
 
@@ -172,6 +174,42 @@ def test_a_textfile_is_written_whole(path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
     assert target.stat().st_mode & 0o777 == 0o644
     assert list(text_string_to_metric_families(target.read_text()))
+
+
+@pytest.fixture
+def his(path: Path) -> Path:
+    """Return a directory of a user's, as Debian gives him /var/lib/prometheus."""
+    need.root()
+    place = path.parent / "prometheus"
+    place.mkdir()
+    os.chown(place, NOBODY, NOBODY)
+    return place
+
+
+@pytest.mark.parametrize("owner", [0, NOBODY])
+def test_a_textfile_is_of_who_owns_its_directory(his: Path, owner: int) -> None:
+    """Root's below a user's, as Debian has it, or the user's: written with his rights alone."""
+    place = his / "node-exporter"
+    place.mkdir()
+    os.chown(place, owner, owner)
+    target = place / "seccomp-shim.prom"
+    assert cli.main(["metrics", "--no-scan", "--textfile", str(target)]) == 0
+    assert target.read_text().startswith("# HELP")
+    assert target.stat().st_uid == owner
+    assert os.listdir(place) == [target.name]
+
+
+def test_no_link_of_a_users_leads_a_textfile_elsewhere(
+    his: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link in the place of node_exporter's directory is told in one line, and not followed."""
+    precious = his.parent / "precious"
+    precious.mkdir()
+    (his / "node-exporter").symlink_to(precious)
+    target = his / "node-exporter/seccomp-shim.prom"
+    assert cli.main(["metrics", "--no-scan", "--textfile", str(target)]) == 2
+    assert "a link that others can change" in capsys.readouterr().err
+    assert not list(precious.iterdir())
 
 
 def test_without_the_library_it_is_one_line(

@@ -31,6 +31,15 @@ def test_what_the_timer_runs_writes_the_metrics(installed: Host) -> None:
     installed.run(f"! ls {UNITS}.service {UNITS}.timer {FILE} /var/lib/prometheus 2>/dev/null")
 
 
+def test_a_link_in_the_place_of_its_directory_is_not_followed(installed: Host) -> None:
+    """Who runs Prometheus may have made one: nothing is removed where it leads."""
+    place = FILE.rpartition("/")[0]
+    installed.run(f"mkdir -p /etc/systemd/system; {INSTALL} --no-demo --with metrics")
+    installed.run(f"rmdir {place}; mkdir /etc/theirs; ln -s /etc/theirs {place}")
+    installed.run("touch /etc/theirs/seccomp-shim.prom")
+    installed.run(f"{INSTALL} --uninstall; test -e /etc/theirs/seccomp-shim.prom")
+
+
 def test_without_it_there_is_no_timer(installed: Host) -> None:
     """Nobody who did not ask for it has a timer."""
     installed.run(f"mkdir -p /etc/systemd/system; {INSTALL} --no-demo; test ! -e {UNITS}.timer")
