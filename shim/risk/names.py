@@ -8,7 +8,9 @@ leaves its containers without names. What belongs to a user is read with that us
 
 import json
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,7 +65,7 @@ class Book:
             monitored = [each for each in of if each.engine in ("podman", "cri-o")]
             bundled = [each for each in of if each.engine in ("containerd", "")]
             if docker:
-                self._ask("docker", docker, partial(_docker, _docker_socket(user)))
+                self._ask("docker", docker, partial(_docker, _docker_socket(user), user))
             if monitored:
                 self._ask(monitored[0].engine, monitored, partial(_monitored, user))
             if bundled and not user:
@@ -128,11 +130,32 @@ def _docker_socket(user: int) -> str:
     return given.removeprefix("unix://") if given.startswith("unix://") else "/run/docker.sock"
 
 
-def _docker(socket: str, idents: list[str]) -> dict[str, dict[str, str]]:
-    """Ask a dockerd."""
+def _docker(path: str, user: int, idents: list[str]) -> dict[str, dict[str, str]]:
+    """Ask a dockerd: a user's with that user's rights, so that he has us ask nobody else."""
     from shim.engines.unixhttp import Connection
 
-    connection = Connection(socket, _SECONDS)
+    with _socket_of(path, user) if user else nullcontext(path) as socket:
+        return _said(Connection(socket, _SECONDS), idents)
+
+
+@contextmanager
+def _socket_of(path: str, user: int) -> Iterator[str]:
+    """Have a path to the socket at ``path``, which is reached by no link and is the user's own."""
+    from shim.host.untrusted_files import reach
+
+    with reach(path, follow=False) as place:
+        if place.control.barred or place.control.owner != user:
+            raise OSError(f"is not of user {user}: {path}")
+        with place.rights():
+            fd = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.directory)
+            info = os.fstat(fd)
+            if not stat.S_ISSOCK(info.st_mode) or info.st_uid != user:
+                raise OSError(f"is no socket of user {user}: {path}")
+            yield f"/proc/self/fd/{fd}"
+
+
+def _said(connection: "Connection", idents: list[str]) -> dict[str, dict[str, str]]:
+    """Return what a dockerd says of the containers of these ids."""
     told = {
         str(each["Id"]): {
             "name": str((each.get("Names") or [""])[0]).removeprefix("/"),
