@@ -6,7 +6,6 @@ to wait for the log.
 """
 
 import bisect
-import fcntl
 import os
 import time
 from collections import Counter
@@ -70,18 +69,13 @@ class Totals:
 def counted(log: str, state: str | None = STATE) -> Totals:
     """Count what has come since the last look, and keep it in ``state``; None: of all that is kept.
 
-    ShimError, OSError: it cannot be read or kept.
+    One process at a time, its caller sees to that. ShimError, OSError: it cannot be read or kept.
     """
     if state is None:
         return _counted(log, Totals())
-    lock = os.open(f"{state}.lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        totals = _counted(log, _read(state))
-        atomic.write_atomic(state, dumps(totals.document()).encode(), 0o600)
-        return totals
-    finally:
-        os.close(lock)
+    totals = _counted(log, _read(state))
+    atomic.write_atomic(state, dumps(totals.document()).encode(), 0o600)
+    return totals
 
 
 def _counted(log: str, totals: Totals) -> Totals:

@@ -26,6 +26,7 @@ examples:
 
 exit statuses: 0 done, 2 error."""
 
+_LOCK_SECONDS = 10
 _DAY = 24 * 60 * 60
 _STATES = ("absent", "exempt", "filtered", "unknown")
 
@@ -99,13 +100,23 @@ class _Collector:
     def collect(self) -> Iterator[Any]:
         """Return each metric with its samples."""
         path = log.path(make=False)
-        state = logmetrics.STATE if os.geteuid() == 0 else None
-        if state:
-            os.makedirs(os.path.dirname(state), mode=0o755, exist_ok=True)
-        yield from _of_log(logmetrics.counted(path, state))
+        yield from _of_log(_counted(path))
         yield from _of_host(path)
         if self._scanned and os.geteuid() == 0:
             yield _at_risk()
+
+
+def _counted(path: str) -> logmetrics.Totals:
+    """Count for good where we are root."""
+    if os.geteuid() != 0:
+        return logmetrics.counted(path, None)
+    from shim.transaction.lock import held
+
+    state = logmetrics.STATE
+    os.makedirs(os.path.dirname(state), mode=0o755, exist_ok=True)
+    busy = ShimError("another process keeps it locked", subject=f"{state}.lock", hint="try again")
+    with held(f"{state}.lock", busy, _LOCK_SECONDS):
+        return logmetrics.counted(path, state)
 
 
 def _of_log(totals: logmetrics.Totals) -> Iterator[Any]:

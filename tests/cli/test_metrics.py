@@ -1,5 +1,6 @@
 """The verb metrics: what is counted, for Prometheus, and what reads it."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -16,6 +17,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from shim import cli, config, log, logmetrics
+from shim.cli import metrics
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import real
@@ -174,6 +176,21 @@ def test_a_textfile_is_written_whole(path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
     assert target.stat().st_mode & 0o777 == 0o644
     assert list(text_string_to_metric_families(target.read_text()))
+
+
+def test_who_keeps_the_counters_locked_is_told_of(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for him without a limit, and nothing is counted meanwhile."""
+    need.root()
+    monkeypatch.setattr(metrics, "_LOCK_SECONDS", 0)
+    lock = Path(f"{logmetrics.STATE}.lock")
+    lock.touch()
+    with lock.open() as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        assert cli.main(["metrics", "--no-scan"]) == 2
+    assert "another process keeps it locked" in capsys.readouterr().err
+    assert not (path.parent / "metrics.json").exists()
 
 
 @pytest.fixture
