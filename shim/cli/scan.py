@@ -33,7 +33,8 @@ outlooks:
 A kernel that exempts a call from filters kills nobody over it: that is said
 first, and the outlooks are those of a kernel that does not.
 
-exit statuses: 0 nobody is at risk on this kernel, 1 somebody is, 2 error
+exit statuses: 0 nobody is at risk on this kernel, 1 somebody is, 2 error,
+3 nobody is of those who were read, but not all could be
 
 examples:
   seccomp-shim scan
@@ -81,7 +82,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scan and print; 1 if somebody is at risk on this kernel."""
+    """Scan and print; 1 if somebody is at risk on this kernel, 3 if that cannot be told of all."""
     from shim.risk.scan import calls, refuse_without_root, scan
 
     asked = calls(args.syscall)
@@ -91,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(document(found), indent=2))
     else:
         show(found, verbose=args.verbose)
-    return 1 if found.endangered() else 0
+    if found.endangered():
+        return 1
+    return 3 if found.unread() else 0
 
 
 def _progress() -> Callable[[int, int], None]:
@@ -210,6 +213,7 @@ def document(found: "Scan") -> dict[str, Any]:
         },
         "processes_at_risk": len(found.endangered()),
         "processes_at_risk_elsewhere": len(found.endangered(here=False)),
+        "processes_unread": len(found.unread(here=False)),
         "groups": [_group(each) for each in found.groups],
         "engines_silent": found.unnamed,
         "threads_stopped": threads,

@@ -4,7 +4,7 @@ from shim import lightos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 _SECONDS = 1
 
@@ -26,7 +26,7 @@ def answer_of(work: "Callable[[int], object]", seconds: float, limit: int) -> by
     return output
 
 
-def parts_of(work: "Callable[[int], object]", seconds: float) -> "Iterator[bytes]":
+def parts_of(work: "Callable[[int], object]", seconds: float) -> "Generator[bytes, None, None]":
     """Yield what ``work`` writes in a child, as ``answer_of``, but as it comes.
 
     TimeoutError: nothing came for so many seconds. The child ends with the iteration.
@@ -34,7 +34,9 @@ def parts_of(work: "Callable[[int], object]", seconds: float) -> "Iterator[bytes
     return _parts(work, lambda: seconds)
 
 
-def _parts(work: "Callable[[int], object]", left: "Callable[[], float]") -> "Iterator[bytes]":
+def _parts(
+    work: "Callable[[int], object]", left: "Callable[[], float]"
+) -> "Generator[bytes, None, None]":
     import select
 
     reader, writer = os.pipe()

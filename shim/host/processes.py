@@ -84,18 +84,22 @@ def code_mappings(pid: int) -> "list[str]":
     return list(found.values())
 
 
-def is_64_bit(pid: int) -> bool:
-    """Tell whether the program of ``pid`` is one of 64 bits, as far as it can be read."""
+def is_i386(pinned: int) -> bool:
+    """Tell whether the program of a process says that it is one for i386; x32's does not.
+
+    Whoever runs it may say so falsely, and keep whoever asks waiting (a file system of his own).
+    """
     try:
-        fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open("exe", os.O_RDONLY | os.O_CLOEXEC, dir_fd=pinned)
     except OSError:
-        return True
+        return False
     try:
-        return os.read(fd, 5) != b"\x7fELF\x01"
+        head = os.read(fd, 20)  # e_ident, e_type, e_machine (elf.h)
     except OSError:
-        return True
+        return False
     finally:
         os.close(fd)
+    return head[:5] == b"\x7fELF\x01" and head[18:20] == b"\x03\0"
 
 
 def link(pid: int, name: str) -> str:

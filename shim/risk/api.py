@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from shim.host.cache import facts
 from shim.risk import scan
-from shim.risk.outlook import DENIED, DIES, UNDECIDED
+from shim.risk.outlook import SAFE
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What would become of a process if a uretprobe in it were hit now.
 
-    ``at_risk``: on this kernel it would die, or may. ``outcome`` is ``dies``, ``undecided``,
+    ``at_risk``: on this kernel it would die, or may, as far as is known: whoever could not be read
+    is at risk. ``outcome`` is ``dies``, ``undecided``,
     ``unread`` or ``safe`` on a kernel that leaves the call to filters, whatever this one does;
     ``signal`` is what it would die of. ``filters`` is what its filters answer (``ERRNO(1)``),
     ``owner`` whose filter that is: ``runtime``, or ``own`` where no profile of a container helps.
@@ -54,11 +55,10 @@ def at_risk(pid: int, syscall: str = "uretprobe") -> Verdict:
     where, seen = scan.one(pid, [call])
     found = seen.outlooks[call.name]
     state = scan.state(call)
-    endangered = found.outcome in (DIES, UNDECIDED, DENIED) and state in scan.DECIDING
     return Verdict(
         pid=pid,
         started=seen.process.started,
-        at_risk=endangered,
+        at_risk=found.outcome != SAFE and state in scan.DECIDING,
         outcome=found.outcome,
         signal=found.signal,
         filters=found.verdict,

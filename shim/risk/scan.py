@@ -12,8 +12,8 @@ from shim.host.cache import facts
 from shim.risk import names
 from shim.risk.containers import chosen
 from shim.risk.groups import Place
-from shim.risk.live import Process, read
-from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, Call, Outlook, outlook
+from shim.risk.live import Process, owner, read
+from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, UNREAD, Call, Outlook, outlook
 from shim.risk.verdict import within
 from shim.risk.where import where_is
 
@@ -21,6 +21,7 @@ from shim.risk.where import where_is
 # up to 0.15 s for each filter and call (shim.bpf.outcomes).
 _SECONDS = 20.0
 _SECONDS_EACH = 1.0
+_I386 = "{}; but a program of 32 bits, whose probes make no call unless it changes its mode"
 
 # Of a call that a kernel injects: a filter decides, or it cannot be told that none does.
 DECIDING = ("filtered", "unknown")
@@ -67,6 +68,17 @@ class Scan(NamedTuple):
             for group in self.groups
             for one in group.seen
             if any(_endangers(one.outlooks[name], name) for name in names_)
+        ]
+
+    def unread(self, *, here: bool = True) -> list[Seen]:
+        """Return who was not read, of whom nothing is known ``here``, or elsewhere."""
+        if here and not any(self.decides(call.name) for call in self.calls):
+            return []
+        return [
+            one
+            for group in self.groups
+            for one in group.seen
+            if any(each.outcome == UNREAD for each in one.outlooks.values())
         ]
 
     def stops(self) -> tuple[int, int, int]:
@@ -124,15 +136,19 @@ def scan(
     container: str = "",
     named: bool = True,
     gone_is_error: bool = True,
+    seconds: float = 60,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Scan:
     """Look at all processes, or at ``pids``, or at those of the containers of that name or id.
 
-    Without ``named`` no engine is asked. ShimError: there is no such process or container.
+    Without ``named`` no engine is asked. After ``seconds`` the rest is not
+    read. ShimError: there is no such process or container.
     """
     began = time.monotonic()
     everyone = pids is None
-    looked = read(sorted(processes.pids() if pids is None else pids), done=progress)
+    looked = read(
+        sorted(processes.pids() if pids is None else pids), seconds=seconds, done=progress
+    )
     found: dict[object, tuple[Place, list[Process]]] = {}
     for process in looked:
         where = where_is(process.pid, process.cgroup, process.inside)
@@ -183,11 +199,11 @@ class _Judge:
 
     def seen(self, process: Process, where: Place, mechanism: str = "") -> Seen:
         """Judge one process."""
-        owner: object = where.user or where if where.kind == "container" else process.uid
-        began, spent = time.process_time(), self.spent.get(owner, 0.0)
+        who = owner(process, where)
+        began, spent = time.process_time(), self.spent.get(who, 0.0)
         with within(min(self.until - began, _SECONDS_EACH - spent)):
             found = _seen(process, self.asked, where, mechanism)
-        self.spent[owner] = spent + time.process_time() - began
+        self.spent[who] = spent + time.process_time() - began
         return found
 
 
@@ -197,11 +213,13 @@ def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str 
         call.name: outlook(process, call, contained=contained, mechanism=mechanism)
         for call in asked
     }
-    if any(each.outcome == DIES for each in told.values()) and not processes.is_64_bit(process.pid):
-        # arch/x86/kernel/uprobes.c: only 64-bit code gets a trampoline that makes a call.
-        safe = Outlook("safe", why="a 32-bit program, whose probes make no call")
+    if process.i386:
+        # arch/x86/kernel/uprobes.c: only 64-bit code gets a trampoline that makes a call. Whether
+        # it is 64-bit code at that moment its program decides, and so it does what it says it is.
         told = {
-            name: safe if each.outcome == DIES and name in catalog.kernel_injected() else each
+            name: each._replace(outcome=UNDECIDED, signal="", why=_I386.format(each.why))
+            if each.outcome == DIES and name in catalog.kernel_injected()
+            else each
             for name, each in told.items()
         }
     return Seen(process, told)

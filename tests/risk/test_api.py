@@ -12,6 +12,7 @@ import shim
 from risk.processes import filtered
 from shim.errors import ShimError
 from shim.host.cache import facts
+from shim.host.ptrace import Tracee
 from shim.risk.api import HostProbe, Verdict
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL, Lab, real
@@ -31,6 +32,17 @@ def test_a_process_is_judged_by_its_filters() -> None:
         assert plain.at_risk == shim.probe_host().kills
     with filtered(denying(*range(424))) as pid:
         assert not shim.at_risk(pid, CALL).at_risk
+
+
+def test_whoever_cannot_be_read_is_at_risk() -> None:
+    """A program that asks before it attaches does not attach to a process nobody knows of."""
+    with filtered(denying(*range(424))) as pid:
+        tracee = Tracee(pid)
+        found = shim.at_risk(pid, CALL)
+        assert (found.at_risk, found.outcome) == (True, "unread")
+        assert found.why == f"traced by process {os.getpid()}"
+        assert shim.at_risk(pid).at_risk == shim.probe_host().kills
+        tracee.detach()
 
 
 def test_a_container_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from shim import abi
 from shim.bpf.program import RET_K, answering, encode
 from shim.host import libc, processes
 from shim.host.ptrace import Tracee
-from shim.risk import live
+from shim.risk import live, looker
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
@@ -234,8 +234,8 @@ def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
     with filtered(DENY) as one:
         gone = processes.pin(one)
     with filtered(KILL) as other:
-        status = processes.status_of(other, live._KEYS)
-        answered = in_child(lambda: live._Worker(os.getppid())._thread(other, gone, status))
+        status = processes.status_of(other, looker.KEYS)
+        answered = in_child(lambda: looker.Worker(os.getppid(), -1)._thread(other, gone, status))
         assert answered == [[], ""]
         assert field(other, "TracerPid") == "0"
     os.close(gone)
@@ -310,10 +310,10 @@ def test_one_killed_while_it_is_read_can_be_reaped() -> None:
         again.join()
 
 
-@pytest.mark.parametrize("number", [1, 3])
-def test_a_batch_is_read_whole(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of any size tell of the same processes, in the order asked for, and how far."""
-    monkeypatch.setattr(live, "_BATCH", number)
+@pytest.mark.parametrize("slow", [0.0, 10.0])
+def test_a_batch_is_read_whole(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one child or by one for each, the same processes are told of, and how far it is."""
+    monkeypatch.setattr(looker, "SLOW", slow)
     told: list[tuple[int, int]] = []
     with filtered(DENY) as one, filtered(KILL) as two, filtered() as three:
         found = list(
@@ -321,14 +321,3 @@ def test_a_batch_is_read_whole(number: int, monkeypatch: pytest.MonkeyPatch) -> 
         )
     assert [each.pid for each in found] == [three, two, one]
     assert told[-1] == (4, 4)
-
-
-def test_one_that_keeps_whoever_looks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that brings no answer is taken apart: one process is told, all others are read."""
-    with filtered(DENY) as bad, filtered(KILL) as good, filtered(DENY) as other:
-        answer_ = live._answer
-        monkeypatch.setattr(live, "_answer", lambda pids: None if bad in pids else answer_(pids))
-        found = {each.pid: each for each in live.read((good, bad, other))}
-        assert "could not be looked at" in found[bad].unread
-        assert found[good].sets
-        assert found[other].sets

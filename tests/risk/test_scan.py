@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from shim.cli import scan as verb
 from shim.engines import oci
 from shim.host import processes
 from shim.host.cache import facts
+from shim.host.ptrace import Tracee
 from shim.risk import names, scan
 from shim.risk.groups import Place
 from shim.risk.live import FilterSet, Process
@@ -206,16 +206,52 @@ def test_a_pipe_gets_a_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "5 threads stood for 90 microseconds (median), 90 at most" in text
 
 
-def test_a_32_bit_program_has_no_trampoline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes of a program of 32 bits make no call, whatever its filter says of it."""
-    monkeypatch.setattr(processes, "is_64_bit", lambda _pid: False)
-    with filtered(encode([(6, 0, 0, 0x7FFF0000)])) as pid:
-        _, seen = scan.one(pid, scan.calls())
-        assert seen.outlooks["uretprobe"].outcome == "safe"
-    with filtered(denying(*range(335))) as pid:
-        _, seen = scan.one(pid, scan.calls())
-        assert seen.outlooks["uretprobe"].why.startswith("a 32-bit program")
-        os.kill(pid, signal.SIGCONT)
+def test_a_32_bit_program_is_undecided() -> None:
+    """Its probes make no call, if it is what it says: it may not die, and is not called safe."""
+    old, call = denying(*range(335)), scan.calls()[0]
+    made_ = Process(1, "1", "x", 0, 1, 2, 1, "", (FilterSet((old,), 1, 1),), i386=True)
+    told = scan._seen(made_, [call], Place("process")).outlooks[call.name]
+    assert (told.outcome, told.signal) == ("undecided", "")
+    assert "a program of 32 bits" in told.why
+    open_ = made_._replace(sets=(FilterSet((encode([(6, 0, 0, 0x7FFF0000)]),), 1, 1),))
+    assert scan._seen(open_, [call], Place("process")).outlooks[call.name].outcome == "safe"
+
+
+def header(kind: int, machine: int) -> bytes:
+    """Return the beginning of an ELF file."""
+    return b"\x7fELF" + bytes([kind, 1, 1]) + bytes(9) + b"\x02\0" + machine.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("head", "is_one"),
+    [
+        (header(1, 3), True),
+        (header(1, 62), False),  # x32: of 64 bits for the kernel, with short pointers
+        (header(2, 62), False),
+        (b"#!/bin/sh", False),
+        (b"", False),
+    ],
+)
+def test_what_a_program_says_it_is(head: bytes, is_one: bool, tmp_path: Path) -> None:
+    """ELFCLASS32 alone makes no program of 32 bits: x32's calls are those of 64."""
+    (tmp_path / "exe").write_bytes(head)
+    pinned = os.open(tmp_path, os.O_RDONLY)
+    assert processes.is_i386(pinned) == is_one
+    os.close(pinned)
+
+
+def test_not_knowing_is_not_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody is known to be at risk, but somebody was not read, the exit status is 3."""
+    with filtered(OURS) as pid, filtered(OURS) as other:
+        tracee = Tracee(other)
+        words = ("--pid", str(pid), "--pid", str(other), "--syscall", CALL)
+        assert scanned(capsys, *words, code=3)["processes_unread"] == 1
+        tracee.detach()
+        assert scanned(capsys, *words, code=0)["processes_unread"] == 0
+    with filtered(DENY) as pid, filtered(OURS) as other:
+        tracee = Tracee(other)
+        scanned(capsys, "--pid", str(pid), "--pid", str(other), "--syscall", CALL, code=1)
+        tracee.detach()
 
 
 def test_what_docker_says_of_a_profile() -> None:

@@ -1,0 +1,246 @@
+"""The child that looks at the threads of live processes, for ``shim.risk.live``."""
+
+import errno
+import marshal
+import os
+import signal
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+
+from shim import abi
+from shim.bpf.outcomes import surely_lets_through
+from shim.host import processes
+from shim.host.ptrace import GoneError, StillError, look
+
+Programs = tuple[bytes, ...]  # of one thread, the newest first
+# What is told of a process: of its sets (number, threads, one of them), why none was read, what is
+# lacking, the microseconds that threads stood, whether it is for i386. None: it has ended.
+Row = tuple[list[tuple[int, int, int]], str, str, list[int], bool]
+
+# How long a thread is waited for: one that runs stops within microseconds, on a busy machine within
+# a few turns. One that the kernel keeps (state D) has most often stopped by itself soon, or never.
+_SECONDS = 0.5
+_SECONDS_IN_KERNEL = 0.05
+# What a look takes beside the waiting; then the kernel ends us, since something keeps us.
+_GRACE = 0.2
+# Of one process with all of its threads. Who has taken longer than the second is slow.
+_PROCESS_SECONDS = 1.5
+SLOW = 0.1
+_LATE = "not all of its threads could be looked at in time"
+_THREADS = 32
+_STRICT = "1"
+ENDED = ("Z", "X", "x")
+KEYS = (
+    "Name", "State", "Tgid", "TracerPid", "Uid", "NSpid", "Threads", "Seccomp", "Seccomp_filters",
+)  # fmt: skip
+_EMEDIUMTYPE = 124  # include/uapi/asm-generic/errno.h
+
+_UNREADABLE = {
+    errno.EACCES: "its filters may not be read: that needs CAP_SYS_ADMIN, and no filter on us",
+    errno.EINVAL: "this kernel does not tell filters (it lacks CONFIG_CHECKPOINT_RESTORE)",
+    errno.EIO: "this kernel does not tell filters (it lacks CONFIG_CHECKPOINT_RESTORE)",
+    errno.EPERM: "it may not be traced: that needs root, and a Yama scope below 3",
+    _EMEDIUMTYPE: "the kernel has not kept its filter in the form in which it was loaded",
+}
+
+
+class Worker:
+    """The child that looks. ``broken``: it may still hold a thread, and only its end lets go."""
+
+    def __init__(self, parent: int, writer: int) -> None:
+        from shim.host import libc
+
+        # Both see to it that nobody is held for long: our parent's end, and a time of our own.
+        libc.prctl(abi.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+        self.writer = writer
+        self.broken = False
+        self.until = 0.0
+        self.known: dict[Programs, int] = {}
+        self.new: list[Programs] = []  # of ``known``, what has not been sent
+        self.stopped: list[int] = []
+
+    def look_at(self, asked: Sequence[tuple[int, str]], until: float) -> None:
+        """Send what is seen of each (pid, when it started) until one was slow; then nothing."""
+        for pid, started in asked:
+            began = time.monotonic()
+            self.until = began + _PROCESS_SECONDS
+            row = self._row(pid, started)
+            now = time.monotonic()
+            _end_after(_PROCESS_SECONDS if self.broken else 0)
+            self._send(marshal.dumps((now - began, self.new, row)))
+            self.new = []
+            if self.broken or now - began > SLOW or now > until:
+                break
+        self._send(b"")
+
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(len(data).to_bytes(4, "little") + data)
+        while rest:
+            rest = rest[os.write(self.writer, rest) :]
+
+    def _row(self, pid: int, started: str) -> "Row | None":
+        pinned = processes.pin(pid)
+        if pinned < 0:
+            return None
+        _end_after(_PROCESS_SECONDS + _GRACE)
+        self.stopped = []
+        sets: dict[Programs, list[int]] = {}
+        try:
+            status = processes.status(pinned, KEYS)
+            if not status or processes.started_of(text(pinned, "stat")) != started:
+                return None
+            unread, partly = self._threads(pid, pinned, status, sets)
+            if not sets and not unread:
+                return None
+            _end_after(_GRACE)
+            i386 = processes.is_i386(pinned)
+        except (OSError, IndexError):  # it ended between two looks
+            return None
+        finally:
+            os.close(pinned)
+        told = [(self.known[programs], len(tids), tids[0]) for programs, tids in sets.items()]
+        return told, unread, partly, self.stopped, i386
+
+    def _threads(
+        self,
+        pid: int,
+        first: int,
+        status: "dict[str, list[str]]",
+        sets: "dict[Programs, list[int]]",
+    ) -> tuple[str, str]:
+        """Read the threads of a process into ``sets``; why none was read, and what is lacking.
+
+        ``first`` and ``status`` are of its first one. Of very many those behind are read only if
+        their number of filters is a new one.
+        """
+        why = self._note(pid, first, status, sets)
+        if number(status, "Threads") == 1 or self.broken:
+            return why, ""
+        numbers = {number(status, "Seccomp_filters")}
+        read, counted = 1, 0
+        for tid in processes.threads(pid):
+            if tid == pid:
+                continue
+            if time.monotonic() > self.until:
+                return ("", _LATE) if sets else (why or _LATE, "")
+            pinned = processes.pin_thread(pid, tid)
+            try:
+                if not (status := processes.status(pinned, KEYS)):
+                    continue
+                count = number(status, "Seccomp_filters")
+                if read >= _THREADS and (count in numbers or read >= 2 * _THREADS):
+                    counted += 1
+                    continue
+                numbers.add(count)
+                read += 1
+                why = self._note(tid, pinned, status, sets) or why
+            finally:
+                if pinned >= 0:
+                    os.close(pinned)
+            if self.broken:
+                break
+        if why and sets:
+            return "", f"of some of its threads: {why}"
+        if counted:
+            return why, f"{counted} of its threads have as many filters, and were not read"
+        return why, ""
+
+    def _note(
+        self,
+        tid: int,
+        pinned: int,
+        status: "dict[str, list[str]]",
+        sets: "dict[Programs, list[int]]",
+    ) -> str:
+        """Note what one thread has; why that cannot be read."""
+        if status["State"][0] in ENDED:
+            return ""
+        if status["Seccomp"] == [_STRICT]:
+            return "in strict mode (SECCOMP_MODE_STRICT)"
+        if status["Seccomp"] != [str(abi.SECCOMP_MODE_FILTER)]:
+            self._note_set((), tid, sets)
+            return ""
+        programs, why = self._thread(tid, pinned, status)
+        if programs:
+            self._note_set(programs, tid, sets)
+        return why
+
+    def _note_set(self, programs: Programs, tid: int, sets: "dict[Programs, list[int]]") -> None:
+        if programs not in self.known:
+            self.known[programs] = len(self.known)
+            self.new.append(programs)
+        sets.setdefault(programs, []).append(tid)
+
+    def _thread(
+        self, tid: int, pinned: int, status: "dict[str, list[str]]"
+    ) -> "tuple[Programs, str]":
+        """Read the filters of one thread: none if it has ended; or why they cannot be read."""
+        if tracer := number(status, "TracerPid"):
+            return (), f"traced by process {tracer}"
+        limit = _SECONDS_IN_KERNEL if status["State"][0] == "D" else _SECONDS
+        began = time.perf_counter_ns()
+        _end_after(limit + _GRACE)
+        try:
+            found = look(tid, _denies_restart, limit, lambda: _is_there(pinned))
+        except OSError as error:
+            # Killed while we held it, it is ours to wait for, which our end does.
+            self.broken = error.errno in (errno.ESRCH, errno.ECHILD)
+            now = processes.status(pinned, KEYS)
+            if not now or now["State"][0] in ENDED or self.broken:
+                return (), ""
+            if tracer := number(now, "TracerPid"):
+                return (), f"traced by process {tracer}"
+            told = os.strerror(error.errno or 0)
+            return (), _UNREADABLE.get(error.errno or 0, f"it cannot be read: {told}")
+        except StillError:
+            self.broken = True
+            return (), "it does not stop (paused, in vfork, waiting in the kernel, or dying)"
+        except GoneError:
+            return (), ""
+        finally:
+            _end_after(_PROCESS_SECONDS + _GRACE)
+        self.stopped.append((time.perf_counter_ns() - began) // 1000)
+        return tuple(found), ""
+
+
+def _denies_restart(programs: "list[bytes]") -> bool:
+    return not lets_restart(tuple(programs))
+
+
+@lru_cache(maxsize=4096)
+def lets_restart(programs: Programs) -> bool:
+    """Tell whether filters let restart_syscall through, as it is known to who forks afterwards."""
+    return surely_lets_through(programs, abi.NR_RESTART_SYSCALL)
+
+
+def _end_after(seconds: float) -> None:
+    """Have the kernel end us after ``seconds``, unless told otherwise before; 0: not."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def number(status: "dict[str, list[str]]", key: str) -> int:
+    """Return the first number of a field, 0 where the kernel tells none."""
+    return int(status.get(key, ["0"])[0])
+
+
+def text(pinned: int, name: str) -> str:
+    """Return a file of a process in /proc."""
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=pinned)
+    try:
+        return os.read(fd, 65536).decode(errors="replace")
+    finally:
+        os.close(fd)
+
+
+def _is_there(pinned: int) -> bool:
+    """Tell whether the thread has not been reaped, as cheaply as that goes, since it is held."""
+    try:
+        os.stat("stat", dir_fd=pinned)
+    except OSError:
+        return False
+    return True
