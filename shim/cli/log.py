@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -123,6 +123,8 @@ class _Look:
             if event.get("event") == "acknowledged":
                 self.acknowledged.append(event)
         self._learn(list(idents)[-_NAMED:])
+        self._idents = set(idents)
+        self._meant = set(self._of_name(idents)) if container else set()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Return the events that are asked for, the oldest first."""
@@ -130,12 +132,29 @@ class _Look:
 
     def is_of(self, event: dict[str, Any]) -> bool:
         """Tell whether an event is of the container that is asked for, if one is."""
-        wanted, ident = self.container, str(event.get("container", ""))
-        if not wanted:
+        ident = str(event.get("container", ""))
+        if not self.container:
             return True
-        if ident == wanted or (len(wanted) >= _LEAST and ident.startswith(wanted)):
-            return True
-        return self.name(ident) == wanted
+        if ident in self._idents:
+            return ident in self._meant
+        return bool(self._of_name([ident]))  # of one that began meanwhile
+
+    def _of_name(self, idents: Iterable[str]) -> list[str]:
+        """Return which of these is asked for. ShimError: several are.
+
+        An id goes before the beginning of one, and both before a name, which others give.
+        """
+        wanted = self.container or ""
+        idents = [ident for ident in idents if ident]
+        whole = [ident for ident in idents if ident == wanted]
+        begun = [ident for ident in idents if len(wanted) >= _LEAST and ident.startswith(wanted)]
+        meant = whole or begun or [ident for ident in idents if self.name(ident) == wanted]
+        if len(meant) > 1:
+            each = ", ".join(sorted(meant)[:_SHOWN])
+            raise ShimError(
+                f"several containers are meant: {each}", subject=wanted, hint="give one"
+            )
+        return meant
 
     def wrong(self) -> list[dict[str, Any]]:
         """Return what went wrong and is not acknowledged."""

@@ -118,6 +118,13 @@ def status_of(pid: "int | str", keys: "Container[str]") -> "dict[str, list[str]]
         return _fields(file, keys)
 
 
+def is_roots(pid: int, proc: str = "/proc") -> bool:
+    """Tell whether a process is root's, and in no pid namespace below that of ``proc``."""
+    with open(f"{proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
+        status = _fields(file, ("Uid", "NSpid"))
+    return set(status.get("Uid", ())) == {"0"} and len(status.get("NSpid", ())) < 2
+
+
 def effective_capabilities() -> int:
     """Return the capabilities that we have in effect, as bits."""
     return int(status_of("self", ("CapEff",))["CapEff"][0], 16)

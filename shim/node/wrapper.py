@@ -112,8 +112,8 @@ class Wrapper:
         for pid in processes.pids(proc):
             with suppress(OSError):  # ended meanwhile
                 program, *words = processes.command_line(pid, proc)
-                # CRI-O's monitor of a container is told its runtime.
-                if os.path.basename(program) == "conmon":
+                # CRI-O's monitor of a container is told its runtime; a user can call his own so.
+                if os.path.basename(program) == "conmon" and processes.is_roots(pid, proc):
                     count += any(word.startswith(ours) for word in words)
         return count
 

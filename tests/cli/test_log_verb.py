@@ -13,7 +13,8 @@ import jsonschema
 import pytest
 
 from shim import cli, config, log, logread
-from support import auditlog
+from shim.risk import names
+from support import auditlog, need
 from support.checkout import CHECKOUT
 from support.containers import real
 from support.wrapped import WrappedLab
@@ -133,6 +134,30 @@ def test_of_one_container(path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         _, text = said(capsys, "--container", wanted, "--event")
         assert text.count("\n") == 1
         assert "aaaaaaaaaaaa adjusted: filter-injection, verified" in text
+
+
+def test_a_name_of_several_means_none(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else who gives his container another's name has its errors acknowledged with his."""
+    need.root()
+    monkeypatch.setattr(names, "_CONTAINERD", (str(tmp_path / "tasks"),))
+    for ident, name in ((WEB, "web"), (DB, "web"), (JOB, WEB[:12])):
+        bundle = tmp_path / "tasks" / "k8s.io" / ident
+        bundle.mkdir(parents=True)
+        config_ = {"annotations": {"io.kubernetes.cri.container-name": name}}
+        (bundle / "config.json").write_text(json.dumps(config_))
+    errors = [line(10, "failed", "error", container=ident) for ident in (WEB, DB, JOB)]
+    path.write_text("".join(errors))
+    assert cli.main(["log", "--ack", "--container", "web"]) == 2
+    assert f"web: several containers are meant: {WEB}, {DB}" in capsys.readouterr().err
+    code, text = said(capsys, "--container", WEB[:12], "--event")
+    assert (code, text.count("\n")) == (1, 1)
+    said(capsys, "--ack", "--container", WEB)
+    assert [each["container"] for each in logread.recent(str(path), 3600).events] == [DB, JOB]
 
 
 def test_the_summary_keeps_to_its_schema(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

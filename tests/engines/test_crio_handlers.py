@@ -247,6 +247,7 @@ def _conmon(host: Host) -> Path:
     file = host.path("/proc/7/cmdline")
     file.parent.mkdir(parents=True)
     file.write_text("\0".join(words) + "\0")
+    file.with_name("status").write_text("Uid:\t0\t0\t0\t0\nNSpid:\t7\n")
     return file
 
 
@@ -255,6 +256,16 @@ def test_podmans_containers_are_not_its_own(host: Host) -> None:
     file = _conmon(host)
     assert config.started(host) == {"aaaa": SCRIPT}
     file.write_text(file.read_text() + "--exit-command\0/usr/bin/podman\0")
+    assert config.started(host) == {}
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["Uid:\t1000\t1000\t1000\t1000\nNSpid:\t7\n", "Uid:\t0\t0\t0\t0\nNSpid:\t7\t1\n"],
+)
+def test_a_users_or_a_containers_process_is_no_monitor(host: Host, status: str) -> None:
+    """Whatever it calls itself, nothing is kept for it."""
+    _conmon(host).with_name("status").write_text(status)
     assert config.started(host) == {}
 
 

@@ -130,10 +130,13 @@ def started(host: Host) -> dict[str, str]:
     for pid in processes.pids(proc):
         with contextlib.suppress(OSError):  # ended meanwhile
             program, *words = processes.command_line(pid, proc)
+            # Anybody can call a program of his conmon.
+            if os.path.basename(program) != "conmon" or not processes.is_roots(pid, proc):
+                continue
             ours = next(filter(executable.is_ours, words), "")
             # Podman's own has an --exit-command; Podman passes over a program that is gone.
             podmans = "--exit-command" in words
-            if os.path.basename(program) == "conmon" and ours and not podmans:
+            if ours and not podmans:
                 options = dict(itertools.pairwise(words))
                 found[options.get("-c") or options.get("--cid") or str(pid)] = ours
     return found
