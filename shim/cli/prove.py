@@ -51,7 +51,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--engine",
         default="",
         choices=("docker", "podman", "containerd"),
-        help="probe a container of this one",
+        metavar="NAME",
+        help="probe a container of docker, podman or containerd",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)

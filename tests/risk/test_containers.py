@@ -13,8 +13,9 @@ import pytest
 from shim import cli
 from shim.errors import ShimError
 from shim.risk.containers import chosen, running
-from shim.risk.groups import Place
+from shim.risk.groups import PLAIN, Place
 from shim.risk.names import Known
+from shim.risk.where import where_is
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import Lab, real
@@ -67,6 +68,20 @@ def test_it_is_found_without_tracing(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(running(container.name).pids)
         assert running(container.name).pids
+
+
+def test_an_equal_number_hides_no_container() -> None:
+    """Root in a pid namespace can choose the numbers there (ns_last_pid)."""
+    need.root()
+    words = ["unshare", "--pid", "--fork", "--kill-child", "sleep", "600"]
+    with subprocess.Popen(words) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (child := children.read_text()):
+            time.sleep(0.005)
+        found = where_is(int(child), "0::/box\n", int(child))
+        os.kill(int(child), signal.SIGKILL)
+    assert found == Place("container", "", "box")
+    assert where_is(os.getpid(), "0::/box\n", os.getpid()) == PLAIN
 
 
 @pytest.fixture

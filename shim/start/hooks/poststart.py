@@ -32,7 +32,10 @@ _OPTIONS = ("--config", "--test-syscall", "--mechanism", "--sha256", "--seconds"
 _SECONDS = 30
 _GRACE = 10
 _ENDED = ("Z", "X")
+# Processor time for an opinion: a filter takes some milliseconds, with unknown_calls 350 times.
+_OPINION_SECONDS = 3
 _HAS_ENDED = "the container's process has ended"
+_INTRICATE = "its filters are too intricate to be judged"
 _EPERM = frozenset((abi.SECCOMP_RET_ERRNO | 1,))
 _ENOSYS = frozenset((abi.SECCOMP_RET_ENOSYS,))
 
@@ -79,6 +82,32 @@ def _end_at_last(seconds: int) -> None:
     _signal.alarm(seconds)
 
 
+class _Limit:
+    """Limits what it takes to judge filters, of which the container's program may load any.
+
+    CannotTell in the block: its processor time is over, or all of ours, by which the kernel would
+    end us without a word.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        import _signal
+
+        def over(_number: int, _frame: object) -> None:
+            raise CannotTell(_INTRICATE)
+
+        _signal.signal(_signal.SIGVTALRM, over)
+        _signal.signal(_signal.SIGALRM, over)
+        _signal.setitimer(_signal.ITIMER_VIRTUAL, _OPINION_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        import _signal
+
+        _signal.signal(_signal.SIGVTALRM, _signal.SIG_IGN)
+        _end_at_last(_GRACE)
+
+
 class Verification(Start):
     """One running container to be looked at."""
 
@@ -117,7 +146,8 @@ class Verification(Start):
         self._is_container(spec.config)
         filters = self._settled()
         inherited, wanted = _own_filters(), denied | named
-        verified, facts = opinion(filters, inherited, wanted, self.expected, self.refused)
+        with _Limit():
+            verified, facts = opinion(filters, inherited, wanted, self.expected, self.refused)
         if verified is True and self.settings["log_detail"] == "brief":
             return
         self.log(
