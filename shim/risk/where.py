@@ -18,11 +18,19 @@ def where_is(pid: int, cgroup: str, inside: int) -> Place:
     cgroup that is ours, too, is nobody's container.
     """
     found = place(cgroup)
-    if found.kind != "process" or inside == pid:
+    if found.kind != "process" or not _nested(pid, inside):
         return found
     own = set(_own_cgroup().split("\n"))
     others = "\n".join(line for line in cgroup.split("\n") if line not in own)
     return _monitored(pid) or place(others, nested=True)._replace(user=found.user)
+
+
+def _nested(pid: int, inside: int) -> bool:
+    """Tell whether it is in a pid namespace of its own, where its number may be chosen to fit."""
+    try:
+        return inside != pid or len(processes.status_of(pid, ("NSpid",))["NSpid"]) > 1
+    except (OSError, LookupError):
+        return False  # it has ended
 
 
 @functools.cache

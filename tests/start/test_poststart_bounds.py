@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from shim import abi, config
+from shim.bpf.program import LD_ABS, LD_MEM, RET_K, Insns, encode
 from shim.host.ptrace import EndedError, StillError, Tracee, installed_filters
+from shim.start.hooks import poststart
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL, Container, Lab
+from support.filters import in_child
 from support.joined import code
 from support.wrapped import WrappedLab
 
@@ -252,3 +256,50 @@ def test_standard_input_that_never_ends(tmp_path: Path, name: str) -> None:
     os.close(reader)
     os.close(writer)
     assert "no container state on standard input within" in lab.log()[0]["reason"]
+
+
+def slow() -> bytes:
+    """Return a filter that is decided after some 25 ms: each of its paths ends with the same."""
+    steps: Insns = [(abi.BPF_ST, 0, 0, 0)]
+    for step in range(11):
+        steps += [
+            (LD_MEM, 0, 0, 0),
+            (abi.BPF_ALU | abi.BPF_ADD, 0, 0, 1 << step),
+            (abi.BPF_ST, 0, 0, 1),
+            (LD_ABS, 0, 0, 16),
+            (abi.BPF_JMP | abi.BPF_JSET, 0, 2, 1 << step),
+            (LD_MEM, 0, 0, 1),
+            (abi.BPF_ST, 0, 0, 0),
+        ]
+    return encode([*steps, (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)])
+
+
+@pytest.mark.parametrize("over", ["processor time", "all of it"])
+def test_filters_that_take_too_long_are_told(over: str, tmp_path: Path) -> None:
+    """Whatever a program loads, the look says that it cannot be told, and does not just end."""
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"]}
+    spec = {"ociVersion": "1.0.2", "linux": {"seccomp": profile}}
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+
+    class Look(poststart.Verification):
+        def _is_container(self, config: object) -> None:
+            pass
+
+        def _settled(self) -> list[bytes]:
+            return [slow()] * 200
+
+    def looked() -> str:
+        check = Look(dict(config.DEFAULTS), {})
+        check.facts["bundle"] = str(tmp_path)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        if over == "processor time":
+            poststart._OPINION_SECONDS = 0.05  # type: ignore[assignment]
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            check.compare({"test": TEST_SYSCALL})
+        except poststart.CannotTell as reason:
+            return f"{reason}, {signal.alarm(0)}"
+        return "nothing"
+
+    assert in_child(looked) == "its filters are too intricate to be judged, 10"
