@@ -28,6 +28,8 @@ exit statuses: 0 done, 2 error."""
 
 _LOCK_SECONDS = 10
 _DAY = 24 * 60 * 60
+# The timer of install.sh comes each minute.
+_SCAN_SECONDS = 20
 _STATES = ("absent", "exempt", "filtered", "unknown")
 
 
@@ -103,7 +105,7 @@ class _Collector:
         yield from _of_log(_counted(path))
         yield from _of_host(path)
         if self._scanned and os.geteuid() == 0:
-            yield _at_risk()
+            yield from _at_risk()
 
 
 def _counted(path: str) -> logmetrics.Totals:
@@ -187,21 +189,30 @@ def _of_host(path: str) -> Iterator[Any]:
     yield GaugeMetricFamily("seccomp_shim_log_bytes", "The log with all of it", value=sum(sizes))
 
 
-def _at_risk() -> Any:
+def _at_risk() -> Iterator[Any]:
     """Count the containers of which a process would die if somebody attached a probe now."""
     from prometheus_client.core import GaugeMetricFamily
 
     from shim.risk.scan import calls, scan
 
-    found = scan(calls())
+    try:
+        found = scan(calls(), seconds=_SCAN_SECONDS)
+    except (OSError, ShimError) as error:  # what the log tells is told without it
+        print(f"seccomp-shim metrics: nobody could be scanned: {error}", file=sys.stderr)
+        return
     endangered = {each.process.pid for each in found.endangered()}
     number = sum(
         any(one.process.pid in endangered for one in group.seen)
         for group in found.groups
         if group.place.kind == "container"
     )
-    return GaugeMetricFamily(
+    yield GaugeMetricFamily(
         "seccomp_shim_containers_at_risk",
         "Running containers that would die if somebody attached a probe now",
         value=number,
+    )
+    yield GaugeMetricFamily(
+        "seccomp_shim_processes_unread",
+        "Processes with a filter that could not be read: whether they would die is not known",
+        value=len(found.unread(here=False)),
     )

@@ -16,11 +16,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from risk.processes import filtered
 from shim import cli, config, log, logmetrics
 from shim.cli import metrics
+from shim.host import processes
+from shim.host.ptrace import Tracee
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import real
+from support.filters import denying
 from support.wrapped import WrappedLab
 
 DEPLOY = CHECKOUT / "deploy/metrics"
@@ -161,7 +165,40 @@ def test_the_host_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for call in ("uretprobe", "uprobe"):
         assert sum(value for labels, value in states.items() if call in labels) == 1
     assert ("seccomp_shim_containers_at_risk",) in found
+    assert ("seccomp_shim_processes_unread",) in found
     assert ("seccomp_shim_containers_at_risk",) not in told(capsys, "--no-scan")
+
+
+def test_who_cannot_be_read_is_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No container at risk among those that were read is not the same as none at all."""
+    path.write_bytes(b"")
+    with filtered(denying(*range(337))) as pid:
+        monkeypatch.setattr(processes, "pids", lambda: [pid])
+        tracee = Tracee(pid)
+        assert told(capsys)[("seccomp_shim_processes_unread",)] == 1
+        tracee.detach()
+        assert told(capsys)[("seccomp_shim_processes_unread",)] == 0
+
+
+def test_a_scan_that_fails_takes_nothing_else_along(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the log tells is told without it, and why there is no scan is one line."""
+    need.root()
+    path.write_bytes(line(20, "failed", "error"))
+
+    def fails(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("shim.risk.scan.read", fails)
+    assert cli.main(["metrics"]) == 0
+    printed = capsys.readouterr()
+    assert 'seccomp_shim_errors_total{event="failed"} 1.0' in printed.out
+    assert "containers_at_risk" not in printed.out
+    assert printed.err.startswith("seccomp-shim metrics: nobody could be scanned: ")
+    assert printed.err.count("\n") == 1
 
 
 def test_a_textfile_is_written_whole(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +292,10 @@ def test_dashboard_and_rules_name_what_there_is(
         + line(7, "failed", "error")
     )
     # A scan takes long on a busy machine; that it counts them another test shows.
-    printed = {key[0] for key in told(capsys, "--no-scan")} | {"seccomp_shim_containers_at_risk"}
+    printed = {key[0] for key in told(capsys, "--no-scan")} | {
+        "seccomp_shim_containers_at_risk",
+        "seccomp_shim_processes_unread",
+    }
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
