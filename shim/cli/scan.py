@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.output import bar, row, table
-from shim.errors import counted
+from shim.errors import ShimError, counted
 
 if TYPE_CHECKING:
     from shim.risk.outlook import Call, Outlook
@@ -87,7 +87,14 @@ def run(args: argparse.Namespace) -> int:
 
     asked = calls(args.syscall)
     refuse_without_root()
-    found = scan(asked, pids=args.pid, container=args.container, progress=_progress())
+    pids = args.pid
+    if args.container:
+        from shim.risk.containers import running
+
+        pids = [*(pids or ()), *running(args.container).pids]
+    found = scan(asked, pids=pids, gone_is_error=not args.container, progress=_progress())
+    if args.container and not found.groups:
+        raise ShimError("this container has ended", subject=args.container)
     if args.json:
         print(json.dumps(document(found), indent=2))
     else:

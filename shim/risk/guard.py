@@ -24,6 +24,7 @@ _LOOKS = (0.0, 1.0, 5.0)
 _AGAIN = 5.0
 _SHARE = 20
 _YOUNG = 5.0
+_LOOK_SECONDS = 10  # whoever is new meanwhile waits for it
 _LINES = 20  # at once, and of new processes in a minute
 _ENDED = ("Z", "X", "x")
 _LOADED = ("Seccomp", "Seccomp_filters")
@@ -259,7 +260,9 @@ class _Watch:
         """Look at all of ``due``, and at those of ``again`` who have changed."""
         loaded = {pid: _loaded(pid) for pid in self.meant.among(due | again)}
         wanted = [pid for pid, now in loaded.items() if pid in due or now != self.loaded.get(pid)]
-        found = scan(self.asked, pids=wanted, named=False, gone_is_error=False)
+        found = scan(
+            self.asked, pids=wanted, named=False, gone_is_error=False, seconds=_LOOK_SECONDS
+        )
         self.loaded |= {pid: loaded[pid] for pid in wanted}
         for risk in _risks(found, wanted, self.meant):
             if (risk.pid, risk.started) not in self.told:

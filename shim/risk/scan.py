@@ -10,7 +10,6 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
 from shim.risk import names
-from shim.risk.containers import chosen
 from shim.risk.groups import Place
 from shim.risk.live import Process, owner, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, UNREAD, Call, Outlook, outlook
@@ -133,16 +132,15 @@ def scan(
     asked: Sequence[Call],
     *,
     pids: Collection[int] | None = None,
-    container: str = "",
     named: bool = True,
     gone_is_error: bool = True,
     seconds: float = 60,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Scan:
-    """Look at all processes, or at ``pids``, or at those of the containers of that name or id.
+    """Look at all processes, or at ``pids``.
 
-    Without ``named`` no engine is asked. After ``seconds`` the rest is not
-    read. ShimError: there is no such process or container.
+    Without ``named`` no engine is asked. After ``seconds`` the rest is not read. ShimError: there
+    is no such process.
     """
     began = time.monotonic()
     everyone = pids is None
@@ -172,11 +170,6 @@ def scan(
         known = book.known(where)
         seen = [judge.seen(each, where, known.mechanism) for each in of]
         groups.append(Group(where, known, seen))
-    if container:
-        meant = chosen(container, {each.place: each.known for each in groups})
-        groups = [each for each in groups if each.place in meant]
-        if not groups:
-            raise ShimError("there is no such container, or it does not run", subject=container)
     return Scan(
         list(asked),
         {call.name: state(call) for call in asked},

@@ -114,7 +114,7 @@ def test_a_filter_of_the_programs_own_is_told_apart(
     ("words", "said"),
     [
         (["--pid", "4194304"], "4194304: there is no such process"),
-        (["--container", "nobody"], "nobody: there is no such container"),
+        (["--container", "nobody"], "nobody: no such container runs here"),
         (["--syscall", "nothing"], "nothing: is no system call of x86-64"),
         (["--syscall", "test-syscall-3"], "test-syscall-3: is no test system call (337 to 423)"),
     ],
