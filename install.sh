@@ -455,8 +455,15 @@ refuse_while_used() {
     die "$used: still names $prefix/bin (remove that entry first, then run this again)"
 }
 
-# ask QUESTION: have the program tell what it alone can see, a line for each answer.
-ask() { "$prefix/current/bin/python" -I -m shim.agent.removal "$1" 2>/dev/null || true; }
+# ask QUESTION: have the program tell what it alone can see, a line for each answer. Where it is gone
+# or broken, ours here tells: what still uses it must not be passed over for that.
+ask() {
+    if "$prefix/current/bin/python" -I -c 'import shim.agent.removal' 2>/dev/null; then
+        "$prefix/current/bin/python" -I -m shim.agent.removal "$1" 2>/dev/null || true
+    else
+        (cd "$here" && "$(find_python)" -B -m shim.agent.removal "$1" 2>/dev/null) || true
+    fi
+}
 
 # An engine that runs has what was taken out of its files until it is restarted, and each exec in a
 # container that was started by us calls the program.
@@ -520,18 +527,10 @@ remove_config() {
     [ -z "$left" ] || say "Kept, which are not the installation's:" "$left"
 }
 
-# list_patched: print each file that is as a run of patch left it.
-list_patched() {
-    if [ -x "$prefix/current/bin/python" ]; then ask patched
-    else  # it was uninstalled before
-        (cd "$here" && "$(find_python)" -B -m shim.agent.removal patched 2>/dev/null) || true
-    fi
-}
-
 remove_state() {
     [ -d /var/lib/seccomp-shim ] || return 0
     patched=
-    if [ -d /var/lib/seccomp-shim/runs ]; then patched=$(list_patched)
+    if [ -d /var/lib/seccomp-shim/runs ]; then patched=$(ask patched)
     else rm -f /var/lib/seccomp-shim/fleet.lock
     fi
     if [ -n "$patched" ]; then
