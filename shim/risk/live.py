@@ -21,17 +21,21 @@ import marshal
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from mmap import mmap
 from typing import NamedTuple
 
 from shim import abi
 from shim.host import processes
-from shim.host.children import parts_of
+from shim.host.children import answer_of
 from shim.risk.groups import Place, place
 from shim.risk.looker import (
+    END,
     ENDED,
     KEYS,
+    ROOM,
     SLOW,
     Programs,
     Row,
@@ -42,7 +46,7 @@ from shim.risk.looker import (
 )
 
 # How long the child may say nothing: more than it can take for one, in case it cannot even die.
-_PATIENCE = 6
+_PATIENCE = 8
 # What those who are slow cost in all before their owner comes last.
 _SHARE = 0.5
 
@@ -174,33 +178,35 @@ def _looked_at(
     parent = os.getpid()
     names = [(each.pid, each.started) for each in asked]
     known: list[Programs] = []
-    sent = parts_of(lambda writer: Worker(parent, writer).look_at(names, until), _PATIENCE)
-    with closing(sent), closing(_frames(sent)) as frames:
-        for process in asked:
-            began = time.monotonic()
-            told = next(frames, None)
+    began, spent = time.monotonic(), 0.0
+    with mmap(-1, ROOM) as memory:
+        with suppress(TimeoutError):
+            answer_of(lambda _: Worker(parent, memory).look_at(names, until), _PATIENCE, 0)
+        took_all = time.monotonic() - began
+        for process, told in zip_longest(asked, _told(memory)):
             if told is None:  # something has kept it, and its timer has ended it
                 why = "it could not be looked at in time"
-                yield process._replace(unread=why), time.monotonic() - began
+                yield process._replace(unread=why), took_all - spent
                 return
             if not told:
                 return
             took, new, row = marshal.loads(told)  # noqa: S302 - our own child wrote it
+            spent += took
             for programs in new:
                 known.append(interned.setdefault(programs, programs))
                 lets_restart(programs)  # the next child knows it while it holds a thread
             yield _completed(process, row, known), took
 
 
-def _frames(sent: Iterator[bytes]) -> Generator[bytes]:
-    """Yield what the child tells, until it ends or says nothing for too long."""
-    data = bytearray()
-    with suppress(TimeoutError):
-        for part in sent:
-            data += part
-            while len(data) >= 4 + (size := int.from_bytes(data[:4], "little")):
-                yield bytes(data[4 : 4 + size])
-                del data[: 4 + size]
+def _told(memory: mmap) -> Iterator[bytes]:
+    """Yield what the child has noted of each process, and an empty text if it was through."""
+    at = 0
+    while size := int.from_bytes(memory[at : at + 4], "little"):
+        if size == END:
+            yield b""
+            return
+        yield memory[at + 4 : at + 4 + size]
+        at += 4 + size
 
 
 def _completed(process: Process, row: Row | None, known: list[Programs]) -> Process | None:

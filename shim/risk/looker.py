@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from mmap import mmap
 
 from shim import abi
 from shim.bpf.outcomes import surely_lets_through
@@ -20,13 +21,19 @@ Row = tuple[list[tuple[int, int, int]], str, str, list[int], bool]
 
 # How long a thread is waited for: one that runs stops within microseconds, on a busy machine within
 # a few turns. One that the kernel keeps (state D) has most often stopped by itself soon, or never.
-_SECONDS = 0.5
+_SECONDS = 1.0
 _SECONDS_IN_KERNEL = 0.05
 # What a look takes beside the waiting; then the kernel ends us, since something keeps us.
-_GRACE = 0.2
+_GRACE = 0.5
 # Of one process with all of its threads. Who has taken longer than the second is slow.
-_PROCESS_SECONDS = 1.5
+_PROCESS_SECONDS = 2.0
 SLOW = 0.1
+# Of one child with all that it looks at; whoever waits for it learns of none before its end.
+_BATCH_SECONDS = 1.0
+# Memory in which the child notes what it sees, so that it is there whatever ends it; no more of it
+# is taken than is written. A process may have 16 MB, of 64 threads with all that the kernel admits.
+ROOM = 64 << 20
+END = (1 << 32) - 1
 _LATE = "not all of its threads could be looked at in time"
 _THREADS = 32
 _STRICT = "1"
@@ -48,7 +55,7 @@ _UNREADABLE = {
 class Worker:
     """The child that looks. ``broken``: it may still hold a thread, and only its end lets go."""
 
-    def __init__(self, parent: int, writer: int) -> None:
+    def __init__(self, parent: int, memory: mmap) -> None:
         from shim.host import libc
 
         # Both see to it that nobody is held for long: our parent's end, and a time of our own.
@@ -57,7 +64,8 @@ class Worker:
             os._exit(1)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
-        self.writer = writer
+        self.memory = memory
+        self.used = 0
         self.broken = False
         self.until = 0.0
         self.known: dict[Programs, int] = {}
@@ -65,23 +73,24 @@ class Worker:
         self.stopped: list[int] = []
 
     def look_at(self, asked: Sequence[tuple[int, str]], until: float) -> None:
-        """Send what is seen of each (pid, when it started) until one was slow; then nothing."""
+        """Note what is seen of each (pid, when it started), until one was slow or time is over."""
+        until = min(until, time.monotonic() + _BATCH_SECONDS)
         for pid, started in asked:
             began = time.monotonic()
             self.until = began + _PROCESS_SECONDS
             row = self._row(pid, started)
             now = time.monotonic()
-            _end_after(_PROCESS_SECONDS if self.broken else 0)
-            self._send(marshal.dumps((now - began, self.new, row)))
+            self._put(marshal.dumps((now - began, self.new, row)))
             self.new = []
-            if self.broken or now - began > SLOW or now > until:
+            if self.broken or now - began > SLOW or now > until or self.used > ROOM // 2:
                 break
-        self._send(b"")
+        self._put(b"")
 
-    def _send(self, data: bytes) -> None:
-        rest = memoryview(len(data).to_bytes(4, "little") + data)
-        while rest:
-            rest = rest[os.write(self.writer, rest) :]
+    def _put(self, data: bytes) -> None:
+        self.memory[self.used + 4 : self.used + 4 + len(data)] = data
+        # Last of all: an empty one, and one that is not whole, have the length of none.
+        self.memory[self.used : self.used + 4] = (len(data) or END).to_bytes(4, "little")
+        self.used += 4 + len(data)
 
     def _row(self, pid: int, started: str) -> "Row | None":
         pinned = processes.pin(pid)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,9 @@ def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
         gone = processes.pin(one)
     with filtered(KILL) as other:
         status = processes.status_of(other, looker.KEYS)
-        answered = in_child(lambda: looker.Worker(os.getppid(), -1)._thread(other, gone, status))
+        answered = in_child(
+            lambda: looker.Worker(os.getppid(), mmap(-1, 4096))._thread(other, gone, status)
+        )
         assert answered == [[], ""]
         assert field(other, "TracerPid") == "0"
     os.close(gone)
