@@ -222,7 +222,7 @@ def test_who_keeps_whoever_asks_is_a_risk(sleep: str, monkeypatch: pytest.Monkey
         return real_mappings(pid)
 
     monkeypatch.setattr(processes, "code_mappings", mappings)
-    monkeypatch.setattr(targets, "_SECONDS_EACH", 0.3)
+    monkeypatch.setattr(targets, "_SECONDS_EACH", 2)
     try:
         found = guarding.look(Targets((), None, sleep), calls([CALL[1]]))
         assert [(risk.pid, risk.why) for risk in found.risks] == [
