@@ -15,7 +15,7 @@ from shim.profile import evaluate as core
 from shim.profile.document import DOCKER, Document, place, resolved
 from shim.profile.jsontext import scanner
 from shim.profile.unnamed import unnamed
-from shim.risk.verdict import verdicts
+from shim.risk.verdict import OutOfTimeError, verdicts
 
 if TYPE_CHECKING:
     from shim.profile.libseccomp import Names
@@ -75,7 +75,10 @@ class Subject:
     def verdicts(self, number: int) -> frozenset[int]:
         """Return what call ``number`` can be answered; none: it could not be decided."""
         if self.key == NATIVE:
-            return verdicts(self.programs, number)
+            try:
+                return verdicts(self.programs, number)
+            except OutOfTimeError:
+                return frozenset()
         if not self.programs:
             return verdicts((), number)
         return outcomes(decode(self.programs[0]), number, self.audit)

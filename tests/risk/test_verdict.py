@@ -5,8 +5,10 @@ import pytest
 from risk.test_outlook import EVERYTHING, URETPROBE, process
 from shim import abi
 from shim.bpf.program import RET_K, Insns, encode
-from shim.risk import scan, verdict
+from shim.host.kernel_calls import Present
+from shim.risk import gaps, scan, verdict
 from shim.risk.groups import Place
+from shim.risk.subject import NATIVE, Subject
 from support.filters import denying
 
 
@@ -77,3 +79,13 @@ def test_what_is_kept_decoded_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
         verdict.verdicts((distinct(each, 200),), 400)
         assert sum(map(len, verdict._decoded_programs.values())) <= 1000
     assert verdict.lets_through((EVERYTHING["allow"],), 400)
+
+
+def test_what_gaps_takes_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of calls those that it does not come to are undecided."""
+    monkeypatch.setattr(gaps, "_SECONDS", -1.0)
+    subject = Subject("a process", NATIVE, (distinct(50),))
+    found = gaps.gaps(subject, Present(frozenset(("read", "uretprobe", "mseal")), "", frozenset()))
+    assert {each.words for each in found.answers if each.cause.startswith("the filter")} == {
+        ("undecided",)
+    }
