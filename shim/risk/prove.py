@@ -139,17 +139,36 @@ def probed(pid: int, code: Callable[[], int | None]) -> Proof:
 
     ``code`` gives the process's exit status, 128 and the number of its signal; None: it runs.
     """
+    try:
+        ended, hits = _watched(pid, code)
+    except ProcessLookupError:
+        # The breakpoint is there before the event is: it has died of it before anything counts.
+        ended, hits = _end(pid, code), 0
+    if ended is None:
+        return Proof(True, "", hits)
+    name = signal.Signals(ended - 128).name if ended > 128 else f"exit status {ended}"
+    return Proof(False, name, hits)
+
+
+def _watched(pid: int, code: Callable[[], int | None]) -> tuple[int | None, int]:
+    """Probe until the end, or until there are hits enough; ProcessLookupError: it has ended."""
     with _attached(pid) as probe:
         deadline = time.monotonic() + _SECONDS
         while (ended := code()) is None and probe.hits() < HITS:
             if time.monotonic() > deadline:
                 raise ShimError("the probe was not hit in time", subject=str(pid))
             time.sleep(0.01)
-        hits = probe.hits()
-    if ended is None:
-        return Proof(True, "", hits)
-    name = signal.Signals(ended - 128).name if ended > 128 else f"exit status {ended}"
-    return Proof(False, name, hits)
+        return ended, probe.hits()
+
+
+def _end(pid: int, code: Callable[[], int | None]) -> int:
+    """Return how a process that has ended did."""
+    deadline = time.monotonic() + _SECONDS
+    while (ended := code()) is None:
+        if time.monotonic() > deadline:
+            raise ShimError("has ended, and nobody tells how", subject=str(pid))
+        time.sleep(0.01)
+    return ended
 
 
 @contextmanager
@@ -158,10 +177,7 @@ def _attached(pid: int) -> Iterator[Uretprobe]:
     if not library:
         raise ShimError("has no C library to probe", subject=str(pid))
     offset = function_offset(Path(library), _FUNCTION)
-    try:
-        probe = Uretprobe(Path(library), offset, pid)
-    except ProcessLookupError:
-        raise ShimError("has ended before it was probed", subject=str(pid)) from None
+    probe = Uretprobe(Path(library), offset, pid)
     try:
         yield probe
     finally:

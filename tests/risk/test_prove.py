@@ -135,6 +135,23 @@ def test_a_death_is_told() -> None:
         assert prove.probed(process.pid, code)[:2] == (False, "SIGKILL")
 
 
+def test_a_death_before_anything_is_counted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The breakpoint is there before the event: who dies of it at once dies in between."""
+    with subprocess.Popen(prove.command(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+
+        def die(path: Path, name: str) -> int:
+            found = function_offset(path, name)
+            process.send_signal(signal.SIGSEGV)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            return found
+
+        monkeypatch.setattr(prove, "function_offset", die)
+        proof = prove.probed(process.pid, lambda: prove._code(process.poll()))
+    assert proof == Proof(False, "SIGSEGV", 0)
+
+
 def test_a_probe_is_of_one_process_alone() -> None:
     """Another process that calls the same function is not counted."""
     with (
