@@ -7,18 +7,21 @@ by that errno is a refusal, the rest is the kernel's own.
 
 import errno
 import select
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from shim import abi
 from shim.host.tracing.refusals import Ended, Watch
-from shim.risk.verdict import errnos, verdict_on, verdicts
+from shim.risk.verdict import OutOfTimeError, errnos, verdict_on, verdicts, within
 
 # What filters answer with, mostly (systemd's RestrictAddressFamilies= EAFNOSUPPORT). Others are
 # looked for as soon as a filter is seen that gives them.
 USUAL = (errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 _KINDS = 5_000
 _EXAMPLES = 4
+_AT_ONCE = 1.0  # seconds for what has come, before somebody is told again
+_SECONDS = 0.2  # of processor time, to judge a call whatever its arguments are
 _KILLING = (
     abi.SECCOMP_RET_KILL_PROCESS,
     abi.SECCOMP_RET_KILL_THREAD,
@@ -77,8 +80,11 @@ class Denials:
         """Wait up to ``seconds`` for refusals; return those of a kind that is new."""
         select.select([self._watch], (), (), seconds)
         before = len(self._kinds)
+        until = time.monotonic() + _AT_ONCE
         for event in self._watch.events():
             self._judge(event)
+            if time.monotonic() > until:  # intricate filters; what finds no room is told as lost
+                break
         return list(self._kinds.values())[before:]
 
     def found(self) -> list[Denial]:
@@ -116,8 +122,8 @@ class Denials:
         if (
             programs is not None
             and len(denial.arguments) < _EXAMPLES
-            and len(verdicts(programs, event.nr, event.arch)) > 1
             and event.args not in denial.arguments
+            and len(_possible(programs, event)) != 1
         ):
             denial.arguments.append(event.args)
 
@@ -132,14 +138,22 @@ class Denials:
         self.close()
 
 
+def _possible(programs: tuple[bytes, ...], event: Ended) -> frozenset[int]:
+    """Return what the filters can answer this call, whatever its arguments; none: undecided."""
+    try:
+        with within(_SECONDS):
+            return verdicts(programs, event.nr, event.arch)
+    except OutOfTimeError:
+        return frozenset()
+
+
 def answered(event: Ended, programs: tuple[bytes, ...]) -> int | None:
     """Return the verdict of ``programs`` on a call, if that is how it ended.
 
     None: the kernel's own code ended it, after the filters had let it through.
     """
-    possible = verdicts(programs, event.nr, event.arch)
     answer: int | None
-    if len(possible) == 1:
+    if len(possible := _possible(programs, event)) == 1:
         (answer,) = possible
     else:
         answer = verdict_on(programs, event.nr, event.arch, event.args, event.ip)

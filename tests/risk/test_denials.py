@@ -67,8 +67,7 @@ def watched(*known: int) -> Iterator[tuple[Denials, Callable[[], list[Denial]]]]
 
     def found() -> list[Denial]:
         for _ in range(50):  # what is in the ring is there before the child can be waited for
-            if not denials.poll(0):
-                break
+            denials.poll(0)
         return denials.found()
 
     with Denials(lambda call: "test" if me in call.ancestors else None, known) as denials:
