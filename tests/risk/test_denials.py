@@ -18,7 +18,7 @@ import pytest
 from shim import abi
 from shim.bpf.program import LD_ABS, RET_K, Insns, answering, encode
 from shim.host import libc, processes
-from shim.host.tracing.refusals import _Filters
+from shim.host.tracing.refusals import Watch, _Filters
 from shim.risk.denials import Denial, Denials
 from support import need
 from support.filters import ALLOW, JEQ, X86_64
@@ -325,3 +325,15 @@ def test_filters_are_kept_up_to_a_limit() -> None:
     for thread in range(5_000):
         kept.add((thread, 2, 7), 0, thread.to_bytes(4, "little") * 8_000)
     assert kept._bytes <= 64 << 20
+
+
+def test_a_look_that_is_broken_off_counts_nothing_twice() -> None:
+    """What was given is out of the ring, whether or not the next one is asked for."""
+    with Watch((errno.EPERM,)) as watch:
+        child(make((NR, 1), (NR, 2), (NR, 3)), answers(EPERM))
+        seen = []
+        for _ in range(1_000):
+            event = next(watch.events(), None)  # and the look ends there
+            if event and os.getpid() in event.ancestors:
+                seen.append(event.args[0])
+        assert seen == [1, 2, 3]

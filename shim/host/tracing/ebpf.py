@@ -223,7 +223,7 @@ class Ring:
         self._data = mmap.mmap(self.fd, page + 2 * size, mmap.MAP_SHARED, read, offset=page)
 
     def records(self) -> Iterator[bytes]:
-        """Give the records that are complete by now; each is out of it once the next is asked.
+        """Give the records that are complete by now; what is given is out of the ring.
 
         What comes meanwhile is for the next time: who writes without end must not keep us.
         """
@@ -236,10 +236,11 @@ class Ring:
             if header & _BUSY:
                 return
             size = header & ~_DISCARDED
-            if not header & _DISCARDED:
-                yield self._data[start + 8 : start + 8 + size]
+            record = self._data[start + 8 : start + 8 + size]
             at += (8 + size + 7) // 8 * 8
             struct.pack_into("=Q", self._consumed, 0, at)
+            if not header & _DISCARDED:
+                yield record
 
     def close(self) -> None:
         """Give it back."""
