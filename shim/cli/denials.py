@@ -39,7 +39,7 @@ exit statuses: 0 nothing was refused, 1 something was, 2 error."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _STEP = 0.2
 _ARGUMENTS = 3
-_LAST_LOOKS = 2
+_LAST_SECONDS = 5
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -113,21 +113,27 @@ def _watch(denials: "Denials", args: argparse.Namespace, told: str) -> float:
     began = time.monotonic()
     until = began + args.seconds if args.seconds else 0 if args.command else math.inf
     child: subprocess.Popen[bytes] | None = None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An exception in the middle of a look would lose the call that is judged just then.
+    ended: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: ended.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     if not args.command:
         ends = "until CTRL-C" if until == math.inf else f"for {args.seconds:g} s"
         print(f"watching what is refused to {printable(told)}, {ends}", file=sys.stderr)
     try:
         if args.command:
             child = _started(args.command)
-        while (child and child.poll() is None) or time.monotonic() < until:
+        # A command was sent CTRL-C, too, and has the last word.
+        while (child and child.poll() is None) or (not ended and time.monotonic() < until):
             denials.poll(min(_STEP, max(0, until - time.monotonic())) if not child else _STEP)
-    except KeyboardInterrupt:
-        if child:  # it was sent the signal, too, and has the last word
-            child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     took = time.monotonic() - began
-    for _ in range(_LAST_LOOKS):  # of a ring that may be filled again meanwhile
-        denials.poll(0)
+    denials.finish(_LAST_SECONDS)
     if child and child.returncode:
         print(f"{printable(args.command[0])}: exit status {child.returncode}", file=sys.stderr)
     return took

@@ -75,15 +75,18 @@ class Denials:
         self._kinds: dict[tuple[object, ...], Denial] = {}
         self._watch = Watch((*USUAL, *answers), places=places, pid=pid)
         self.unnoted = 0  # calls of further kinds, when there were too many
+        self.behind = False  # whether the last look ended before all of it was judged
 
     def poll(self, seconds: float) -> list[Denial]:
         """Wait up to ``seconds`` for refusals; return those of a kind that is new."""
         select.select([self._watch], (), (), seconds)
         before = len(self._kinds)
         until = time.monotonic() + _AT_ONCE
+        self.behind = False
         for event in self._watch.events():
             self._judge(event)
             if time.monotonic() > until:  # intricate filters; what finds no room is told as lost
+                self.behind = True
                 break
         return list(self._kinds.values())[before:]
 
@@ -91,13 +94,22 @@ class Denials:
         """Return what was refused, the most frequent first; behind it what is not certain."""
         return sorted(self._kinds.values(), key=lambda each: (each.answer is None, -each.count))
 
+    def finish(self, seconds: float) -> None:
+        """Judge what has come until now, for that long at most; the rest counts as not noted."""
+        until = time.monotonic() + seconds
+        self.poll(0)
+        while self.behind and time.monotonic() < until:
+            self.poll(0)
+        if self.behind:
+            self.unnoted += sum(1 for _ in self._watch.events())
+
     def lost(self) -> int:
         """Return how many calls the kernel had no room to tell of."""
         return self._watch.lost()
 
     def _judge(self, event: Ended) -> None:
         programs = event.filters
-        if programs is not None and not errnos(programs) <= self._watch.errnos | {0}:
+        if programs is not None:
             self._watch.look_for(errnos(programs) - {0})
         answer = None if programs is None else answered(event, programs)
         if event.errno == 0:  # nothing else ends a thread so

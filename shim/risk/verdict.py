@@ -82,9 +82,13 @@ def verdict_on(
 
 def errnos(programs: tuple[bytes, ...]) -> frozenset[int]:
     """Return every errno that ``programs`` can answer a call with."""
+    return frozenset().union(*map(_errnos, programs))
+
+
+@lru_cache(maxsize=256)
+def _errnos(program: bytes) -> frozenset[int]:
     answers = (
         canonical(k)
-        for program in programs
         for code, _, _, k in _decoded(program)
         if code == RET_K and k & SECCOMP_RET_ACTION_FULL == SECCOMP_RET_ERRNO
     )

@@ -19,6 +19,7 @@ from shim.risk.names import Book, Known
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_LOOKED = 10_000
 _ASKED = 50  # containers whose engines are asked for a name
 _BELIEVED = 0.1  # seconds for which a namespace is taken to be held by whom it was
 
@@ -50,6 +51,7 @@ class Watched:
         self._others = _held(processes.pids()) if starter else {}
         self._labels: dict[int, tuple[_Holders, str]] = {}
         self._names: dict[Place, str] = {}
+        self._looked: dict[int, tuple[float, tuple[int, Place]]] = {}
         if self._here in self._meant:
             raise ShimError(
                 "this container has the host's own mount namespace, so its calls cannot be told "
@@ -114,6 +116,21 @@ class Watched:
         return self._names[where]
 
     def _found(self, call: Ended) -> tuple[int, Place]:
+        """Return a process of a call's place, 0 if none is left, and its container or unit.
+
+        Calls come in thousands, and a look may go through all of /proc: one is believed for a
+        moment.
+        """
+        key = call.pid if call.place == self._here else -call.place
+        until, found = self._looked.get(key, (0.0, (0, PLAIN)))
+        if time.monotonic() > until:
+            if len(self._looked) > _LOOKED:
+                self._looked.clear()
+            found = self._look(call)
+            self._looked[key] = time.monotonic() + _BELIEVED, found
+        return found
+
+    def _look(self, call: Ended) -> tuple[int, Place]:
         """Look for the container or unit of a call, at its process or another of its place."""
         near = (call.pid, *call.ancestors)
         for pid in near if call.place == self._here else (*near, *processes.pids()):
