@@ -10,6 +10,7 @@ import pytest
 from shim.catalog import kernel_injected
 from support import hosts
 from support.checkout import CHECKOUT
+from support.leftovers import stays
 from support.managed import ask
 
 PROFILE = "/etc/docker/seccomp.json"
@@ -39,7 +40,8 @@ esac
 """
 BROKEN = "#!/bin/sh\necho broken >&2\nexit 1\n"
 RUNCS = {"picky": PICKY, "lying": LYING, "broken": BROKEN}
-LEFT = "find /tmp /run /sys/fs/cgroup -name 'seccomp-shim-look*'; pgrep -lx 'runc|crun|cat'"
+LEFT = "find /tmp /run -name 'seccomp-shim-look*'; pgrep -lx 'runc|crun|cat'"
+GROUPS = "find /sys/fs/cgroup -name 'seccomp-shim-look*'"  # which are the whole machine's
 
 
 @dataclass
@@ -52,14 +54,15 @@ class Managed:
     def patch(self, name: str, *words: str, **given: Any) -> dict[str, Any]:
         """Ask one host for the state of its profiles, and for its health."""
         asked = {"path": PROFILE, "verify": True, **given}
-        before = self.left(name)
+        before, groups = self.left(name, LEFT), self.left(name, GROUPS)
         result = ask(self.inventory, "seccomp_shim_profile", *words, hosts=name, given=asked)[name]
-        assert self.left(name) <= before
+        assert self.left(name, LEFT) <= before
+        assert not stays(self.left(name, GROUPS) - groups)
         return result
 
-    def left(self, name: str) -> set[str]:
+    def left(self, name: str, command: str) -> set[str]:
         """Return what looks have left; runs of these tests that were killed leave some, too."""
-        return set(self.fleet[name].run(LEFT, code=None).stdout.splitlines())
+        return set(self.fleet[name].run(command, code=None).stdout.splitlines())
 
 
 @pytest.fixture(scope="module")

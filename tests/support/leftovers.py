@@ -1,0 +1,20 @@
+"""What is left behind, on a machine where what other workers have comes and goes meanwhile."""
+
+import os
+import time
+
+# Longer than any look of another worker takes; what was forgotten is there for ever.
+_SECONDS = 90
+
+
+def stays(paths: set[str]) -> set[str]:
+    """Return those of the paths that do not go: nobody at work has them any more.
+
+    Directories of control groups are the whole machine's, so what another test is using just now
+    is seen as well.
+    """
+    deadline = time.monotonic() + _SECONDS
+    while paths and time.monotonic() < deadline:
+        paths = {path for path in paths if os.path.lexists(path)}
+        time.sleep(0.1 if paths else 0)
+    return paths
