@@ -297,8 +297,8 @@ def _planned(
     profiles = planned(
         contents, calls, states, args.when, args.override_deny, args.line, args.enosys
     )
-    patched = patch(contents, profiles)
-    return Patch(file, contents, patched, before, patched.text.encode())
+    edited = patch(contents, profiles)
+    return Patch(file, contents, edited, before, edited.text.encode())
 
 
 def _write(

@@ -276,20 +276,20 @@ def test_killed_at_any_moment_nobody_is_left_held() -> None:
     chance = random.Random(14)  # noqa: S311 - moments, no secrets
     with filtered(DENY) as one, filtered(KILL) as other:
         for round_ in range(25):
-            looker = os.fork()
-            if looker == 0:
+            reader = os.fork()
+            if reader == 0:
                 try:
                     while True:
                         list(live.read((one, other)))
                 finally:
                     os._exit(0)
             time.sleep(chance.uniform(0.001, 0.03))
-            children = Path(f"/proc/{looker}/task/{looker}/children").read_text().split()
+            children = Path(f"/proc/{reader}/task/{reader}/children").read_text().split()
             if round_ % 2 and children:
                 with suppress(ProcessLookupError):
                     os.kill(int(children[0]), signal.SIGKILL)
-            os.kill(looker, signal.SIGKILL)
-            os.waitpid(looker, 0)
+            os.kill(reader, signal.SIGKILL)
+            os.waitpid(reader, 0)
             for pid in (one, other):
                 deadline = time.monotonic() + 10
                 while field(pid, "TracerPid") != "0" or field(pid, "State")[0] not in "SR":
@@ -300,8 +300,8 @@ def test_killed_at_any_moment_nobody_is_left_held() -> None:
 def test_one_killed_while_it_is_read_can_be_reaped() -> None:
     """A process that is killed during the look belongs to its parent as always."""
     with filtered(DENY, then=select.poll().poll) as pid:
-        looker = threading.Thread(target=lambda: [live.read_one(pid) for _ in range(30)])
-        looker.start()
+        reader = threading.Thread(target=lambda: [live.read_one(pid) for _ in range(30)])
+        reader.start()
         time.sleep(0.01)
         victim = os.fork()
         if victim == 0:
@@ -312,7 +312,7 @@ def test_one_killed_while_it_is_read_can_be_reaped() -> None:
         time.sleep(0.01)
         os.kill(victim, signal.SIGKILL)
         assert os.waitpid(victim, 0)[1] == signal.SIGKILL
-        looker.join()
+        reader.join()
         again.join()
 
 
