@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from shim.cli import runtime
+from shim.cli import runtime_option
 from shim.errors import ShimError
 
 
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if os.uname().machine != "x86_64":
         print(f"Nothing to show: {os.uname().machine} has none of the calls (they are x86-64's).")
         return 0
-    named = [runtime.named(each).path for each in args.runtime or []]
-    runtimes = named or [path for each in runtime.KINDS if (path := shutil.which(each))]
+    named = [runtime_option.named(each).path for each in args.runtime or []]
+    runtimes = named or [path for each in runtime_option.KINDS if (path := shutil.which(each))]
     if not runtimes:
         raise ShimError("neither runc nor crun is on PATH", hint="install one, or name --runtime")
     subject = demonstration.choose_call()

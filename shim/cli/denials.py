@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Watch, then print what was refused."""
     from shim.risk.denials import Denials
     from shim.risk.scan import refuse_without_root
-    from shim.risk.watched import Watched, container
+    from shim.risk.watch_scope import Watched, container
 
     if bool(args.command) == bool(args.container or args.pid or args.all):
         raise ShimError("say whose calls: --container, --pid or --all, or a command after --")

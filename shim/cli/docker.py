@@ -78,7 +78,7 @@ def _split(words: list[str]) -> tuple[_Ours, list[str]]:
     while at < len(words):
         name, equals, value = words[at].partition("=")
         if name == "--when":
-            from shim.cli.when import VALUES
+            from shim.cli.when_option import VALUES
 
             if not equals:
                 at += 1

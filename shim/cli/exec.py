@@ -5,8 +5,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shim.cli import when
-from shim.cli.container import add_container_options, container
+from shim.cli import when_option
+from shim.cli.container_options import add_container_options, container
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--profile", required=True, metavar="FILE", help="the profile")
     add_container_options(parser)
-    when.add(parser)
+    when_option.add(parser)
     parser.add_argument("command", nargs="+", metavar="CMD", help="the program and its arguments")
     parser.set_defaults(run=run)
 

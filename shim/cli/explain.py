@@ -4,13 +4,13 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from shim.cli.container import key_of, machine
+from shim.cli.container_options import key_of, machine
+from shim.cli.filter_options import add_subject_options, subject
 from shim.cli.output import row
-from shim.cli.subject import add_subject_options, subject
 
 if TYPE_CHECKING:
     from shim.risk.explain import Explained
-    from shim.risk.subject import Subject
+    from shim.risk.filter_source import Subject
 
 DESCRIPTION = """\
 Tell all there is to know of one system call: since when kernels have it, who

@@ -4,14 +4,14 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from shim.cli.filter_options import add_subject_options, subject
 from shim.cli.output import row, table
-from shim.cli.subject import add_subject_options, subject
 
 if TYPE_CHECKING:
     from shim.host.kernel_calls import Present
-    from shim.risk.answers import Answer
+    from shim.risk.filter_source import Subject
     from shim.risk.gaps import Gaps
-    from shim.risk.subject import Subject
+    from shim.risk.remedies import Answer
 
 DESCRIPTION = """\
 Compare the system calls that this kernel has with what a filter answers them:

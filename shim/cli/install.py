@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from shim.cli import engineoptions
+from shim.cli import engine_options
 from shim.cli.output import answer, write_diff
 from shim.errors import ShimError, printable
 
@@ -33,7 +33,7 @@ be told, or nothing done since the question on the terminal was not answered,
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    engineoptions.add_verb(
+    engine_options.add_verb(
         verbs,
         "install",
         run,
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.engines.registration import this_host
 
     host = this_host()
-    engineoptions.refuse_missing(args, host)
+    engine_options.refuse_missing(args, host)
     try:
         planned = service.plan_install(args.engine, args, host)
         asks = not planned.coverage.plain and _may_ask(args)

@@ -183,8 +183,8 @@ class _Look:
                 yield event
 
     def _learn(self, idents: list[str]) -> None:
+        from shim.risk.container_names import Book
         from shim.risk.groups import Place
-        from shim.risk.names import Book
 
         places = {
             ident: [Place("container", engine, ident) for engine in ("", "podman")]

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from shim.cli import when
+from shim.cli import when_option
 from shim.cli.find import extra_path
 from shim.cli.output import write_diff
-from shim.cli.runtime import line
+from shim.cli.runtime_option import line
 from shim.errors import ShimError, printable
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--check", action="store_true", help="write nothing, exit 1 if a profile would change"
     )
     parser.add_argument("--json", action="store_true", help="print edits and reasons as JSON")
-    when.add(parser)
+    when_option.add(parser)
     parser.add_argument(
         "--add",
         action="append",
@@ -172,11 +172,11 @@ def run(args: argparse.Namespace) -> int:
     if args.unit:
         return _unit(args)
     if args.all:
-        from shim.cli import patchall
+        from shim.cli import patch_all
 
         args.root = args.root or "/"
         states = {} if args.when == "always" else cache.states()
-        return patchall.run(args, _calls(args.add), states)
+        return patch_all.run(args, _calls(args.add), states)
     if args.root or args.yes or args.homes or args.extra_path:
         raise ShimError("--root, --homes, --extra-path and --yes are for --all")
     if args.state and not args.in_place:
@@ -201,13 +201,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _unit(args: argparse.Namespace) -> int:
-    from shim.cli import patchunit
+    from shim.cli import patch_unit
     from shim.host import cache
 
     if args.all or args.files or args.enosys or args.in_place or args.override_deny:
         raise ShimError("--unit goes with --when, --add, --root, --state and what shows a change")
     states = {} if args.when == "always" else cache.states()
-    return patchunit.run(args, _calls(args.add), states)
+    return patch_unit.run(args, _calls(args.add), states)
 
 
 def _files(
@@ -217,7 +217,7 @@ def _files(
     effects: "Mapping[str, Effect]",
 ) -> int:
     """Patch the files that were named; one's failure stops no other."""
-    from shim.cli import patched
+    from shim.cli import patch_report
 
     errors: dict[str, str] = {}
     patches: dict[str, Patch] = {}
@@ -239,7 +239,7 @@ def _files(
             continue
         changed = changed or patches[file].patched.changed
         if args.json:
-            reports.append(patched.report(patches[file], effects))
+            reports.append(patch_report.report(patches[file], effects))
         else:
             _show(patches[file], args, effects)
     if args.json:
@@ -250,7 +250,7 @@ def _files(
         undo = f"seccomp-shim rollback --id {int(made.partition('-')[0])}"
         print(f"run {made}: {undo} undoes it", file=sys.stderr)
     if not args.json:
-        patched.tell_next_steps(calls, list(patches.values()), effects)
+        patch_report.tell_next_steps(calls, list(patches.values()), effects)
     return 2 if errors else int(args.check and changed)
 
 
@@ -357,7 +357,7 @@ def _explain(error: ShimError | OSError, file: str) -> str:
 
 def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]") -> None:
     """Print what was asked for, and the reasons for a human."""
-    from shim.cli import patched
+    from shim.cli import patch_report
     from shim.host.libseccomp import about_unknown
     from shim.profile.diff import unified
 
@@ -370,7 +370,7 @@ def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]
     later = bool(args.diff or args.check)
     for profile in patch.patched.profiles:
         where = printable(profile.part.document.where)
-        for told in patched.told(profile, effects, later, args.runtime):
+        for told in patch_report.told(profile, effects, later, args.runtime):
             print(f"{where}: {told}", file=sys.stderr)
-        if told := about_unknown(patched.unknown(profile)):
+        if told := about_unknown(patch_report.unknown(profile)):
             print(f"{where}: {told}", file=sys.stderr)

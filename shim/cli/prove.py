@@ -84,13 +84,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _proven(args: argparse.Namespace) -> "tuple[str, Proof | None, Proof]":
     """Return what was probed, and how that ended without the shim and with it."""
-    from shim.cli import runtime
+    from shim.cli import runtime_option
     from shim.risk import prove
 
     if args.engine:
         return f"a container as {args.engine} makes it", None, prove.of_engine(args.engine)
     if args.runtime:
-        path = runtime.named(args.runtime).path
+        path = runtime_option.named(args.runtime).path
         return f"a container of {path}", *prove.of_runtime(path, _profile(args.profile))
     return "a child", *prove.of_child(_profile(args.profile))
 

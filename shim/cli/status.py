@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shim import config
-from shim.cli import engineoptions
+from shim.cli import engine_options
 from shim.cli.output import row
 from shim.errors import counted
 
@@ -40,7 +40,7 @@ _ID, _SHORT = 64, 12  # digits of a container's id, and as many as engines show
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    parser = engineoptions.add_verb(
+    parser = engine_options.add_verb(
         verbs,
         "status",
         run,
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     host = this_host()
     if args.engine:
-        engineoptions.refuse_missing(args, host)
+        engine_options.refuse_missing(args, host)
     states = cache.states()
     engines = [_asked(name, args, states) for name in ([args.engine] if args.engine else ENGINES)]
     alarms, unread = _alarms(host.log)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from shim.cli import engineoptions
+from shim.cli import engine_options
 from shim.cli.install import Report, common_options, needs_root
 
 DESCRIPTION = """\
@@ -22,7 +22,7 @@ be told, 2 error, with nothing changed."""
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
-    engineoptions.add_verb(
+    engine_options.add_verb(
         verbs,
         "uninstall",
         run,
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.engines.registration import this_host
 
     host = this_host()
-    engineoptions.refuse_missing(args, host)
+    engine_options.refuse_missing(args, host)
     try:
         planned = service.plan_uninstall(args.engine, args, host)
         report = Report(args, planned)

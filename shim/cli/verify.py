@@ -5,8 +5,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from shim.cli.container import add_container_options, container, key_of, machine
-from shim.cli.verified import Comparison, report, show
+from shim.cli.container_options import add_container_options, container, key_of, machine
+from shim.cli.verify_report import Comparison, report, show
 from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _loaders(args: argparse.Namespace, *, by_name: bool) -> "list[Loader]":
     Of a program that was read from a container nobody knows which loaded it: crun's way adds
     nothing to the other side.
     """
-    from shim.cli.runtime import loader
+    from shim.cli.runtime_option import loader
     from shim.profile.compile import token_of
     from shim.profile.model import NEWEST
 

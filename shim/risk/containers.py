@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from shim.errors import ShimError
 from shim.host import processes
-from shim.risk import names
+from shim.risk import container_names
 from shim.risk.groups import Place
-from shim.risk.where import where_is
+from shim.risk.ownership import where_is
 
 
 class Running(NamedTuple):
     """A container with its processes."""
 
     place: Place
-    known: names.Known
+    known: container_names.Known
     pids: list[int]
 
 
@@ -32,7 +32,7 @@ def running(wanted: str) -> Running:
             where = place_of(pid)
             if where.kind == "container":
                 found.setdefault(where, []).append(pid)
-    book = names.Book(list(found))
+    book = container_names.Book(list(found))
     known = {where: book.known(where) for where in found}
     meant = chosen(wanted, known)
     if not meant:
@@ -49,9 +49,9 @@ def running(wanted: str) -> Running:
     return Running(meant[0], known[meant[0]], pids)
 
 
-def chosen(wanted: str, known: dict[Place, names.Known]) -> list[Place]:
+def chosen(wanted: str, known: dict[Place, container_names.Known]) -> list[Place]:
     """Return which of the places in ``known`` are meant, as ``running`` takes its argument."""
-    meant = [where for where in known if names.means(wanted, where, known[where])]
+    meant = [where for where in known if container_names.means(wanted, where, known[where])]
     # Only a container that no engine has named has a path for an id: it is meant before others.
     whole = [where for where in meant if where.ident == wanted]
     for some in (_roots(whole), _roots(meant), meant):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from shim.catalog import every
 from shim.catalog.table import numbers, since
 from shim.host.kernel_calls import Present
-from shim.risk.answers import ALLOWED, ENOSYS, KILLED, Answer, answer
-from shim.risk.subject import Subject
+from shim.risk.filter_source import Subject
+from shim.risk.remedies import ALLOWED, ENOSYS, KILLED, Answer, answer
 from shim.risk.verdict import within
 
 # Since then libraries and profiles have lagged behind kernels; what is older is denied on purpose.

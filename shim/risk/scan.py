@@ -9,12 +9,12 @@ from shim import abi, catalog
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
-from shim.risk import names
+from shim.risk import container_names
 from shim.risk.groups import Place
-from shim.risk.live import Process, owner, read
+from shim.risk.live_filters import Process, owner, read
 from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, UNREAD, Call, Outlook, outlook
+from shim.risk.ownership import where_is
 from shim.risk.verdict import within
-from shim.risk.where import where_is
 
 # Of processor time for verdicts: a container's filters take a millisecond, and what is intricate
 # up to 0.15 s for each filter and call (shim.bpf.outcomes).
@@ -37,7 +37,7 @@ class Group(NamedTuple):
     """The processes of one container or unit, or a single process."""
 
     place: Place
-    known: names.Known
+    known: container_names.Known
     seen: list[Seen]
 
     def worst(self, call: str) -> Outlook:
@@ -163,7 +163,7 @@ def scan(
     ):
         raise ShimError("there is no such process", subject=str(min(gone)))
     containers = {where for where, _ in found.values() if where.kind == "container"}
-    book = names.Book(containers if named else ())
+    book = container_names.Book(containers if named else ())
     judge = _Judge(asked)
     groups = []
     for where, of in found.values():

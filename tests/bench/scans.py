@@ -15,7 +15,7 @@ from shim.engines.demonstration import docker_default
 from shim.host import libc
 from shim.host.processes import status_of
 from shim.profile.compile import program
-from shim.risk.live import read
+from shim.risk.live_filters import read
 from shim.risk.scan import calls, scan
 
 _FIELDS = ("Name", "State", "Tgid", "TracerPid", "Uid", "Threads", "Seccomp", "Seccomp_filters")

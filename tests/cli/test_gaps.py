@@ -23,8 +23,8 @@ from shim.profile import docker
 from shim.profile.document import Document, read
 from shim.profile.model import Loader
 from shim.risk.explain import explain
+from shim.risk.filter_source import Subject, of_profile
 from shim.risk.gaps import gaps
-from shim.risk.subject import Subject, of_profile
 from support import need
 from support.checkout import CHECKOUT
 

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from shim import cli, config, log, logread
-from shim.risk import names
+from shim.risk import container_names
 from support import auditlog, need
 from support.checkout import CHECKOUT
 from support.containers import real
@@ -144,7 +144,7 @@ def test_a_name_of_several_means_none(
 ) -> None:
     """Else who gives his container another's name has its errors acknowledged with his."""
     need.root()
-    monkeypatch.setattr(names, "_CONTAINERD", (str(tmp_path / "tasks"),))
+    monkeypatch.setattr(container_names, "_CONTAINERD", (str(tmp_path / "tasks"),))
     for ident, name in ((WEB, "web"), (DB, "web"), (JOB, WEB[:12])):
         bundle = tmp_path / "tasks" / "k8s.io" / ident
         bundle.mkdir(parents=True)

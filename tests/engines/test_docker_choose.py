@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shim.bpf.equivalence import difference
 from shim.catalog import kernel_injected
-from shim.cli.when import VALUES
+from shim.cli.when_option import VALUES
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import (
     RUNTIME,

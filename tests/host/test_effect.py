@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim import catalog
-from shim.cli.runtime import loader
+from shim.cli.runtime_option import loader
 from shim.host import effect
 from shim.profile.model import loaded
 from support import need

@@ -12,10 +12,10 @@ import pytest
 
 from shim import cli
 from shim.errors import ShimError
+from shim.risk.container_names import Known
 from shim.risk.containers import chosen, running
 from shim.risk.groups import PLAIN, Place
-from shim.risk.names import Known
-from shim.risk.where import where_is
+from shim.risk.ownership import where_is
 from support import need
 from support.checkout import CHECKOUT
 from support.containers import Lab, real

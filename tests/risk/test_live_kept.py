@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pytest
 
 from risk.processes import filtered
-from risk.test_live import DENY, KILL, field
+from risk.test_live_filters import DENY, KILL, field
 from shim import abi
 from shim.host import libc, processes
-from shim.risk import live, looker
+from shim.risk import filter_reader, live_filters
 
 _TRACEEXIT = 1 << 6  # PTRACE_O_TRACEEXIT
 _WALL = 0x40000000
@@ -58,7 +58,7 @@ def keeping() -> Iterator[int]:
 def test_one_that_keeps_whoever_looks_is_told_with_its_place() -> None:
     """It alone is not read, and what it is and where is known; it is looked at once."""
     with filtered(KILL) as good, keeping() as kept, filtered(DENY) as other:
-        found = {each.pid: each for each in live.read((good, kept, other))}
+        found = {each.pid: each for each in live_filters.read((good, kept, other))}
         assert found[kept].unread == "it could not be looked at in time"
         assert found[kept].cgroup == processes.cgroup(kept)
         assert found[kept].started == processes.started(kept)
@@ -73,7 +73,7 @@ def test_many_of_them_do_not_use_up_the_time_of_others() -> None:
     with ExitStack() as stack:
         kept = [stack.enter_context(keeping()) for _ in range(8)]
         good = stack.enter_context(filtered(KILL))
-        found = {each.pid: each for each in live.read((*kept, good), seconds=15)}
+        found = {each.pid: each for each in live_filters.read((*kept, good), seconds=15)}
         assert all(found[each].unread for each in kept)
         assert found[good].sets
 
@@ -83,32 +83,32 @@ def test_whose_processes_cost_time_comes_last(monkeypatch: pytest.MonkeyPatch) -
     asked: list[list[int]] = []
 
     def looked_at(
-        waiting: list[live.Process], *_: object
-    ) -> Iterator[tuple[live.Process | None, float]]:
+        waiting: list[live_filters.Process], *_: object
+    ) -> Iterator[tuple[live_filters.Process | None, float]]:
         asked.append([each.pid for each in waiting])
         yield waiting[0], 1.0 if waiting[0].uid == 7 else 0.001
 
-    def met(pid: int) -> live.Process:
-        return live.Process(pid, "1", "x", 7 if pid < 4 else 8, pid, 2, 1, "0::/\n")
+    def met(pid: int) -> live_filters.Process:
+        return live_filters.Process(pid, "1", "x", 7 if pid < 4 else 8, pid, 2, 1, "0::/\n")
 
-    monkeypatch.setattr(live, "_looked_at", looked_at)
-    monkeypatch.setattr(live, "_met", met)
-    assert [each.pid for each in live.read((1, 2, 3, 4, 5))] == [1, 4, 5, 2, 3]
+    monkeypatch.setattr(live_filters, "_looked_at", looked_at)
+    monkeypatch.setattr(live_filters, "_met", met)
+    assert [each.pid for each in live_filters.read((1, 2, 3, 4, 5))] == [1, 4, 5, 2, 3]
     assert asked[1] == [4, 5, 2, 3]
 
 
 def test_nobody_is_lost_of_a_child_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the child, the one that it was at is told, and those behind are read."""
-    plain = looker.Worker._threads
+    plain = filter_reader.Worker._threads
 
-    def threads(self: looker.Worker, pid: int, *rest: object) -> tuple[str, str]:
+    def threads(self: filter_reader.Worker, pid: int, *rest: object) -> tuple[str, str]:
         if pid == bad:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(self, pid, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(looker.Worker, "_threads", threads)
+    monkeypatch.setattr(filter_reader.Worker, "_threads", threads)
     with filtered(DENY) as bad, filtered(KILL) as good, filtered(DENY) as other:
-        found = {each.pid: each for each in live.read((good, bad, other))}
+        found = {each.pid: each for each in live_filters.read((good, bad, other))}
         assert "could not be looked at" in found[bad].unread
         assert found[good].sets
         assert found[other].sets

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from risk.processes import filtered
-from risk.test_live import DENY, NR, answer, field, seen
+from risk.test_live_filters import DENY, NR, answer, field, seen
 from shim import abi
 from shim.host import libc, processes
 

@@ -7,8 +7,8 @@ from shim import abi
 from shim.bpf.program import RET_K, Insns, encode
 from shim.host.kernel_calls import Present
 from shim.risk import gaps, scan, verdict
+from shim.risk.filter_source import NATIVE, Subject
 from shim.risk.groups import Place
-from shim.risk.subject import NATIVE, Subject
 from support.filters import denying
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shim.risk.container_names import Book
 from shim.risk.groups import Place
 from shim.risk.monitors import monitor
-from shim.risk.names import Book
 from support import need
 
 ID = "0123456789abcdef" * 4

@@ -4,7 +4,7 @@ import pytest
 
 from shim import abi
 from shim.bpf.program import RET_K, allow, answering, encode
-from shim.risk.live import FilterSet, Process
+from shim.risk.live_filters import FilterSet, Process
 from shim.risk.outlook import Call, Outlook, outlook
 from shim.risk.scan import calls
 from support.filters import denying

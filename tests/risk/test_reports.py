@@ -23,8 +23,8 @@ from shim.engines import oci
 from shim.engines.docker.builtin import profile as builtin
 from shim.host.kernel_calls import Present
 from shim.profile import docker
+from shim.risk.filter_source import Subject
 from shim.risk.gaps import gaps
-from shim.risk.subject import Subject
 from support import containers, need
 from support.filters import ALLOW, JEQ, denying
 

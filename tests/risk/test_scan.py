@@ -17,9 +17,10 @@ from shim.engines import oci
 from shim.host import processes
 from shim.host.cache import facts
 from shim.host.ptrace import Tracee
-from shim.risk import names, scan
+from shim.risk import container_names, scan
+from shim.risk.container_names import Known
 from shim.risk.groups import Place
-from shim.risk.live import FilterSet, Process
+from shim.risk.live_filters import FilterSet, Process
 from shim.risk.outlook import Call, outlook
 from support import need
 from support.checkout import CHECKOUT
@@ -145,7 +146,7 @@ def made(state: str) -> scan.Scan:
     old = denying(*range(335))
     both = allow(allow(old, X86_64, 336), X86_64, 335)
 
-    def group(place: Place, known: names.Known, *processes: Process) -> scan.Group:
+    def group(place: Place, known: Known, *processes: Process) -> scan.Group:
         contained = place.kind == "container"
         return scan.Group(
             place,
@@ -166,13 +167,25 @@ def made(state: str) -> scan.Scan:
         [
             group(
                 web,
-                names.Known("web\x1b[2J", "nginx:1.27", "the daemon's default", engine="docker"),
+                Known("web\x1b[2J", "nginx:1.27", "the daemon's default", engine="docker"),
                 process(812, "nginx", old),
                 process(840, "nginx", old),
             ),
-            group(db, names.Known("db", "postgres:16", engine="podman"), process(900, "x", both)),
-            group(unit, names.Known("sshd.service", engine="systemd"), process(700, "sshd", old)),
-            group(alone, names.Known(), process(950, "strace'd", unread="traced by process 949")),
+            group(
+                db,
+                Known("db", "postgres:16", engine="podman"),
+                process(900, "x", both),
+            ),
+            group(
+                unit,
+                Known("sshd.service", engine="systemd"),
+                process(700, "sshd", old),
+            ),
+            group(
+                alone,
+                Known(),
+                process(950, "strace'd", unread="traced by process 949"),
+            ),
         ],
         0.0123,
         ["containerd"],
@@ -256,7 +269,7 @@ def test_not_knowing_is_not_safe(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_docker_says_of_a_profile() -> None:
     """Of what a container was asked for with, the profile is told in words."""
-    told = names._docker_profile
+    told = container_names._docker_profile
     assert told({"HostConfig": {"Privileged": True}}) == "unconfined (privileged)"
     assert told({"HostConfig": {"SecurityOpt": ["seccomp=unconfined"]}}) == "unconfined"
     assert told({"HostConfig": {"SecurityOpt": ['seccomp={"x": 1}']}}) == "its own"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.risk import names
+from shim.risk import container_names
 from shim.risk.groups import Place
 from support import need
 
@@ -55,13 +55,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "run"
     path.mkdir(mode=0o700)
     os.chown(path, USER, USER)
-    monkeypatch.setattr(names, "_docker_socket", lambda _: str(path / "docker.sock"))
+    monkeypatch.setattr(container_names, "_docker_socket", lambda _: str(path / "docker.sock"))
     return path
 
 
 def name() -> str:
     """Return what the container is called."""
-    return names.Book([WHERE]).known(WHERE).name
+    return container_names.Book([WHERE]).known(WHERE).name
 
 
 def test_his_own_socket_is_asked(directory: Path) -> None:

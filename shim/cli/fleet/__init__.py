@@ -2,7 +2,7 @@
 
 import argparse
 
-from shim.cli import when
+from shim.cli import when_option
 
 _DESCRIPTION = """\
 Ask many hosts what their kernels do and which profiles they have, plan what to
@@ -120,7 +120,7 @@ def _facts(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
-    when.add(parser)
+    when_option.add(parser)
     parser.add_argument(
         "--path",
         action="append",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from shim import abi
 from shim.catalog import Syscall
 from shim.profile.evaluate import ALLOWING
-from shim.risk.subject import Subject
+from shim.risk.filter_source import Subject
 
 ALLOWED, ENOSYS, KILLED, SUPERVISED, UNDECIDED = (
     "allowed", "ENOSYS", "killed", "supervised", "undecided",

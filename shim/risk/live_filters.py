@@ -30,8 +30,7 @@ from typing import NamedTuple
 from shim import abi
 from shim.host import processes
 from shim.host.children import answer_of
-from shim.risk.groups import Place, place
-from shim.risk.looker import (
+from shim.risk.filter_reader import (
     END,
     ENDED,
     KEYS,
@@ -44,6 +43,7 @@ from shim.risk.looker import (
     number,
     text,
 )
+from shim.risk.groups import Place, place
 
 # How long the child may say nothing: more than it can take for one, in case it cannot even die.
 _PATIENCE = 8

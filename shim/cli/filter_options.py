@@ -4,13 +4,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from shim.cli.container import add_container_options, container, key_of, machine
+from shim.cli.container_options import add_container_options, container, key_of, machine
 from shim.errors import ShimError, counted
 
 if TYPE_CHECKING:
     from shim.profile.document import Document
     from shim.profile.model import Loader
-    from shim.risk.subject import Subject
+    from shim.risk.filter_source import Subject
 
 _KINDS = ("docker",)
 
@@ -48,7 +48,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
 
 def subject(args: argparse.Namespace) -> "Subject":
     """Return the filter that the options name; with none of them, Docker's default profile."""
-    from shim.risk.subject import of_profile
+    from shim.risk.filter_source import of_profile
 
     options = (args.profile, args.pid, args.container, args.image_profile)
     if sum(each is not None for each in options) > 1:
@@ -84,7 +84,7 @@ def _document(args: argparse.Namespace) -> "Document":
 
 
 def _loader(args: argparse.Namespace) -> "Loader":
-    from shim.cli.runtime import KINDS, loader
+    from shim.cli.runtime_option import KINDS, loader
     from shim.host.runtimes import find
     from shim.profile.compile import token_of
     from shim.profile.model import NEWEST
@@ -98,9 +98,9 @@ def _loader(args: argparse.Namespace) -> "Loader":
 
 def _living(args: argparse.Namespace) -> "Subject":
     """Return the filters of a process; ShimError: there is none, or they cannot be read."""
-    from shim.risk.live import read
-    from shim.risk.subject import NATIVE, Subject
-    from shim.risk.watched import container as named
+    from shim.risk.filter_source import NATIVE, Subject
+    from shim.risk.live_filters import read
+    from shim.risk.watch_scope import container as named
 
     name, pids = f"process {args.pid}", [args.pid]
     if args.container is not None:

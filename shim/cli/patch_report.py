@@ -51,8 +51,8 @@ def _still_refused(profile: "Changed", names: list[str], runtime: str) -> Iterat
     from shim.bpf.outcomes import outcomes
     from shim.bpf.program import decode
     from shim.catalog.table import numbers
-    from shim.cli.container import here
-    from shim.cli.runtime import loader
+    from shim.cli.container_options import here
+    from shim.cli.runtime_option import loader
     from shim.host.effect import runtimes
     from shim.profile.document import resolved
     from shim.profile.edit import amended

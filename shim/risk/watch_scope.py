@@ -13,9 +13,9 @@ from contextlib import suppress
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.tracing.refusals import Ended
+from shim.risk.container_names import Book, Known
 from shim.risk.containers import place_of, running
 from shim.risk.groups import PLAIN, Place
-from shim.risk.names import Book, Known
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC

@@ -1,4 +1,4 @@
-"""The child that looks at the threads of live processes, for ``shim.risk.live``."""
+"""The child that looks at the threads of live processes, for ``shim.risk.live_filters``."""
 
 import errno
 import marshal

@@ -20,7 +20,7 @@ from shim import abi
 from shim.bpf.program import RET_K, answering, encode
 from shim.host import libc, processes
 from shim.host.ptrace import Tracee
-from shim.risk import live, looker
+from shim.risk import filter_reader, live_filters
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
@@ -47,10 +47,10 @@ def field(pid: int, name: str) -> str:
     )
 
 
-def seen(pid: int) -> live.Process:
+def seen(pid: int) -> live_filters.Process:
     """Read one process, which is there: on a machine so busy that it is late, once more."""
     for _ in range(5):
-        found = live.read_one(pid)
+        found = live_filters.read_one(pid)
         if found and "in time" not in found.unread + found.partly:
             break
     assert found is not None
@@ -209,7 +209,7 @@ def test_one_that_does_not_stop_is_told_and_let_go() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         children = Path(f"/proc/{stuck}/task/{stuck}/children").read_text().split()
-        first, second = live.read((stuck, other))
+        first, second = live_filters.read((stuck, other))
         assert "does not stop" in first.unread
         assert [each.programs for each in second.sets] == [(KILL,)]
         assert field(stuck, "TracerPid") == "0"
@@ -227,10 +227,10 @@ def test_the_dead_are_nobody() -> None:
         finally:
             os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert live.read_one(pid) is None
+    assert live_filters.read_one(pid) is None
     os.waitpid(pid, 0)
-    assert live.read_one(pid) is None
-    assert live.read_one(1 << 22) is None
+    assert live_filters.read_one(pid) is None
+    assert live_filters.read_one(1 << 22) is None
 
 
 def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
@@ -238,9 +238,9 @@ def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
     with filtered(DENY) as one:
         gone = processes.pin(one)
     with filtered(KILL) as other:
-        status = processes.status_of(other, looker.KEYS)
+        status = processes.status_of(other, filter_reader.KEYS)
         answered = in_child(
-            lambda: looker.Worker(os.getppid(), mmap(-1, 4096))._thread(other, gone, status)
+            lambda: filter_reader.Worker(os.getppid(), mmap(-1, 4096))._thread(other, gone, status)
         )
         assert answered == [[], ""]
         assert field(other, "TracerPid") == "0"
@@ -252,14 +252,14 @@ def test_an_ordinary_user_is_told_what_is_lacking() -> None:
     with filtered(DENY) as pid:
         code = (
             "import os, sys; os.setgid(65534); os.setuid(65534)\n"
-            f"from shim.risk import live; print(live.read_one({pid}).unread)"
+            f"from shim.risk import live_filters; print(live_filters.read_one({pid}).unread)"
         )
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
             text=True,
             check=True,
-            env={"PYTHONPATH": str(Path(live.__file__).parents[2])},
+            env={"PYTHONPATH": str(Path(live_filters.__file__).parents[2])},
         )
         assert "may not be traced" in done.stdout
 
@@ -267,7 +267,7 @@ def test_an_ordinary_user_is_told_what_is_lacking() -> None:
 def test_time_over_is_told_of_each_that_was_not_reached() -> None:
     """A look has a limit, and nobody is left out of what it tells."""
     with filtered(DENY) as pid:
-        [found] = live.read((pid,), seconds=0)
+        [found] = live_filters.read((pid,), seconds=0)
         assert found.unread == "not reached within 0 s"
 
 
@@ -280,7 +280,7 @@ def test_killed_at_any_moment_nobody_is_left_held() -> None:
             if reader == 0:
                 try:
                     while True:
-                        list(live.read((one, other)))
+                        list(live_filters.read((one, other)))
                 finally:
                     os._exit(0)
             time.sleep(chance.uniform(0.001, 0.03))
@@ -300,14 +300,14 @@ def test_killed_at_any_moment_nobody_is_left_held() -> None:
 def test_one_killed_while_it_is_read_can_be_reaped() -> None:
     """A process that is killed during the look belongs to its parent as always."""
     with filtered(DENY, then=select.poll().poll) as pid:
-        reader = threading.Thread(target=lambda: [live.read_one(pid) for _ in range(30)])
+        reader = threading.Thread(target=lambda: [live_filters.read_one(pid) for _ in range(30)])
         reader.start()
         time.sleep(0.01)
         victim = os.fork()
         if victim == 0:
             libc.set_filter(KILL)
             signal.pause()
-        again = threading.Thread(target=lambda: [live.read_one(victim) for _ in range(30)])
+        again = threading.Thread(target=lambda: [live_filters.read_one(victim) for _ in range(30)])
         again.start()
         time.sleep(0.01)
         os.kill(victim, signal.SIGKILL)
@@ -319,11 +319,13 @@ def test_one_killed_while_it_is_read_can_be_reaped() -> None:
 @pytest.mark.parametrize("slow", [0.0, 10.0])
 def test_a_batch_is_read_whole(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one child or by one for each, the same processes are told of, and how far it is."""
-    monkeypatch.setattr(looker, "SLOW", slow)
+    monkeypatch.setattr(filter_reader, "SLOW", slow)
     told: list[tuple[int, int]] = []
     with filtered(DENY) as one, filtered(KILL) as two, filtered() as three:
         found = list(
-            live.read((three, two, 1 << 22, one), done=lambda *numbers: told.append(numbers))
+            live_filters.read(
+                (three, two, 1 << 22, one), done=lambda *numbers: told.append(numbers)
+            )
         )
     assert [each.pid for each in found] == [three, two, one]
     assert told[-1] == (4, 4)
