@@ -12,23 +12,30 @@ from shim.errors import ShimError
 
 if TYPE_CHECKING:
     from shim.risk.prove import Proof
+    from shim.risk.sides import Unasked
 
 DESCRIPTION = """\
 Put a real uretprobe on a process of our own, on this host and now, and tell
 whether it lived: a child under a profile, without the shim and with it; with
 --runtime a tiny container, without the hook and with it; with --engine a
-container as the engine makes it today. Nothing else is touched, and nothing is
-left. Needs root."""
+container of the engine by its plain runtime and one by the shim in front of
+it, where it can be asked for both without a change of its configuration.
+Nothing else is touched, and nothing is left. Needs root."""
 
 EPILOG = """\
-exit statuses: 0 it lived with the shim (with --engine: as it is), 1 it died,
-2 error
+exit statuses: 0 it lived with the shim, 1 it died, 2 error, 3 the engine cannot
+be asked for one with the shim: it is not registered there
 
 examples:
   seccomp-shim prove
   seccomp-shim prove --profile /etc/docker/own.json
   seccomp-shim prove --runtime crun
   seccomp-shim prove --engine docker --json | jq .with.lived"""
+
+
+_NOT_ASKED = 3
+_SIDES = ("without the shim", "with the shim")
+_WIDTH = 18
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -61,6 +68,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Prove and print."""
     from shim.risk.scan import calls, state
+    from shim.risk.sides import Unasked
 
     if os.geteuid() != 0:
         raise ShimError("only root can attach probes", hint="sudo seccomp-shim prove")
@@ -79,16 +87,18 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_document(args, what, kernel, without, after), indent=2))
     else:
         _show(args, what, kernel, without, after)
+    if isinstance(after, Unasked):
+        return _NOT_ASKED
     return 0 if after.lived else 1
 
 
-def _proven(args: argparse.Namespace) -> "tuple[str, Proof | None, Proof]":
+def _proven(args: argparse.Namespace) -> "tuple[str, Proof | Unasked, Proof | Unasked]":
     """Return what was probed, and how that ended without the shim and with it."""
     from shim.cli import runtime_option
     from shim.risk import prove
 
     if args.engine:
-        return f"a container as {args.engine} makes it", None, prove.of_engine(args.engine)
+        return f"a container of {args.engine}", *prove.of_engine(args.engine)
     if args.runtime:
         path = runtime_option.named(args.runtime).path
         return f"a container of {path}", *prove.of_runtime(path, _profile(args.profile))
@@ -108,39 +118,49 @@ def _profile(name: str) -> dict[str, Any] | None:
 
 
 def _show(
-    args: argparse.Namespace, what: str, kernel: str, without: "Proof | None", after: "Proof"
+    args: argparse.Namespace,
+    what: str,
+    kernel: str,
+    without: "Proof | Unasked",
+    after: "Proof | Unasked",
 ) -> None:
+    from shim.risk.sides import Unasked
+
     row("kernel", f"{os.uname().release}: uretprobe {kernel}", columns=80)
     if not args.engine:
         row("profile", args.profile or "Docker's default")
     print()
-    head = ["", "without the shim", "with the shim"] if without else ["", "as it is"]
-    found = [each for each in (without, after) if each is not None]
-    rows = [
-        (what, *(_told(each) for each in found)),
-        ("hits counted", *(str(each.hits) for each in found)),
-    ]
-    print(table(head, rows), end="")
+    found = (without, after)
+    told = [("not asked", "-") if isinstance(each, Unasked) else _told(each) for each in found]
+    print(table(["", *_SIDES], list(zip((what, "hits counted"), *told, strict=True))), end="")
+    for name, side in zip(_SIDES, found, strict=True):
+        if isinstance(side, Unasked):
+            row(name, f"cannot be asked for: {side.why}", columns=80, width=_WIDTH)
+        elif side.by:
+            row(name, f"by {side.by}", columns=80, width=_WIDTH)
     if kernel in ("exempt", "absent"):
         print("This kernel kills nobody over uretprobe, so it lives either way.")
-    elif without is not None and without.lived:
+    elif not isinstance(without, Unasked) and without.lived:
         print("The profile allows uretprobe by itself: the shim has nothing to do.")
 
 
-def _told(proof: "Proof") -> str:
-    if proof.lived:
-        return "lives"
-    return f"died of {proof.signal}" if proof.signal.startswith("SIG") else proof.signal
+def _told(proof: "Proof") -> tuple[str, str]:
+    died = f"died of {proof.signal}" if proof.signal.startswith("SIG") else proof.signal
+    return "lives" if proof.lived else died, str(proof.hits)
 
 
 def _document(
-    args: argparse.Namespace, what: str, kernel: str, without: "Proof | None", after: "Proof"
+    args: argparse.Namespace,
+    what: str,
+    kernel: str,
+    without: "Proof | Unasked",
+    after: "Proof | Unasked",
 ) -> dict[str, Any]:
     return {
         "kernel": os.uname().release,
         "uretprobe": kernel,
         "what": what,
         "profile": None if args.engine else args.profile or "Docker's default",
-        "without": without and without._asdict(),
+        "without": without._asdict(),
         "with": after._asdict(),
     }

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -126,15 +127,37 @@ def docker_default() -> dict[str, Any]:
 
 def hooks(directory: Path, log: Path, test_syscall: int = 0) -> dict[str, list[dict[str, Any]]]:
     """Return the hooks of a config.json that call ours, with settings of its own."""
-    settings = directory / "config.yaml"
-    settings.write_text(f"log: {log}\n")
-    settings.chmod(0o644)
-    configfile.compile_file(str(settings))
+    settings = _settings(directory, log)
     hook = str(hookfile.render(directory / "seccomp-shim-hook"))
     args = [hook, "--config", str(settings)]
     if test_syscall:
         args += ["--test-syscall", str(test_syscall)]
     return {"prestart": [{"path": hook, "args": args}]}
+
+
+def wrapper(directory: Path, log: Path, real: str, test_syscall: int = 0) -> Path:
+    """Return a script that calls our wrapper in front of ``real``, with settings of its own.
+
+    It has the name of ``real``, by which podman knows what a runtime can do.
+    """
+    (directory / "bin").mkdir()
+    (directory / "runtime").mkdir()
+    words = [str(hookfile.render_all(directory / "bin") / "seccomp-shim-runtime")]
+    words += ["--config", str(_settings(directory, log)), "--real-runtime", real]
+    if test_syscall:
+        words += ["--test-syscall", str(test_syscall)]
+    script = directory / "runtime" / os.path.basename(real)
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+def _settings(directory: Path, log: Path) -> Path:
+    settings = directory / "config.yaml"
+    settings.write_text(f"log: {log}\n")
+    settings.chmod(0o644)
+    configfile.compile_file(str(settings))
+    return settings
 
 
 def _observe(

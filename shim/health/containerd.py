@@ -26,10 +26,11 @@ def place(environment: Mapping[str, str]) -> str:
 
 @contextmanager
 def started(
-    path: str, seconds: float, command: Sequence[str]
+    path: str, seconds: float, command: Sequence[str], asked: Sequence[str] = ()
 ) -> Iterator[tuple[int, Callable[[], int | None]]]:
     """Run ``command``, of the host's /usr, in a container under containerd's default profile.
 
+    ``asked`` are more options of ``ctr run``.
     Yield its process and what tells its exit status, None while it runs. It is gone afterwards.
     OSError, ShimError: it did not start.
     """
@@ -41,7 +42,7 @@ def started(
     deadline = time.monotonic() + seconds
     with TemporaryDirectory(prefix="seccomp-shim-look-") as directory:
         oci.bundle(Path(directory), None, [])
-        words = ["run", "--rootfs", "--seccomp", "--read-only"]
+        words = ["run", "--rootfs", "--seccomp", "--read-only", *asked]
         words += ["--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro"]
         with subprocess.Popen(
             [*client, *words, f"{directory}/rootfs", name, *command],

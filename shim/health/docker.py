@@ -38,9 +38,14 @@ def place(environment: Mapping[str, str]) -> str:
 
 def version(path: str, seconds: float) -> str:
     """Ask the daemon for its version. OSError, ShimError: it does not answer, or with an error."""
-    info = _ask(path, "GET", "/info", time.monotonic() + seconds)
+    return str(info(path, seconds)["ServerVersion"])
+
+
+def info(path: str, seconds: float) -> dict[str, Any]:
+    """Return what the daemon says of itself. OSError, ShimError: nothing, or it is none."""
     try:
-        return str(json.loads(info)["ServerVersion"])
+        told: dict[str, Any] = json.loads(_ask(path, "GET", "/info", time.monotonic() + seconds))
+        return told | {"ServerVersion": told["ServerVersion"]}
     except (ValueError, KeyError, TypeError):
         raise ShimError("what answers is no Docker daemon") from None
 
@@ -58,10 +63,11 @@ def observe(path: str, seconds: float) -> Seen:
 
 @contextmanager
 def started(
-    path: str, seconds: float, command: Sequence[str]
+    path: str, seconds: float, command: Sequence[str], asked: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[int, Callable[[], int | None]]]:
     """Run ``command``, of the host's /usr, in a container with all the daemon's defaults.
 
+    ``asked`` is what its HostConfig has in place of them.
     Yield its process and what tells its exit status, None while it runs. It is gone afterwards.
     OSError, ShimError, ValueError, LookupError: it did not start.
     """
@@ -73,7 +79,7 @@ def started(
         return None if state["Running"] else int(state["ExitCode"])
 
     try:
-        yield _start(path, name, command, deadline), code
+        yield _start(path, name, command, deadline, asked or {}), code
     finally:
         for url in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
             with suppress(OSError, ShimError):
@@ -93,7 +99,9 @@ def running(pid: int, program: str, deadline: float) -> None:
         time.sleep(0.01)
 
 
-def _start(path: str, name: str, command: Sequence[str], deadline: float) -> int:
+def _start(
+    path: str, name: str, command: Sequence[str], deadline: float, asked: Mapping[str, Any]
+) -> int:
     image = urlencode({"fromSrc": "-", "repo": name, "tag": "latest"})
     said = _ask(path, "POST", f"/images/create?{image}", deadline, _image(), "application/x-tar")
     if b'"errorDetail"' in said:
@@ -108,6 +116,7 @@ def _start(path: str, name: str, command: Sequence[str], deadline: float) -> int
             "LogConfig": {"Type": "none"},
             "NetworkMode": "none",
             "ReadonlyRootfs": True,
+            **asked,
         },
     }
     body = json.dumps(wanted).encode()

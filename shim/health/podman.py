@@ -44,6 +44,13 @@ def version(path: str, seconds: float) -> str:
         return _run(directory, [*command, *words], time.monotonic() + seconds).strip()
 
 
+def runtime(path: str, seconds: float) -> str:
+    """Return the path of what podman runs containers by. OSError, ShimError: it does not say."""
+    with _own(path) as (directory, command):
+        words = ["info", "--format", "{{.Host.OCIRuntime.Path}}"]
+        return _run(directory, [*command, *words], time.monotonic() + seconds).strip()
+
+
 def observe(path: str, seconds: float) -> Seen:
     """Start a container with podman's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
@@ -57,16 +64,17 @@ def observe(path: str, seconds: float) -> Seen:
 
 @contextmanager
 def started(
-    path: str, seconds: float, command: Sequence[str]
+    path: str, seconds: float, command: Sequence[str], asked: Sequence[str] = ()
 ) -> Iterator[tuple[int, Callable[[], int | None]]]:
     """Run ``command``, of the host's /usr, in a container with all of podman's defaults.
 
+    ``asked`` are global options in place of them.
     Yield its process and what tells its exit status, None while it runs. It is gone afterwards.
     OSError, ShimError: it did not start.
     """
     deadline = time.monotonic() + seconds
     name = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
-    with _own(path) as (directory, own):
+    with _own(path, *asked) as (directory, own):
         oci.bundle(directory, None, [])
         words = ["run", "--detach", "--name", name, "--pidfile", f"{directory}/pid"]
         words += ["--network", "none", "--ulimit", "host", "--log-driver", "none"]
@@ -88,13 +96,13 @@ def started(
 
 
 @contextmanager
-def _own(path: str) -> Iterator[tuple[Path, list[str]]]:
+def _own(path: str, *asked: str) -> Iterator[tuple[Path, list[str]]]:
     """Yield a directory, and the command that has podman keep everything in it."""
     before = _left()
     with TemporaryDirectory(prefix="seccomp-shim-look-", ignore_cleanup_errors=True) as name:
         command = [path, "--root", f"{name}/root", "--runroot", f"{name}/run"]
         command += ["--tmpdir", f"{name}/passing"]
-        command += ["--storage-driver", "vfs", "--events-backend", "none"]
+        command += ["--storage-driver", "vfs", "--events-backend", "none", *asked]
         try:
             yield Path(name), command
         finally:

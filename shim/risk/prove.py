@@ -21,15 +21,15 @@ from shim.bpf.program import allow
 from shim.catalog import kernel_injected
 from shim.engines import demonstration, oci
 from shim.errors import ShimError
-from shim.health import containerd, docker, podman
 from shim.host import processes
 from shim.host.libc import set_filter
+from shim.risk import sides
+from shim.risk.sides import Asked, Unasked
 from shim.risk.uprobe import Uretprobe, function_offset
 
 HITS = 25
 _FUNCTION = "toupper"
 _SECONDS = 60
-_START_SECONDS = 60
 # Leaves no core (PR_SET_DUMPABLE), says that it is ready, and ends by itself should we be gone.
 _PAYLOAD = """
 import ctypes, time
@@ -49,6 +49,7 @@ class Proof(NamedTuple):
     lived: bool
     signal: str
     hits: int
+    by: str = ""  # the runtime that an engine started it by
 
 
 def of_child(profile: dict[str, Any] | None) -> tuple[Proof, Proof]:
@@ -106,27 +107,22 @@ def _of_runtime(
             os.close(pinned)
 
 
-def of_engine(engine: str) -> Proof:
-    """Probe a container as an engine makes it now, by its own default."""
-    if engine == "docker":
-        return _of_engine(docker.started(docker.place(os.environ), _START_SECONDS, command()))
-    if engine == "containerd":
-        at = containerd.place(os.environ)
-        return _of_engine(containerd.started(at, _START_SECONDS, command()))
-    path = podman.place()
-    if not path:
-        raise ShimError("podman is not on PATH")
-    return _of_engine(podman.started(path, _START_SECONDS, command()))
+def of_engine(engine: str) -> tuple[Proof | Unasked, Proof | Unasked]:
+    """Probe a container of an engine by its plain runtime, and one by ours in front of it."""
+    with sides.of(engine) as (without, ours):
+        return _of_engine(without), _of_engine(ours)
 
 
-def _of_engine(container: "Any") -> Proof:
-    with container as (pid, code):
+def _of_engine(side: Asked | Unasked) -> Proof | Unasked:
+    if isinstance(side, Unasked):
+        return side
+    with side.started(command=command()) as (pid, code):
         deadline = time.monotonic() + _SECONDS
         while not _loads_libc(pid):  # its program may have begun just now
             if time.monotonic() > deadline:
                 raise ShimError("the container's program does not run")
             time.sleep(0.02)
-        return probed(pid, code)
+        return probed(pid, code)._replace(by=side.by)
 
 
 def command() -> list[str]:

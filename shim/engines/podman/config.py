@@ -13,6 +13,7 @@ DROP_IN = "containers.conf.d/99-seccomp-shim.conf"
 # Not hooks.d: CRI-O may read that, and refuses to start over an entry for the stage precreate.
 HOOKS = "oci/podman-hooks.d"
 RUNTIMES = ("crun", "runc")
+HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
 SYSTEM = ("/usr/share/containers", "/etc/containers")
 _PLACES = "/usr/bin /usr/sbin /usr/local/bin /usr/local/sbin /sbin /bin"
 _LAST = {

@@ -32,8 +32,6 @@ __all__ = [
     "status_options", "uninstall_options", "without",
 ]  # fmt: skip
 
-_HOOKS_DEFAULT = ["/usr/share/containers/oci/hooks.d"]
-
 
 class PodmanEdit(NamedTuple):
     """The drop-in file's text, the hooks wanted with their arguments, and what is to be said.
@@ -222,7 +220,7 @@ def _hooks(options: argparse.Namespace, conf: Conf, directory: Path, host: Host)
     """Return the list of hook directories with ours last, and the executables to have in it."""
     del options
     ours = "/" + str((directory / HOOKS).relative_to(host.root))
-    directories = [f for f in conf.engine.get("hooks_dir", _HOOKS_DEFAULT) if f != ours]
+    directories = [f for f in conf.engine.get("hooks_dir", config.HOOKS_DEFAULT) if f != ours]
     notes = ["no hook runs for exec (--way runtime covers it)"]
     wanted: dict[str, list[str]] = {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
     name = str(conf.engine.get("runtime", ""))
