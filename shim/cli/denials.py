@@ -31,6 +31,7 @@ neither until CTRL-C. Needs root and a kernel from 5.17 on with BTF. x86-64."""
 EPILOG = """\
 examples:
   seccomp-shim denials --container web
+  seccomp-shim denials --unit nginx --for 10m
   seccomp-shim denials --all --for 30s --json
   seccomp-shim denials -- docker run --rm debian:13 ls -l
 
@@ -53,6 +54,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--container", metavar="C", help="a container's name, or its id")
+    whose.add_argument("--unit", metavar="NAME", help="a unit of systemd, also one yet to start")
     whose.add_argument("--pid", type=int, metavar="N", help="a process, and what it starts")
     whose.add_argument("--all", action="store_true", help="everybody on this host")
     parser.add_argument(
@@ -70,16 +72,22 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Watch, then print what was refused."""
+    from shim.risk import units
     from shim.risk.denials import Denials
     from shim.risk.scan import refuse_without_root
     from shim.risk.watch_scope import Watched, container
 
-    if bool(args.command) == bool(args.container or args.pid or args.all):
-        raise ShimError("say whose calls: --container, --pid or --all, or a command after --")
+    if bool(args.command) == bool(args.container or args.unit or args.pid or args.all):
+        raise ShimError(
+            "say whose calls: --container, --unit, --pid or --all, or a command after --"
+        )
     refuse_without_root()
-    told, pids = "anybody", list[int]()
+    told, pids, unit = "anybody", list[int](), None
     if args.container:
         told, pids = container(args.container)
+    elif args.unit:
+        unit = units.unit(args.unit)
+        told = f"systemd {unit.ident}"
     elif args.pid:
         told, pids = f"process {args.pid}", [args.pid]
         if not os.path.exists(f"/proc/{args.pid}"):
@@ -90,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         pid=args.pid or 0,
         pids=pids if args.container else (),
         starter=os.getpid() if args.command else 0,
+        unit=unit,
     )
     with Denials(watched, places=watched.places, pid=args.pid or 0) as denials:
         took = _watch(denials, args, told)

@@ -27,6 +27,9 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         help="the filters that a running container has, of docker or podman, or by its id (root)",
     )
     parser.add_argument(
+        "--unit", metavar="NAME", help="the filters that a running systemd unit has (root)"
+    )
+    parser.add_argument(
         "--image-profile",
         metavar="E:V",
         help="the profile built into this engine and version, such as docker:20.10.7",
@@ -50,10 +53,12 @@ def subject(args: argparse.Namespace) -> "Subject":
     """Return the filter that the options name; with none of them, Docker's default profile."""
     from shim.risk.filter_source import of_profile
 
-    options = (args.profile, args.pid, args.container, args.image_profile)
-    if sum(each is not None for each in options) > 1:
-        raise ShimError("--profile, --pid, --container and --image-profile exclude each other")
-    if args.pid is not None or args.container is not None:
+    living = (args.pid, args.container, args.unit)
+    if sum(each is not None for each in (args.profile, *living, args.image_profile)) > 1:
+        raise ShimError(
+            "--profile, --pid, --container, --unit and --image-profile exclude each other"
+        )
+    if any(each is not None for each in living):
         return _living(args)
     key = key_of(machine(args))
     return of_profile(_document(args), _loader(args), container(args), key)
@@ -100,15 +105,22 @@ def _living(args: argparse.Namespace) -> "Subject":
     """Return the filters of a process; ShimError: there is none, or they cannot be read."""
     from shim.risk.filter_source import NATIVE, Subject
     from shim.risk.live_filters import read
-    from shim.risk.watch_scope import container as named
+    from shim.risk.watch_scope import container, unit
 
     name, pids = f"process {args.pid}", [args.pid]
     if args.container is not None:
-        name, pids = named(args.container)
+        name, pids = container(args.container)
+    elif args.unit is not None:
+        name, pids = unit(args.unit)
     if key_of(os.uname().machine) != NATIVE:
         raise ShimError("filters are read from processes on x86-64 alone", subject=name)
-    # The one that a container began with has the filter that it was given.
-    found = min(read(pids), key=lambda each: (each.inside != 1, each.pid), default=None)
+    # The one that a container or unit began with has the filter that it was given; others that
+    # are first in a namespace made that themselves.
+    everyone = sorted(
+        read(pids),
+        key=lambda each: (each.inside != 1 and not args.unit, int(each.started), each.pid),
+    )
+    found = next(iter(everyone), None)
     if found is None:
         raise ShimError("there is no such process", subject=name)
     if found.unread:
@@ -120,4 +132,8 @@ def _living(args: argparse.Namespace) -> "Subject":
         f"{counted(other.threads, 'thread')} of it with other filters (not shown)"
         for other in found.sets[1:]
     )
+    differing = [each for each in everyone if each.sets and each.sets[0].programs != programs]
+    if differing:
+        what = f"{counted(len(differing), 'process', 'processes')} of it with other filters"
+        notes += (f"{what} (--pid {differing[0].pid})",)
     return Subject(title, NATIVE, programs, notes=notes)

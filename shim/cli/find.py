@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
     from shim.discovery.find import FoundProfile, Survey
     from shim.discovery.root import Root
+    from shim.risk.units import Live
 
 _CLOSED = os.strerror(errno.EACCES)
 DESCRIPTION = """\
 List every seccomp profile that is in use or lies where engines look: Docker,
 Podman, CRI-O and containerd by their settings, the kubelet's directory,
 Kubernetes manifests, compose files, and systemd's units, which have filters of
-their own and are only listed. Nothing is changed."""
+their own: those are judged by what their processes really have (root). Nothing
+is changed."""
 
 EPILOG = """\
 states:
@@ -33,7 +35,8 @@ states:
   supervised         a listener decides, or a tracer that is named for them
   filters nothing    it has neither rules nor a default action
   invalid            no engine could use it; WHY tells what is wrong
-  not judged         systemd's own filter
+  denies             a unit's processes are refused one of the calls, or killed
+  not judged         a unit of which no process runs, or can be read
 
 A name has an effect where the runtime's libseccomp knows it: 2.5.6 for
 uretprobe, 2.6.1 for uprobe. "effect" in the JSON says under which of the
@@ -97,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what is found."""
     from shim.catalog import kernel_injected
     from shim.cli.output import table
-    from shim.discovery.find import document, survey
+    from shim.discovery.find import UNIT, document, survey
     from shim.discovery.state import PatchOptions
     from shim.host.effect import effects_here
 
@@ -106,15 +109,51 @@ def run(args: argparse.Namespace) -> int:
     options = PatchOptions(calls, {}, "always", effects=effects)
     extra = args.extra_path
     found = survey(root(args.root), args.paths or None, options, extra=extra, homes=args.homes)
+    units, why_text = _units(found, here=args.root == "/")
+    judged = [
+        _judged(each, units.get(each.file), why_text) if each.format == UNIT else each
+        for each in found.found
+    ]
     if args.json:
-        for each in found.found:
-            print(json.dumps(document(each, effects)))
-    elif found.found:
-        rows = [row(each) for each in found.found]
+        for each in judged:
+            live = units.get(each.file) if each.format == UNIT else None
+            by = {
+                "judged_by": "processes" if live else "text",
+                "units": live.documents() if live else [],
+            }
+            print(json.dumps({**document(each, effects), **by}))
+    elif judged:
+        rows = [row(each) for each in judged]
         print(table(("PROFILE", "FORMAT", "STATE", "USED BY", "WHY"), rows), end="")
     else:
         print("no profile was found")
     return problems(found, [*args.paths, *extra], "find")
+
+
+def _units(found: "Survey", *, here: bool) -> "tuple[dict[str, Live], str]":
+    """Return what live processes answer of the units in files, and why of the rest none does."""
+    from shim.discovery.find import UNIT
+
+    files = {each.file for each in found.found if each.format == UNIT}
+    if not files:
+        return {}, ""
+    if not here:
+        return {}, "a process of another host cannot be asked"
+    from shim.risk.units import live
+
+    try:
+        return live(files), "no process of it runs"
+    except ShimError as error:
+        return {}, error.message
+    except OSError as error:
+        return {}, f"filters cannot be read: {error.strerror}"
+
+
+def _judged(found: "FoundProfile", live: "Live | None", why_text: str) -> "FoundProfile":
+    """Return a unit as its processes have it, or else as its text has it, and say which."""
+    if live is None:
+        return found._replace(reason=f"{found.reason}, by its text ({why_text})")
+    return found._replace(state=live.state, reason=live.why())
 
 
 def problems(survey: "Survey", paths: "Sequence[str]", verb: str) -> int:

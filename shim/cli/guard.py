@@ -38,7 +38,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "guard",
         help="run a command that attaches probes, if nobody would die of it",
-        usage="seccomp-shim guard (--pid N | --container C | --binary PATH)\n"
+        usage="seccomp-shim guard (--pid N | --container C | --unit U | --binary PATH)\n"
         "                          [--force] [--syscall NAME] -- COMMAND ...",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -69,12 +69,19 @@ def run(args: argparse.Namespace) -> int:
     from shim.risk import guard
     from shim.risk.scan import DECIDING, calls, refuse_without_root, state
 
-    if not (args.pid or args.container or args.binary):
-        raise ShimError("whom it would meet is not told", hint="--pid, --container or --binary")
+    if not (args.pid or args.container or args.unit or args.binary):
+        hint = "--pid, --container, --unit or --binary"
+        raise ShimError("whom it would meet is not told", hint=hint)
+    if args.container and args.unit:
+        raise ShimError("--container and --unit exclude each other")
     asked = calls([args.syscall])
     refuse_without_root()
-    container = _container(args.container) if args.container else None
-    meant = guard.targets(args.pid or (), container, args.binary)
+    group = _container(args.container) if args.container else None
+    if args.unit:
+        from shim.risk import units
+
+        group = units.running(args.unit)
+    meant = guard.targets(args.pid or (), group, args.binary)
     if state(asked[0]) not in DECIDING:
         _say(f"this kernel kills nobody over {args.syscall} ({state(asked[0])})")
         guard.become(args.command)

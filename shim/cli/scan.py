@@ -39,6 +39,7 @@ exit statuses: 0 nobody is at risk on this kernel, 1 somebody is, 2 error,
 examples:
   seccomp-shim scan
   seccomp-shim scan --container web
+  seccomp-shim scan --unit nginx
   seccomp-shim scan --pid 4711 --json | jq .processes_at_risk
   seccomp-shim scan --syscall mseal --syscall map_shadow_stack"""
 
@@ -79,6 +80,9 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--container", default="", metavar="C", help="tell of this container (name or id) alone"
     )
+    parser.add_argument(
+        "--unit", default="", metavar="NAME", help="tell of this unit of systemd alone"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,9 +96,14 @@ def run(args: argparse.Namespace) -> int:
         from shim.risk.containers import running
 
         pids = [*(pids or ()), *running(args.container).pids]
-    found = scan(asked, pids=pids, gone_is_error=not args.container, progress=_progress())
-    if args.container and not found.groups:
-        raise ShimError("this container has ended", subject=args.container)
+    if args.unit:
+        from shim.risk import units
+
+        pids = [*(pids or ()), *units.running(args.unit).pids]
+    named = args.container or args.unit
+    found = scan(asked, pids=pids, gone_is_error=not named, progress=_progress())
+    if named and not found.groups:
+        raise ShimError("it has ended", subject=named)
     if args.json:
         print(json.dumps(document(found), indent=2))
     else:

@@ -18,6 +18,8 @@ from shim.transaction.store import NOTHING, checksum
 
 # From this many different contents on, a second process is worth its start.
 _MANY = 64
+# The format of a unit's SystemCallFilter=, which is systemd's own.
+UNIT = "systemd"
 
 
 class FoundProfile(NamedTuple):
@@ -120,9 +122,7 @@ def survey(
         found += [_found(where, each, uses, kept) for each in verdict.profiles]
     for path, line, what in collector.filters:
         use = (("systemd", f"{path}:{line}"),)
-        found.append(
-            FoundProfile(path, "", "systemd", "not judged", what, use, (), "systemd's own")
-        )
+        found.append(FoundProfile(path, "", UNIT, "not judged", what, use, (), "systemd's own"))
     bad = collector.bad.union(each.file for each in found if each.state == "invalid")
     return Survey(found, files, collector.notes, frozenset(bad))
 

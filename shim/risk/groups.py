@@ -119,4 +119,5 @@ def _unit(words: Iterable[str], user: int) -> Place:
     own = [word for word in units if not word.startswith(("user@", "session-", "init.scope"))]
     if not own or own[0].startswith(("libpod-conmon-", "crio-conmon-")):
         return PLAIN._replace(user=user)
-    return Place("unit", "systemd", own[0], "", user)
+    # An underscore in front is systemd's, of names that cgroups have for themselves (cg_escape).
+    return Place("unit", "systemd", own[0].removeprefix("_"), "", user)

@@ -55,12 +55,12 @@ class Look(NamedTuple):
     loaded: dict[int, str]
 
 
-def targets(pids: Sequence[int], container: Running | None, binary: str) -> Targets:
+def targets(pids: Sequence[int], group: Running | None, binary: str) -> Targets:
     """Return who is meant. ShimError: there is no such process or file."""
     for pid in pids:
         if not os.path.exists(f"/proc/{pid}"):
             raise ShimError("there is no such process", subject=str(pid))
-    return Targets(pids, container.place if container else None, binary)
+    return Targets(pids, group.place if group else None, binary)
 
 
 def look(meant: Targets, asked: Sequence[Call]) -> Look:
@@ -78,7 +78,7 @@ def look(meant: Targets, asked: Sequence[Call]) -> Look:
         if pid not in told
     ]
     if meant.where and not seen and not risks:
-        risks.append(Risk(0, "", "?", "no process of this container can be seen"))
+        risks.append(Risk(0, "", "?", "no process of it can be seen"))
     return Look(len(told | set(meant.named)), risks, there, loaded)
 
 

@@ -1,4 +1,4 @@
-"""Whose calls are watched: a process and what it starts, a container, what a command starts, all.
+"""Whose calls are watched: a process's and its children's, a container's, a unit's, a command's.
 
 A container is known again by its mount namespace, which the kernel tells with each call: so a
 process counts that ended before anybody could look at it in /proc. The kernel gives the number of a
@@ -7,12 +7,13 @@ it: the first one of a container lives as long as the container.
 """
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.tracing.refusals import Ended
+from shim.risk import units
 from shim.risk.container_names import Book, Known
 from shim.risk.containers import place_of, running
 from shim.risk.groups import PLAIN, Place
@@ -33,12 +34,13 @@ class Watched:
         pid: int = 0,
         pids: Collection[int] = (),
         starter: int = 0,
+        unit: Place | None = None,
     ) -> None:
         """Watch one of these; with none of them everybody.
 
         ``pid``: this process and what it starts. ``pids``: all of the container that these are in.
-        ``starter``: what this process starts from now on, and containers that are new. ShimError:
-        they cannot be told from others.
+        ``starter``: what this process starts from now on, and containers that are new. ``unit``:
+        all in its cgroup, now or later. ShimError: they cannot be told from others.
         """
         if processes.namespace("self", "pid") != _FIRST_PID_NAMESPACE:
             raise ShimError(
@@ -46,12 +48,12 @@ class Watched:
                 hint="run it on the host, outside of containers",
             )
         self._here = processes.namespace("self", "mnt")
-        self._pid, self._starter = pid, starter
+        self._pid, self._starter, self._unit = pid, starter, unit
         self._meant = _held(pids)
         self._others = _held(processes.pids()) if starter else {}
         self._labels: dict[int, tuple[_Holders, str]] = {}
         self._names: dict[Place, str] = {}
-        self._looked: dict[int, tuple[float, tuple[int, Place]]] = {}
+        self._looked: dict[object, tuple[float, tuple[int, Place]]] = {}
         if self._here in self._meant:
             raise ShimError(
                 "this container has the host's own mount namespace, so its calls cannot be told "
@@ -68,6 +70,8 @@ class Watched:
         """Return the group's name."""
         if self._pid:
             counts = self._pid in (call.pid, *call.ancestors)
+        elif self._unit:
+            return self._name(self._unit) if self._unit.holds(self._by_cgroup(call)) else None
         elif self._meant:
             counts = call.place in self._meant and self._meant[call.place].hold(call)
         elif self._starter:
@@ -122,11 +126,22 @@ class Watched:
         moment.
         """
         key = call.pid if call.place == self._here else -call.place
+        return self._once(key, lambda: self._look(call))
+
+    def _by_cgroup(self, call: Ended) -> Place:
+        """Return where the caller is, or, if it has ended, the nearest above it that lives.
+
+        Units share namespaces, and those of one need not be in the same.
+        """
+        return self._once(("cgroup", call.pid), lambda: _nearest(call))[1]
+
+    def _once(self, key: object, look: Callable[[], tuple[int, Place]]) -> tuple[int, Place]:
+        """Return what a look found, and believe it for a moment."""
         until, found = self._looked.get(key, (0.0, (0, PLAIN)))
         if time.monotonic() > until:
             if len(self._looked) > _LOOKED:
                 self._looked.clear()
-            found = self._look(call)
+            found = look()
             self._looked[key] = time.monotonic() + _BELIEVED, found
         return found
 
@@ -138,6 +153,13 @@ class Watched:
                 if processes.namespace(pid, "mnt") == call.place:
                     return pid, place_of(pid)
         return 0, PLAIN
+
+
+def _nearest(call: Ended) -> tuple[int, Place]:
+    for pid in (call.pid, *call.ancestors):
+        with suppress(OSError, LookupError):
+            return pid, place_of(pid)
+    return 0, PLAIN
 
 
 class _Holders:
@@ -177,6 +199,12 @@ def _held(pids: Iterable[int]) -> dict[int, _Holders]:
 def describe(where: Place, known: Known) -> str:
     """Name a container or unit for people: ``docker web``, ``systemd sshd.service``."""
     return f"{known.engine} {known.name}".strip() if where.ident else "-"
+
+
+def unit(name: str) -> tuple[str, list[int]]:
+    """Return how a running unit is named for people, and its processes. ShimError: none runs."""
+    found = units.running(name)
+    return describe(found.place, found.known), found.pids
 
 
 def container(name: str) -> tuple[str, list[int]]:

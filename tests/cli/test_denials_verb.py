@@ -199,8 +199,8 @@ def test_everybody_and_a_time_that_ends() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "say whose calls: --container, --pid or --all, or a command after --"),
-        (["--all", "--", "true"], "say whose calls: --container, --pid or --all"),
+        ([], "say whose calls: --container, --unit, --pid or --all, or a command after --"),
+        (["--all", "--", "true"], "say whose calls: --container, --unit, --pid or --all"),
         (["--pid", "4194305"], "4194305: there is no such process"),
         (["--container", "no-such-one"], "no-such-one: no such container runs here"),
         (["--", "/nonexistent/x"], "/nonexistent/x: cannot be started (No such file or directory)"),

@@ -160,7 +160,7 @@ def test_the_documents_are_as_described(tmp_path: Path, capsys: pytest.CaptureFi
         (["gaps", "--image-profile", "docker:1.0.0"], "docker:1.0.0: "),
         (["gaps", "--profile", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["gaps", "--machine", "vax"], "vax: is no machine"),
-        (["gaps", "--pid", "1", "--container", "c"], "--profile, --pid, --container and "),
+        (["gaps", "--pid", "1", "--container", "c"], "--profile, --pid, --container, --unit and "),
     ],
 )
 def test_a_mistake_is_one_line(
