@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _STATE_BYTES = 1 << 20
 _STATE_SECONDS = 10
 _NOT_ASKED = -2
+# The proof of a program for crun, and what follows where it was kept from an earlier start.
+COMPARED = "compiled with and without them and compared for every call"
+WHEN_MADE = ", when it was made"
 
 
 class Start:
@@ -158,12 +161,17 @@ def _needed(facts: "dict[str, object]") -> "dict[str, object]":
     """Return what a line must say of a start that went well, and no more.
 
     The state of the calls is that of those that were adjusted. The directory of a bundle that is
-    named by its container is the engine's for all of them: the engine's name tells it.
+    named by its container is the engine's for all of them: the engine's name tells it. A program
+    for crun is handed over with one proof or not at all; what differs is when it was made.
     """
     left = {"state"} if facts.get("syscall") else set()
     bundle = str(facts.get("bundle", ""))
     if not facts.get("reason"):
         left.add("reason")
+    if (proof := facts.get("proof")) == COMPARED:
+        left.add("proof")
+    elif proof == COMPARED + WHEN_MADE:
+        facts = {**facts, "proof": "kept"}
     if os.path.basename(bundle) == facts.get("container"):
         left.add("bundle")
         if "/io.containerd.runtime." in bundle:

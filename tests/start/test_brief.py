@@ -18,7 +18,7 @@ from shim.config import DEFAULTS
 from shim.start import repeats
 from shim.start.session import Start
 from support import auditlog, need
-from support.containers import LET_THROUGH
+from support.containers import LET_THROUGH, real
 from support.joined import Joiner
 from support.wrapped import WrappedLab
 
@@ -59,6 +59,28 @@ def test_a_start_is_one_line(lab: WrappedLab) -> None:
     assert line["container"] == container.name
     assert not pending(lab.folder)
     assert len(lab.log_path.read_bytes()) < 750
+
+
+def test_a_program_for_crun_has_its_one_proof(tmp_path: Path) -> None:
+    """It is what the mechanism says; whether it was made at this start, the line tells as ever."""
+    lab = WrappedLab(tmp_path, real("crun"))
+    told = []
+    for detail in ("full", "brief"):
+        lab.configure("allow", None, f"log_detail: {detail}")
+        lab.log_path.write_bytes(b"")
+        with lab.container() as container:
+            container.ready()
+        lines = [json.loads(line) for line in lab.log_path.read_text().splitlines()]
+        told += [line for line in lines if line["event"] == "adjusted"]
+    full, brief = told
+    assert full["mechanism"] == brief["mechanism"] == "raw-bpf"
+    assert full["proof"].startswith("compiled with and without them and compared for every call")
+    assert brief["proof"] == "kept"  # of the start before
+    one = start(tmp_path)
+    one.log("adjusted", proof=full["proof"].removesuffix(", when it was made"), after="ALLOW")
+    assert "proof" not in lab.log()[-1]
+    one.log("adjusted", proof="another", after="ALLOW")
+    assert lab.log()[-1]["proof"] == "another"
 
 
 def test_an_exec_is_one_line(joiner: Joiner) -> None:

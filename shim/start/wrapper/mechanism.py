@@ -5,6 +5,7 @@ Pure but for the program that crun is given, which is kept in a directory of our
 
 from shim.errors import LeftAlone, ShimError
 from shim.profile.evaluate import evaluate
+from shim.start.session import COMPARED, WHEN_MADE
 from shim.start.spec import RAW_BPF, Spec
 from shim.startjson import dumps
 
@@ -196,7 +197,6 @@ def _programmed(
     facts |= {
         "length_after": len(made) // 8,
         "sha256_after": sha256(made),
-        "proof": "compiled with and without them and compared for every call"
-        + (", when it was made" if kept else ""),
+        "proof": COMPARED + (WHEN_MADE if kept else ""),
     }
     return SpecChange("raw-bpf", spec.add(("annotations",), f'"{RAW_BPF}":"{data}"'), facts)
