@@ -6,6 +6,7 @@ Plain values and nothing else: the container start path imports this module.
 # audit.h
 AUDIT_ARCH_X86_64 = 0xC000003E
 AUDIT_ARCH_I386 = 0x40000003
+AUDIT_ARCH_ARM = 0x40000028
 AUDIT_ARCH_AARCH64 = 0xC00000B7
 AUDIT_ARCH_ARM = 0x40000028
 

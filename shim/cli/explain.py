@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.host.kernel_calls import present
     from shim.risk.explain import document, explain, find
 
-    call = find(args.call, key_of(machine(args)))
+    call = find(args.call, args.arch or key_of(machine(args)))
     asked = subject(args)
     told = explain(asked, present(asked.key), call)
     if args.json:

@@ -46,11 +46,24 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help="as a runtime with this release (2.5.4) loads it",
     )
+    parser.add_argument(
+        "--arch",
+        metavar="ABI",
+        default="",
+        help="ask about this ABI of the machine instead: i386 or x32, of aarch64 arm",
+    )
     add_container_options(parser)
 
 
 def subject(args: argparse.Namespace) -> "Subject":
     """Return the filter that the options name; with none of them, Docker's default profile."""
+    from shim.risk.foreign import of_abi
+
+    found = _subject(args)
+    return of_abi(found, args.arch) if args.arch else found
+
+
+def _subject(args: argparse.Namespace) -> "Subject":
     from shim.risk.filter_source import of_profile
 
     living = (args.pid, args.container, args.unit)

@@ -8,8 +8,11 @@ from shim.cli.filter_options import add_subject_options, subject
 from shim.cli.output import row, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shim.host.kernel_calls import Present
     from shim.risk.filter_source import Subject
+    from shim.risk.foreign import Foreign
     from shim.risk.gaps import Gaps
     from shim.risk.remedies import Answer
 
@@ -24,6 +27,8 @@ EPILOG = """\
 Without an option it is Docker's newest default profile. Shown are calls since
 Linux 3.17; --all shows the older ones too. A name in a profile has no effect
 where the runtime's libseccomp does not know it: those are marked "no name".
+A filter answers the calls of 32-bit programs (i386, x32, arm) otherwise than
+the machine's own: a line tells how, and --arch lists them.
 
 exit statuses: 0 whatever was found, 2 error.
 
@@ -32,6 +37,7 @@ examples:
   seccomp-shim gaps --profile /etc/docker/seccomp.json --runtime crun
   seccomp-shim gaps --image-profile docker:20.10.7
   seccomp-shim gaps --container web
+  seccomp-shim gaps --unit nginx --arch i386
   seccomp-shim gaps --pid 1234 --json | jq '.calls[] | select(.kind=="errno")'"""
 
 
@@ -53,6 +59,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     from shim.host.kernel_calls import present
+    from shim.risk.foreign import foreign
     from shim.risk.gaps import document, gaps
 
     asked = subject(args)
@@ -61,11 +68,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(document(asked, there, found), indent=2))
     else:
-        show(asked, there, found, everything=args.all)
+        show(asked, there, found, foreign(asked), everything=args.all)
     return 0
 
 
-def show(asked: "Subject", there: "Present", found: "Gaps", *, everything: bool) -> None:
+def show(
+    asked: "Subject",
+    there: "Present",
+    found: "Gaps",
+    others: "Sequence[Foreign]" = (),
+    *,
+    everything: bool,
+) -> None:
     """Print the gaps, newest first, and what helps."""
     from shim.risk.gaps import commands
 
@@ -80,6 +94,8 @@ def show(asked: "Subject", there: "Present", found: "Gaps", *, everything: bool)
     )
     more = f", {counts['other']} by arguments or a supervisor" if counts["other"] else ""
     row("answers", f"{told}{more}", 7, columns=80)
+    for each in others:
+        row(each.key, each.line(), 7, columns=80)
     shown = found.recent() + (found.older() if everything else [])
     if shown:
         print()
@@ -87,7 +103,9 @@ def show(asked: "Subject", there: "Present", found: "Gaps", *, everything: bool)
     older = len(found.older())
     if older and not everything:
         print(f"\n{older} older calls are withheld too, mostly on purpose (--all shows them).")
-    if shown:
+    if shown and not asked.is_listed:
+        print("\nThe profile does not list this architecture.")
+    elif shown:
         print("\nseccomp-shim explain CALL says which rule decides. What helps:")
         for text, command in commands(shown, asked.file):
             print(f"  {text}:\n    {command}")

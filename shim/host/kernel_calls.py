@@ -24,6 +24,12 @@ _MACHINES = {"x86_64": "x86_64", "aarch64": "aarch64", "riscv64": "riscv64", "s3
 # What the entry points of an architecture are called (arch/*/include/asm/syscall_wrapper.h).
 _PREFIXES = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_", "riscv64": "__riscv_sys_",
              "s390x": "__s390x_sys_", "ppc64": "sys_"}  # fmt: skip
+# Of an ABI beside a machine's own: the machine, and what symbols of its entry points hold.
+_BESIDE = {
+    "i386": ("x86_64", b" __ia32_sys_"),
+    "x32": ("x86_64", b" __x64_compat_sys_"),
+    "arm": ("aarch64", b" __arm64_compat_sys_"),
+}
 # Calls whose function has another name (arch/x86/entry/syscalls/syscall_64.tbl and its like).
 _FUNCTIONS = {
     "stat": "newstat", "fstat": "newfstat", "lstat": "newlstat", "uname": "newuname",
@@ -84,8 +90,25 @@ def present(arch: str, root: str = "") -> Present:
         if () < since(every()[name])[:2] <= kernel and not _GONE.get(name, (99,)) <= kernel
     )
     why = "the kernel hides its symbols" if own else f"this machine is no {arch}"
+    if _BESIDE.get(arch, ("",))[0] == os.uname().machine:
+        why = "symbols tell of the machine's own calls"
     source = f"the catalogue, by the release {release} ({why})"
     return Present(found, source, _exempt() if own else frozenset())
+
+
+def is_served(arch: str, path: str = KALLSYMS) -> bool | None:
+    """Tell whether the kernel has the calls of an ABI beside its own; None: it cannot be told."""
+    machine, symbols = _BESIDE.get(arch, ("", b""))
+    if machine != os.uname().machine:
+        return None
+    try:
+        with open(path, "rb") as file:
+            found = file.read()
+    except OSError:
+        return None
+    if _PREFIXES[_MACHINES[machine]].encode() not in found:
+        return None  # the kernel hides its symbols
+    return symbols in found
 
 
 def _exempt() -> frozenset[str]:

@@ -51,7 +51,7 @@ def explain(subject: Subject, present: Present, call: Syscall) -> Explained:
     arguments: tuple[tuple[str, str], ...] = ()
     if found and len(found.words) > 1:
         programs = [decode(each) for each in subject.programs]
-        listed = refused(programs, found.number, subject.audit)
+        listed = refused(programs, subject.number(found.number), subject.audit)
         arguments = tuple((word(verdict), when) for verdict, when in listed)
     rules = tuple(subject.rules(call.name))
     return Explained(call, found, call.name in present.names, present.source, rules, arguments)

@@ -3,12 +3,11 @@
 Only a profile asks for libseccomp: what a process has can be read where there is none.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shim import abi
-from shim.bpf.outcomes import outcomes
-from shim.bpf.program import decode
+from shim.catalog.table import OFFSETS
 from shim.errors import ShimError
 from shim.profile import docker
 from shim.profile import evaluate as core
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
     from shim.profile.model import Loader
 
 NATIVE = "x86_64"
+_AUDIT = {
+    NATIVE: abi.AUDIT_ARCH_X86_64,
+    "i386": abi.AUDIT_ARCH_I386,
+    "x32": abi.AUDIT_ARCH_X86_64,  # it has a bit in its numbers
+    "arm": abi.AUDIT_ARCH_ARM,
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Subject:
 
     ``title`` names it. ``key`` is the catalogue's for its architecture. The rest is empty for what
     was read from a process: a ``document`` that ``loader`` loads, in a ``container`` (the keyword
-    arguments of ``shim.profile.document.resolved``), and the ``lines`` above which runc answers.
+    arguments of ``shim.profile.document.resolved``), the ``lines`` above which runc answers, and
+    the ``architectures`` that have rules (None: not known).
     """
 
     title: str
@@ -56,6 +62,7 @@ class Subject:
     lines: dict[int, int] = field(default_factory=dict)
     names: "Names | None" = None
     notes: tuple[str, ...] = ()
+    architectures: frozenset[str] | None = None
 
     @property
     def file(self) -> str:
@@ -66,22 +73,31 @@ class Subject:
     @property
     def audit(self) -> int:
         """The kernel's number for its architecture (audit.h)."""
-        if self.key == NATIVE:
-            return abi.AUDIT_ARCH_X86_64
+        if self.key in _AUDIT:
+            return _AUDIT[self.key]
         from shim.profile.compile import token_of
 
         return token_of(self.container["machine"])
 
+    @property
+    def is_listed(self) -> bool:
+        """Tell whether the profile has rules for this architecture."""
+        return self.architectures is None or self.key in self.architectures
+
+    def of(self, key: str) -> "Subject":
+        """Return it for the calls of another ABI of the same machine."""
+        return replace(self, key=key)
+
+    def number(self, number: int) -> int:
+        """Return what filters see of the catalogue's ``number``."""
+        return number + OFFSETS.get(self.key, 0)
+
     def verdicts(self, number: int) -> frozenset[int]:
         """Return what call ``number`` can be answered; none: it could not be decided."""
-        if self.key == NATIVE:
-            try:
-                return verdicts(self.programs, number)
-            except OutOfTimeError:
-                return frozenset()
-        if not self.programs:
-            return verdicts((), number)
-        return outcomes(decode(self.programs[0]), number, self.audit)
+        try:
+            return verdicts(self.programs, self.number(number), self.audit)
+        except OutOfTimeError:
+            return frozenset()
 
     def is_nameable(self, name: str) -> bool | None:
         """Tell whether a rule for ``name`` is taken; None: the libseccomp is not known."""
@@ -94,7 +110,7 @@ class Subject:
         from shim.profile.libseccomp import KEYS
 
         lines = [line for arch, line in self.lines.items() if KEYS.get(arch) == self.key]
-        return bool(lines) and number > lines[0]
+        return bool(lines) and self.number(number) > lines[0]
 
     def rules(self, name: str) -> list[Rule]:
         """Return the rules of the profile that name a call, in their order."""
@@ -133,12 +149,14 @@ def of_profile(
 ) -> Subject:
     """Return what ``loader`` makes of a profile; ShimError: it starts no container with it."""
     from shim.host.libseccomp import about_unknown, unknown
+    from shim.profile.compile import tokens
     from shim.profile.document import names as all_names
-    from shim.profile.libseccomp import Names
+    from shim.profile.libseccomp import KEYS, Names
     from shim.profile.model import loaded, whole
 
     try:
-        made = loaded(resolved(document, **container), loader)
+        profile = resolved(document, **container)
+        made = loaded(profile, loader)
     except ShimError as error:
         subject = f"{document.where} {error.subject}".strip()
         raise ShimError(error.message, subject=subject, hint=error.hint) from None
@@ -155,6 +173,9 @@ def of_profile(
         made.lines,
         Names(loader.libseccomp),
         (told,) if told else (),
+        None
+        if profile is None
+        else frozenset((key, *(KEYS.get(arch, "") for arch in tokens(profile)))),
     )
 
 

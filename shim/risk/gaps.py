@@ -7,6 +7,7 @@ from shim.catalog import every
 from shim.catalog.table import numbers, since
 from shim.host.kernel_calls import Present
 from shim.risk.filter_source import Subject
+from shim.risk.foreign import foreign
 from shim.risk.remedies import ALLOWED, ENOSYS, KILLED, Answer, answer
 from shim.risk.verdict import within
 
@@ -92,6 +93,7 @@ def document(subject: Subject, present: Present, found: Gaps) -> dict[str, Any]:
     return {
         "filter": subject.title,
         "architecture": subject.key,
+        "foreign": [each.document() for each in foreign(subject)],
         "runtime": None
         if subject.loader is None
         else {

@@ -12,6 +12,7 @@ from shim.risk.filter_source import Subject
 ALLOWED, ENOSYS, KILLED, SUPERVISED, UNDECIDED = (
     "allowed", "ENOSYS", "killed", "supervised", "undecided",
 )  # fmt: skip
+_UNLISTED = "the profile does not list this architecture, so that every call of it is refused"
 _KILLING = (
     abi.SECCOMP_RET_KILL_PROCESS, abi.SECCOMP_RET_KILL_THREAD, abi.SECCOMP_RET_TRAP,
 )  # fmt: skip
@@ -98,6 +99,8 @@ def _cause(subject: Subject, call: Syscall, number: int) -> str:
         return "the filter that the process has"
     if subject.document.seccomp is None:
         return "there is no profile"
+    if not subject.is_listed:
+        return _UNLISTED
     rules = subject.rules(call.name)
     holding = [rule for rule in rules if not rule.lacks]
     if holding and subject.is_nameable(call.name) is False:
@@ -115,6 +118,8 @@ def _remedies(
     subject: Subject, call: Syscall, found: tuple[str, ...], nameable: bool | None
 ) -> tuple[Remedy, ...]:
     """Say what helps, the best first."""
+    if not subject.is_listed:
+        return (Remedy("list the architecture in the profile"),)
     rules = subject.rules(call.name)
     denied = [rule for rule in rules if rule.action.split()[0] not in ALLOWING and not rule.lacks]
     if any(rule.sometimes and not rule.lacks for rule in rules):
