@@ -5,7 +5,6 @@ import datetime
 import errno
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shim import abi
+from shim.cli import duration
 from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ examples:
 
 exit statuses: 0 nothing was refused, 1 something was, 2 error."""
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _STEP = 0.2
 _ARGUMENTS = 3
 _LAST_SECONDS = 5
@@ -58,7 +57,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     whose.add_argument("--pid", type=int, metavar="N", help="a process, and what it starts")
     whose.add_argument("--all", action="store_true", help="everybody on this host")
     parser.add_argument(
-        "--for", dest="seconds", type=_seconds, metavar="TIME", help="how long: 30s, 5m, 1h"
+        "--for", dest="seconds", type=_seconds, metavar="TIME", help="how long: 30s, 5m, 1h, 2d"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     parser.add_argument(
@@ -111,10 +110,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
-    if match is None or not float(match[1]):
+    found = duration.seconds(text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"'{text}' is no time: write it as 30s, 5m or 1h")
-    return float(match[1]) * _UNITS[match[2]]
+    return found
 
 
 def _watch(denials: "Denials", args: argparse.Namespace, told: str) -> float:

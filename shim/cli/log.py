@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shim import log, logread
+from shim.cli import duration
 from shim.cli.output import table
 from shim.errors import ShimError, counted, printable
 
@@ -30,7 +30,6 @@ examples:
 exit statuses: 0 nothing went wrong, or it was acknowledged, 1 something did,
 2 error."""
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TOLD = ("mechanism", "process", "syscall", "before", "after", "verified", "repeats", "reason")
 _POLL_SECONDS = 0.5
 _ID, _SHORT = 64, 12
@@ -214,10 +213,10 @@ def _containers(containers: dict[str, Any], look: _Look) -> str:
 
 def _since(text: str) -> str:
     """Return the time that is meant, as lines of the log have theirs. ShimError: none is."""
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    ago = duration.seconds(text)
     try:
-        if match:
-            then = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if ago is not None:
+            then = datetime.now(UTC) - timedelta(seconds=ago)
         else:
             then = datetime.fromisoformat(text)
             then = then.astimezone(UTC) if then.tzinfo else then.replace(tzinfo=UTC)

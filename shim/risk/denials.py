@@ -61,19 +61,18 @@ class Denials:
     def __init__(
         self,
         placed: Placed,
-        answers: Collection[int] = (),
         *,
         places: Collection[int] = (),
         pid: int = 0,
     ) -> None:
-        """Begin. ``answers``: errnos that are known to be given. ShimError: we may not.
+        """Begin. ShimError: we may not.
 
         ``places`` and ``pid`` are those of ``shim.host.tracing.refusals.Watch``: where they are
         given, nobody else's calls take room from those that count.
         """
         self._placed = placed
         self._kinds: dict[tuple[object, ...], Denial] = {}
-        self._watch = Watch((*USUAL, *answers), places=places, pid=pid)
+        self._watch = Watch(USUAL, places=places, pid=pid)
         self.unnoted = 0  # calls of further kinds, when there were too many
         self.behind = False  # whether the last look ended before all of it was judged
 

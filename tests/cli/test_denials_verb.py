@@ -217,7 +217,7 @@ def test_a_mistake_is_one_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["0", "soon", "3d", "-1s"])
+@pytest.mark.parametrize("text", ["0", "0s", "30", "soon", "-1s", "1y", "99999999w"])
 def test_a_time_that_is_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
     """Is told with how it is written."""
     with pytest.raises(SystemExit) as ended:
