@@ -182,8 +182,11 @@ def _print(found: "list[Denial]", told: str, took: float, lost: int) -> None:
                 words = ", ".join(f"{word:#x}" for word in args)
                 print(f"{_name(each)} of {printable(each.program)}: with {words}"[:width])
         print("\nWhat decides, and what helps:")
-        for name, each in {_name(each): each for each in reversed(certain)}.items():
-            print(f"  seccomp-shim explain {name} --pid {each.pid}")
+        for (name, arch), each in {
+            (_name(each), _arch(each)): each for each in reversed(certain)
+        }.items():
+            other = "" if arch == "x86_64" else f" --arch {arch}"
+            print(f"  seccomp-shim explain {name} --pid {each.pid}{other}")
     unsure = sum(each.count for each in found if each.answer is None)
     if unsure:
         print(

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from shim import cli
+from shim import abi, cli
+from shim.cli import denials
+from shim.risk.denials import Denial
 from support import need
 from support.checkout import CHECKOUT
 from support.filters import denying
@@ -152,6 +155,16 @@ def test_the_table_and_what_helps() -> None:
         f"  seccomp-shim explain 418 --pid {pid}",
         f"  seccomp-shim explain 417 --pid {pid}",
     ]
+
+
+def test_what_explains_a_call_of_another_abi(capsys: pytest.CaptureFixture[str]) -> None:
+    """The call is asked about where it is one: 13 is time on i386, rt_sigaction on x86-64."""
+    each = Denial("-", "old", abi.AUDIT_ARCH_I386, 13, abi.SECCOMP_RET_ERRNO | 1, 1, 7, 0, count=1)
+    same = replace(each, arch=abi.AUDIT_ARCH_X86_64)
+    denials._print([each, same], "process 7", 1.0, 0)
+    out = capsys.readouterr().out
+    assert "  seccomp-shim explain time --pid 7 --arch i386\n" in out
+    assert "  seccomp-shim explain rt_sigaction --pid 7\n" in out
 
 
 def test_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,7 @@ ROOTLESS = "/user.slice/user-1000.slice/user@1000.service"
         ("/system.slice/runc-box.scope", Place("container", "runc", "box")),
         ("/user.slice/crun-box.scope", Place("container", "crun", "box")),
         ("/system.slice/sshd.service", Place("unit", "systemd", "sshd.service")),
+        ("/system.slice/_memory.service", Place("unit", "systemd", "memory.service")),
         ("/system.slice/system-x.slice/x@1.service", Place("unit", "systemd", "x@1.service")),
         (
             f"{ROOTLESS}/app.slice/app-firefox.scope",
