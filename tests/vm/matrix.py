@@ -239,5 +239,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--refresh", action="store_true", help="look for newer Debian packages first")
     add("--jobs", type=int, default=2, help="guests at a time (default: 2)")
     add("--cpus", type=int, default=1, help="processors of a guest (default: 1)")
-    add("--seconds", type=int, default=1800, help="time limit of a guest (default: 1800)")
+    add("--seconds", type=int, default=2400, help="time limit of a guest (default: 2400)")
     return parser

@@ -1,10 +1,14 @@
 """The matrix as a table, as a list of what failed, and as docs/proof.md."""
 
 import operator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 NOT_RUN = "-"
+# What scan says of a process, in a reader's words, and what must happen then.
+SAID = {"dies": "would die", "safe": "safe"}
+RIGHT = {("dies", "died"), ("safe", "lived")}
 TEMPLATE = Path(__file__).parent / "proof.md.in"
 
 
@@ -68,10 +72,51 @@ def _sized(document: dict[str, Any]) -> list[list[tuple[str, int]]]:
 
 
 def cells(text: str) -> list[list[str]]:
-    """Read the last table of a Markdown page back: its rows as lists of cells, header first."""
+    """Read the last table of a Markdown text back: its rows as lists of cells, header first."""
     last = text[text.rindex("\n\n|") :].strip().split("\n\n")[0].splitlines()
     found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in last]
     return [found[0], *found[2:]]
+
+
+def foretold(document: dict[str, Any]) -> tuple[list[list[str]], list[list[str]]]:
+    """Return two tables of what scan said of containers and what happened to them: counts, kinds.
+
+    The counts are of the four cases that there should be, and of any other that there was; of the
+    kinds there is a row each, a column for each kernel and stack. What was told wrongly has a !.
+    """
+    seen = {
+        (each["kind"], f"{row['kernel']}, {row['stack']}"): (each["said"], each["happened"])
+        for row in document["results"]
+        for each in row.get("kinds", [])
+    }
+    fates = {pair: _fate(pair[1]) for pair in seen.values()}
+    count = Counter((said, fates[said, happened]) for said, happened in seen.values())
+    heads = [*dict.fromkeys(["died", "lived", *fates.values()])]
+    counts = [
+        ["scan said", *heads],
+        *(
+            [SAID.get(said, said), *(str(count[said, fate]) for fate in heads)]
+            for said in dict.fromkeys([*SAID, *(said for said, _ in count)])
+        ),
+    ]
+    told = {
+        key: ("" if (pair[0], fates[pair]) in RIGHT else "! ")
+        + f"{SAID.get(pair[0], pair[0])} -> {pair[1]}"
+        for key, pair in seen.items()
+    }
+    places = [*dict.fromkeys(place for _, place in seen)]
+    kinds = [
+        ["kind", *places],
+        *(
+            [kind, *(told.get((kind, place), NOT_RUN) for place in places)]
+            for kind in dict.fromkeys(kind for kind, _ in seen)
+        ),
+    ]
+    return counts, kinds
+
+
+def _fate(happened: str) -> str:
+    return "died" if happened.startswith("SIG") else {"lives": "lived"}.get(happened, happened)
 
 
 def proof(document: dict[str, Any], described: dict[str, str]) -> str:
@@ -88,6 +133,7 @@ def proof(document: dict[str, Any], described: dict[str, str]) -> str:
         ["stack", *packages],
         *([name, *versions.values()] for name, versions in document["stacks"].items()),
     ]
+    counts, kinds = foretold(document)
     return TEMPLATE.read_text().format(
         summary=summary(document),
         **{key: document[key] for key in ("date", "commit", "digest")},
@@ -96,6 +142,8 @@ def proof(document: dict[str, Any], described: dict[str, str]) -> str:
         cases="\n".join(
             f"- **{name}**: {line.replace('``', '`')}" for name, line in described.items()
         ),
+        foretold=_markdown(counts),
+        kinds=_markdown(kinds),
         table=_markdown(rows(document)),
     )
 

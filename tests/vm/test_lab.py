@@ -81,6 +81,87 @@ def test_proof_shows_the_crash() -> None:
     assert ours == {f"lives, {ROUNDS} hits"}
 
 
+def told_rightly(page: str) -> bool:
+    """Tell whether in the text of docs/proof.md scan was right about all containers of all kinds.
+
+    Its counts must be those of its table of kinds, of which none is missing on any stack.
+    """
+    _, _, part = page.partition("\n## What scan said, and what happened then\n")
+    above, _, below = part.partition("\n## ")[0].partition("\nOf each kind")
+    counts, kinds = report.cells(above), report.cells(below)
+    assert kinds[0] == ["kind", *(f"affected, {stack.name}" for stack in stacks.STACKS)]
+    told = [cell for _, *row in kinds[1:] for cell in row]
+    dead = sum(cell in {"would die -> SIGSEGV", "would die -> SIGSYS"} for cell in told)
+    return dead + told.count("safe -> lives") == len(told) and counts == [
+        ["scan said", "died", "lived"],
+        ["would die", str(dead), "0"],
+        ["safe", "0", str(len(told) - dead)],
+    ]
+
+
+def test_proof_shows_that_scan_was_right() -> None:
+    """In docs/proof.md scan was right about every container, of which many died and many lived.
+
+    A proof that is older than the case has no such part: see ``test_proof_and_cases_agree``.
+    """
+    page = given.PROOF.read_text()
+    if any(row[0].startswith("scan/") for row in report.cells(page)):
+        assert told_rightly(page)
+        assert page.count("| would die -> SIG") > 12
+        assert page.count("| safe -> lives") > 12
+
+
+def foretold(*kinds: tuple[str, str, str]) -> str:
+    """Return the proof of a matrix in which scan said that of such kinds on every stack."""
+    told = [dict(zip(("kind", "said", "happened"), kind, strict=True)) for kind in kinds]
+    names = [stack.name for stack in stacks.STACKS]
+    rest = {"kernel": "affected", "told": "2 as told", "wrong": []}
+    document: dict[str, Any] = {
+        "date": "2026-01-06",
+        "commit": "abcdefabcdef",
+        "digest": "0123456789abcdef",
+        "seconds": 1,
+        "kernels": {
+            "affected": dict.fromkeys(("told", "release", "package", "state"), "of the lab")
+        },
+        "stacks": {name: {"runc": "1.1"} for name in names},
+        "cases": ["control", "scan/docker"],
+        "results": [
+            *({"stack": name, "case": "control", **rest} for name in names),
+            *({"stack": name, "case": "scan/docker", "kinds": told, **rest} for name in names),
+        ],
+    }
+    return report.proof(report.onto(document, {**document, "results": []}), {})
+
+
+def test_what_scan_said_is_counted() -> None:
+    """The proof counts what scan said and what happened, and has a row for each kind."""
+    page = foretold(
+        ("runc", "dies", "SIGSEGV"), ("kills", "dies", "SIGSYS"), ("hook", "safe", "lives")
+    )
+    assert told_rightly(page)
+    assert "| would die | 6 | 0 |\n| safe | 0 | 3 |\n" in page
+    assert page.count("| kills | would die -> SIGSYS | would die -> SIGSYS | would die") == 1
+    assert report.cells(page)[-1] == ["scan/docker", "sid", "2 as told"]
+
+
+@pytest.mark.parametrize(
+    ("said", "happened", "counted"),
+    [
+        ("dies", "lives", "| would die | 3 | 3 |"),
+        ("safe", "SIGSEGV", "| safe | 3 | 0 |"),
+        ("unread", "lives", "| unread | 0 | 3 |"),
+        ("safe", "exit 1", "| safe | 0 | 0 | 3 |"),
+    ],
+)
+def test_what_scan_said_wrongly_is_shown(said: str, happened: str, counted: str) -> None:
+    """A container of which scan was wrong, or could not tell, is counted apart and marked."""
+    page = foretold(("runc", "dies", "SIGSEGV"), ("pod", said, happened))
+    assert not told_rightly(page)
+    assert counted in page
+    assert page.count("| ! ") == 1 * len(stacks.STACKS)
+
+
 def test_every_case_says_what_it_is() -> None:
     """Each case's docstring begins with one whole sentence for the reader of docs/proof.md."""
     assert all(line.endswith(".") and len(line) > 20 for line in cases.described().values())

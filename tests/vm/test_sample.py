@@ -88,7 +88,8 @@ def test_a_stale_proof_is_refused(digest: str, later: int, released: bool, why: 
 def test_a_proof_says_what_it_is_of() -> None:
     """The line that the template has for it is read back; a page without is refused."""
     template = (Path(__file__).parent / "proof.md.in").read_text()
-    parts = {"kernels": "", "stacks": "", "cases": "", "table": "", "summary": "1 of 1"}
+    empty = ("kernels", "stacks", "cases", "foretold", "kinds", "table")
+    parts = {**dict.fromkeys(empty, ""), "summary": "1 of 1"}
     told = {"date": PROOF.date, "commit": PROOF.commit, "digest": PROOF.digest}
     assert given.made(template.format(**parts, **told)) == PROOF
     with pytest.raises(LabError, match="of which commit"):

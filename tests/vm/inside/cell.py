@@ -24,10 +24,14 @@ _installed: dict[Path, tuple[str, ...]] = {}
 
 @dataclass
 class Outcome:
-    """What a case saw, in a word or two for the table, and all that is not as it must be."""
+    """What a case saw, in a word or two for the table, and all that is not as it must be.
+
+    ``kinds`` are containers of which scan had said how they end: ``kind``, ``said``, ``happened``.
+    """
 
     told: str
     wrong: list[str] = field(default_factory=list)
+    kinds: list[dict[str, str]] = field(default_factory=list)
 
     def expect(self, holds: bool, otherwise: str) -> "Outcome":
         """Note ``otherwise`` as wrong unless it ``holds``; give itself."""
@@ -117,6 +121,11 @@ class Cell:
             self.verb("install", *engine)
             _installed[self.root] = engine
 
+    def uninstall(self, engine: str) -> None:
+        """Take us out of ``engine``, where an earlier case may have left us."""
+        self.verb("uninstall", engine)
+        _installed.pop(self.root, None)
+
     def new_log(self) -> list[dict[str, Any]]:
         """Return the audit lines written since the last look, and start the log anew."""
         log = self.root / LOG[1:]
@@ -152,5 +161,6 @@ def run_cell(
         "case": case,
         "told": outcome.told,
         "wrong": outcome.wrong,
+        **({"kinds": outcome.kinds} if outcome.kinds else {}),
         "seconds": round(time.monotonic() - began, 1),
     }
