@@ -19,6 +19,7 @@ _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _prctl.restype = ctypes.c_int
 _libc.setfsuid.argtypes = _libc.setfsgid.argtypes = [ctypes.c_uint]
 _NO_ID = 0xFFFFFFFF
+_ENOENT = 2
 
 
 def _oserror(what: str) -> OSError:
@@ -70,6 +71,19 @@ def ptrace(request: int, pid: int, addr: int = 0, data: int = 0) -> int:
     if result == -1:  # for the requests used here never a value, as a PEEK's could be
         raise _oserror(f"ptrace {request:#x} of {pid}")
     return result
+
+
+def filter_of(pid: int, index: int, at: int) -> int:
+    """Write the filter ``index`` of thread ``pid`` to ``at``; return its length, -1: it has none.
+
+    No exception for that: every look at a thread ends so, and the thread stands meanwhile.
+    """
+    from shim import abi
+
+    length: int = _ptrace(abi.PTRACE_SECCOMP_GET_FILTER, pid, index, at)
+    if length == -1 and ctypes.get_errno() != _ENOENT:
+        raise _oserror(f"ptrace {abi.PTRACE_SECCOMP_GET_FILTER:#x} of {pid}")
+    return length
 
 
 def sock_fprog(program: bytes) -> "tuple[_Buffer, _Buffer]":

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # So that the hook of a second stage, and whoever looks, knows a tracer of ours.
 TRACER = "shim-"
-_STARTED = 19  # of the fields behind the name, which may itself hold spaces: proc(5), stat
+# Of the fields behind the name, which may itself hold spaces: proc(5), stat.
+_THREADS, _STARTED = 17, 19
 
 
 def pids(proc: str = "/proc") -> "Iterator[int]":
@@ -54,6 +55,12 @@ def started(pid: int, proc: str = "/proc") -> str:
 def started_of(stat: str) -> str:
     """Return when a process started, of the text of its /proc/PID/stat."""
     return stat.rpartition(")")[2].split()[_STARTED]
+
+
+def state_of(stat: str) -> "tuple[str, int]":
+    """Return a process's state and how many threads it has, of the text of its /proc/PID/stat."""
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[_THREADS])
 
 
 def cgroup(pid: int) -> str:

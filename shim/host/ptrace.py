@@ -11,7 +11,7 @@ from shim import abi
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.host import lightctypes as ctypes
-from shim.host.libc import ptrace
+from shim.host.libc import filter_of, ptrace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 _info_buffer = ctypes.create_string_buffer(88)
 _info = memoryview(_info_buffer).cast("B").cast("Q")
 _info_address = ctypes.addressof(_info_buffer)
+
+_program_buffer = ctypes.create_string_buffer(abi.BPF_MAXINSNS * 8)
+_program = memoryview(_program_buffer)
+_program_address = ctypes.addressof(_program_buffer)
 
 # struct user_regs_struct as 64-bit words
 _RAX, _ORIG_RAX, _RIP, _CS = 10, 15, 16, 17
@@ -165,14 +169,9 @@ class Tracee:
         without CONFIG_CHECKPOINT_RESTORE.
         """
         found: list[bytes] = []
-        buffer = ctypes.create_string_buffer(abi.BPF_MAXINSNS * 8)
-        at = ctypes.addressof(buffer)
-        while True:
-            try:
-                length = ptrace(abi.PTRACE_SECCOMP_GET_FILTER, self.pid, len(found), at)
-            except FileNotFoundError:  # ENOENT: no filter of that index
-                return found[::-1]
-            found.append(bytes(memoryview(buffer)[: length * 8]))
+        while (length := filter_of(self.pid, len(found), _program_address)) >= 0:
+            found.append(bytes(_program[: length * 8]))
+        return found[::-1]
 
     def detach(self) -> None:
         """Let the stopped thread go on, untraced."""

@@ -74,8 +74,8 @@ def user_of(wanted: str) -> tuple[int | None, str]:
 
 def place_of(pid: int) -> Place:
     """Return where a process is. OSError: it has ended."""
-    numbers = processes.status_of(pid, ("NSpid",)).get("NSpid", [str(pid)])
-    return where_is(pid, processes.cgroup(pid), int(numbers[-1]))
+    numbers = processes.status_of(pid, ("NSpid",)).get("NSpid", ())
+    return where_is(pid, processes.cgroup(pid), nested=len(numbers) > 1)
 
 
 def _roots(places: Iterable[Place]) -> list[Place]:

@@ -1,6 +1,7 @@
 """The child that looks at the threads of live processes, for ``shim.risk.live_filters``."""
 
 import errno
+import gc
 import marshal
 import os
 import signal
@@ -36,11 +37,9 @@ ROOM = 64 << 20
 END = (1 << 32) - 1
 _LATE = "not all of its threads could be looked at in time"
 _THREADS = 32
-_STRICT = "1"
+_STRICT, _FILTERED = "1", str(abi.SECCOMP_MODE_FILTER)
 ENDED = ("Z", "X", "x")
-KEYS = (
-    "Name", "State", "Tgid", "TracerPid", "Uid", "NSpid", "Threads", "Seccomp", "Seccomp_filters",
-)  # fmt: skip
+KEYS = ("State", "TracerPid", "Threads", "Seccomp", "Seccomp_filters")
 _EMEDIUMTYPE = 124  # include/uapi/asm-generic/errno.h
 
 _UNREADABLE = {
@@ -72,13 +71,17 @@ class Worker:
         self.new: list[Programs] = []  # of ``known``, what has not been sent
         self.stopped: list[int] = []
 
-    def look_at(self, asked: Sequence[tuple[int, str]], until: float) -> None:
-        """Note what is seen of each (pid, when it started), until one was slow or time is over."""
+    def look_at(self, asked: Sequence[tuple[int, str, bool]], until: float) -> None:
+        """Note what is seen of each process until one was slow or time is over.
+
+        Of each: its number, when it started, and whether it had one thread, which had filters.
+        """
+        gc.disable()  # we end before there is anything to collect
         until = min(until, time.monotonic() + _BATCH_SECONDS)
-        for pid, started in asked:
+        for pid, started, single in asked:
             began = time.monotonic()
             self.until = began + _PROCESS_SECONDS
-            row = self._row(pid, started)
+            row = self._row(pid, started, single=single)
             now = time.monotonic()
             self._put(marshal.dumps((now - began, self.new, row)))
             self.new = []
@@ -92,7 +95,7 @@ class Worker:
         self.memory[self.used : self.used + 4] = (len(data) or END).to_bytes(4, "little")
         self.used += 4 + len(data)
 
-    def _row(self, pid: int, started: str) -> "Row | None":
+    def _row(self, pid: int, started: str, *, single: bool) -> "Row | None":
         pinned = processes.pin(pid)
         if pinned < 0:
             return None
@@ -100,8 +103,14 @@ class Worker:
         self.stopped = []
         sets: dict[Programs, list[int]] = {}
         try:
-            status = processes.status(pinned, KEYS)
-            if not status or processes.started_of(text(pinned, "stat")) != started:
+            stat = text(pinned, "stat")
+            if processes.started_of(stat) != started:
+                return None
+            state, threads = processes.state_of(stat)
+            if single and threads == 1:
+                # No thread ever loses its filters, and who is traced cannot be seized.
+                status = {"State": [state], "Threads": ["1"], "Seccomp": [_FILTERED]}
+            elif not (status := processes.status(pinned, KEYS)):
                 return None
             unread, partly = self._threads(pid, pinned, status, sets)
             if not sets and not unread:
@@ -171,7 +180,7 @@ class Worker:
             return ""
         if status["Seccomp"] == [_STRICT]:
             return "in strict mode (SECCOMP_MODE_STRICT)"
-        if status["Seccomp"] != [str(abi.SECCOMP_MODE_FILTER)]:
+        if status["Seccomp"] != [_FILTERED]:
             self._note_set((), tid, sets)
             return ""
         programs, why = self._thread(tid, pinned, status)

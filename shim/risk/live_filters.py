@@ -33,7 +33,6 @@ from shim.host.children import answer_of
 from shim.risk.filter_reader import (
     END,
     ENDED,
-    KEYS,
     ROOM,
     SLOW,
     Programs,
@@ -47,6 +46,7 @@ from shim.risk.groups import Place, place
 
 # How long the child may say nothing: more than it can take for one, in case it cannot even die.
 _PATIENCE = 8
+_MET = ("Name", "State", "Tgid", "Uid", "NSpid", "Threads", "Seccomp")
 # What those who are slow cost in all before their owner comes last.
 _SHARE = 0.5
 
@@ -65,7 +65,8 @@ class Process(NamedTuple):
     ``unread`` says why there are none, ``partly`` what is not known beside what was read.
     ``started`` with ``pid`` tells it from any other process (clock ticks since boot). ``inside`` is
     its number in its own pid namespace. ``stopped`` are the microseconds that its threads stood.
-    ``i386``: its program says that it is one of 32 bits.
+    ``i386``: its program says that it is one of 32 bits. ``nested``: it is in a pid namespace of
+    its own, where its number may be chosen to fit.
     """
 
     pid: int
@@ -81,6 +82,7 @@ class Process(NamedTuple):
     partly: str = ""
     stopped: tuple[int, ...] = ()
     i386: bool = False
+    nested: bool = False
 
 
 def read(
@@ -143,7 +145,7 @@ def _met(pid: int) -> Process | None:
     if pinned < 0:
         return None
     try:
-        status = processes.status(pinned, KEYS)
+        status = processes.status(pinned, _MET)
         if not status or status["Tgid"] != [str(pid)]:
             return None
         mode, count = number(status, "Seccomp"), number(status, "Threads")
@@ -161,6 +163,7 @@ def _met(pid: int) -> Process | None:
             mode,
             count,
             text(pinned, "cgroup"),
+            nested=len(status.get("NSpid", ())) > 1,
         )
     except (OSError, IndexError):  # it ended between two looks
         return None
@@ -176,7 +179,10 @@ def _looked_at(
     None: it has ended.
     """
     parent = os.getpid()
-    names = [(each.pid, each.started) for each in asked]
+    names = [
+        (each.pid, each.started, each.mode == abi.SECCOMP_MODE_FILTER and each.threads == 1)
+        for each in asked
+    ]
     known: list[Programs] = []
     began, spent = time.monotonic(), 0.0
     with mmap(-1, ROOM) as memory:

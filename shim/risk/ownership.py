@@ -10,27 +10,19 @@ from shim.risk.monitors import monitor
 _GENERATIONS = 64
 
 
-def where_is(pid: int, cgroup: str, inside: int) -> Place:
-    """Return the place of process ``pid``, whose number in its own pid namespace is ``inside``.
+def where_is(pid: int, cgroup: str, *, nested: bool) -> Place:
+    """Return the place of process ``pid``; ``nested``: it is in a pid namespace below ours.
 
     Users without a cgroup of theirs, and podman --cgroups=disabled, leave a container where its
     conmon is; who descends from that and has a pid namespace of its own is in the container. A
     cgroup that is ours, too, is nobody's container.
     """
     found = place(cgroup)
-    if found.kind != "process" or not _nested(pid, inside):
+    if found.kind != "process" or not nested:
         return found
     own = set(_own_cgroup().split("\n"))
     others = "\n".join(line for line in cgroup.split("\n") if line not in own)
     return _monitored(pid) or place(others, nested=True)._replace(user=found.user)
-
-
-def _nested(pid: int, inside: int) -> bool:
-    """Tell whether it is in a pid namespace of its own, where its number may be chosen to fit."""
-    try:
-        return inside != pid or len(processes.status_of(pid, ("NSpid",))["NSpid"]) > 1
-    except (OSError, LookupError):
-        return False  # it has ended
 
 
 @functools.cache

@@ -149,7 +149,7 @@ def scan(
     )
     found: dict[object, tuple[Place, list[Process]]] = {}
     for process in looked:
-        where = where_is(process.pid, process.cgroup, process.inside)
+        where = where_is(process.pid, process.cgroup, nested=process.nested)
         if everyone and not process.mode and where.kind != "container":
             continue  # of those without a filter, containers alone are of interest
         key: object = where if where.kind == "container" else (where, process.pid)
@@ -226,7 +226,7 @@ def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:
     process = next(read((pid,)), None)
     if process is None:
         raise ShimError("there is no such process", subject=str(pid))
-    where = where_is(process.pid, process.cgroup, process.inside)
+    where = where_is(process.pid, process.cgroup, nested=process.nested)
     return where, _Judge(asked).seen(process, where)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from shim import cli
 from shim.errors import ShimError
+from shim.risk import live_filters
 from shim.risk.container_names import Known
 from shim.risk.containers import chosen, running
 from shim.risk.groups import PLAIN, Place
@@ -78,10 +79,13 @@ def test_an_equal_number_hides_no_container() -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while not (child := children.read_text()):
             time.sleep(0.005)
-        found = where_is(int(child), "0::/box\n", int(child))
+        met, us = live_filters.read_one(int(child)), live_filters.read_one(process.pid)
         os.kill(int(child), signal.SIGKILL)
-    assert found == Place("container", "", "box")
-    assert where_is(os.getpid(), "0::/box\n", os.getpid()) == PLAIN
+    assert met
+    assert us
+    assert (met.nested, us.nested) == (True, False)
+    assert where_is(met.pid, "0::/box\n", nested=met.nested) == Place("container", "", "box")
+    assert where_is(us.pid, "0::/box\n", nested=us.nested) == PLAIN
 
 
 @pytest.fixture

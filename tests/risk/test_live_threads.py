@@ -12,6 +12,7 @@ from risk.processes import filtered
 from risk.test_live_filters import DENY, NR, answer, field, seen
 from shim import abi
 from shim.host import libc, processes
+from shim.risk import live_filters
 
 
 def living_threads(*programs: bytes) -> Callable[[], object]:
@@ -72,3 +73,25 @@ def test_however_many_threads_there_are_the_one_with_a_filter_is_found(
     monkeypatch.setattr(processes, "threads", lambda _pid: list(range(7, 4000)))
     monkeypatch.setattr(processes, "_read", text.__getitem__)
     assert processes.has_filtered_thread(7)
+
+
+def test_a_thread_that_began_after_it_was_met_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process of one thread less is asked, but whether there are more is asked again."""
+    met = live_filters._met
+
+    def alone(pid: int) -> live_filters.Process | None:
+        found = met(pid)
+        return found and found._replace(threads=1)
+
+    def another() -> None:
+        libc.set_filter(DENY)
+        signal.pause()
+
+    def work() -> None:
+        threading.Thread(target=another).start()
+        signal.pause()
+
+    monkeypatch.setattr(live_filters, "_met", alone)
+    with filtered(DENY, then=work) as pid:
+        wait_until(lambda: len(seen(pid).sets) == 2)
+        assert {each.programs for each in seen(pid).sets} == {(DENY,), (DENY, DENY)}
