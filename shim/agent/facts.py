@@ -30,9 +30,9 @@ def gather(
     ``kernel``, ``syscalls`` and ``prober`` as ``shim.host.cache.facts`` has them (asked anew if
     ``fresh``), ``ptrace`` and ``libseccomp`` as the verb probe prints them; ``runtimes``:
     ``[{"path", "program", "libseccomp"}]``; ``engines`` as the verb status prints them;
-    ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them,
-    ``extra_paths`` looked at as well, users' home directories with ``homes``, and both told;
-    ``notes``: what could not be looked at, and why.
+    ``installed``: ``{"prefix", "version"}`` or None; ``profiles``: as ``find --json`` prints them
+    but judged by their text alone, ``extra_paths`` looked at as well, users' home directories with
+    ``homes``, and both told; ``notes``: what could not be looked at, and why.
     """
     notes: list[str] = []
     host = this_host()
