@@ -8,14 +8,17 @@ from pathlib import Path
 from vm import cache, debian
 from vm.errors import LabError
 
-# What the cases call. linux-perf is Debian's own perf of each suite.
+# What the cases call. linux-perf and bpftrace are Debian's own of each suite.
 PACKAGES = (
-    *("runc", "crun", "linux-perf", "python3"),
+    *("runc", "crun", "linux-perf", "bpftrace", "python3"),
     *("docker.io", "docker-cli", "docker-compose", "containerd", "podman", "uidmap"),
     *("python3-docker", "python3-grpcio", "python3-structlog", "python3-yaml"),
 )
 # What a reader wants to know the version of.
-TOLD = ("runc", "crun", "libseccomp2", "linux-perf", "docker.io", "containerd", "podman")
+TOLD = (
+    *("runc", "crun", "libseccomp2", "linux-perf", "bpftrace"),
+    *("docker.io", "containerd", "podman"),
+)
 
 
 @dataclass(frozen=True)
