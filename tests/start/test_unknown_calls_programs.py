@@ -35,6 +35,21 @@ FILES = {
     "sh": ["/bin/sh", "-c", "[ -r /usr/bin/true ]"],
     "stat": ["/usr/bin/stat", "/usr/bin/true"],
 }
+# The hook is what Debian's images for Docker have in /etc/apt/apt.conf.d/docker-clean.
+HOOK = "APT::Update::Post-Invoke"
+APT = f"""
+cd /tmp && mkdir -p apt/lists/partial apt/archives/partial repository && : >status
+printf 'Package: none\nVersion: 1\nFilename: none.deb\nSize: 1\n' >repository/Packages
+echo 'deb [trusted=yes] file:/tmp/repository ./' >list
+cat >apt.conf <<.
+Dir::Etc {{ main "/dev/null"; parts "/dev/null"; }};
+Dir::Etc {{ sourcelist "/tmp/list"; sourceparts "/dev/null"; }};
+Dir::State "/tmp/apt"; Dir::State::status "/tmp/status"; Dir::Cache "/tmp/apt";
+Acquire::Languages "none"; APT::Sandbox::User "root";
+{HOOK} {{ "rm -f /tmp/apt/archives/*.deb || true"; }};
+.
+APT_CONFIG=/tmp/apt.conf exec apt-get -q update
+"""
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
@@ -104,4 +119,23 @@ def test_files_are_seen_under_a_profile_older_than_statx(program: str, tmp_path:
     without, done = _with_and_without(tmp_path, "crun", _before_statx(), FILES[program])
     assert without.returncode != 0
     assert program == "sh" or "Operation not permitted" in without.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_apt_get_updates_under_dockers_profile_of_2020(runtime: str, tmp_path: Path) -> None:
+    """It runs a hook by system(3), for which glibc tries clone3: as in any image of Debian's."""
+    need.program("apt-get")
+    args = ["/bin/sh", "-c", APT]
+    without, done = _with_and_without(tmp_path, runtime, _flat(docker("20.10.0")), args)
+    assert (without.returncode, HOOK in without.stderr) == (100, True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("args", [*FILES.values(), THREADS["python3"]])
+def test_the_older_the_profile_the_more_runc_says_by_itself(
+    args: list[str], tmp_path: Path
+) -> None:
+    """Its newest call is older than these: to all of them runc answers ENOSYS, without us."""
+    done = _run(Lab(tmp_path, real("runc")), _before_statx(), args)
     assert (done.returncode, done.stderr) == (0, "")

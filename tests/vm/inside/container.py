@@ -19,6 +19,8 @@ from vm.inside.cell import SECONDS, TREE, Cell, Outcome
 
 RUNTIMES = ("runc", "crun")
 BUNDLES = "/run/bundles"
+TREE_OUTSIDE = "/run/tree"  # the tree under test, in the guest's own root
+DOCKERS = f"{TREE_OUTSIDE}/profiles/docker"
 ROUNDS = 25  # calls of the probed function
 RIGHT = 42  # the victim's exit status when every answer was right
 
@@ -55,12 +57,25 @@ class End:
 
 def default_profile() -> dict[str, Any]:
     """Return Docker's built-in profile as its daemon hands it to a runtime."""
+    return _handed_on(json.loads(Path(DOCKERS, "default.json").read_text()))
+
+
+def profile_of(release: str) -> dict[str, Any]:
+    """Return the built-in profile of another release of Docker, as its daemon hands it on."""
+    from shim.profile.docker_releases import builtin
+
+    base, versions = (Path(DOCKERS, f"{name}.json").read_text() for name in ("default", "versions"))
+    tree, reason = builtin(release, base, versions)
+    assert tree is not None, reason
+    return _handed_on(tree)
+
+
+def _handed_on(tree: dict[str, Any]) -> dict[str, Any]:
     from shim.profile import docker
 
-    document = json.loads(Path(TREE_OUTSIDE, "profiles/docker/default.json").read_text())
     release = os.uname().release.split(".")
     flat = docker.resolve(
-        document,
+        tree,
         capabilities=docker.DEFAULT_CAPABILITIES,
         machine="x86_64",
         kernel=(int(release[0]), int(release[1])),
@@ -135,9 +150,6 @@ def judge(end: End, *, lives: bool) -> Outcome:
         outcome.expect(end.lived, f"must live: {seen}")
         return outcome.expect(end.hits == ROUNDS, f"{end.hits} hits, {ROUNDS} must be counted")
     return outcome.expect(end.signal == signal.SIGSEGV, f"must die of SIGSEGV: {seen}")
-
-
-TREE_OUTSIDE = "/run/tree"  # the tree under test, in the guest's own root
 
 
 def _own_probe(_cell: Cell, pid: int, victim: Path) -> Uretprobe:
