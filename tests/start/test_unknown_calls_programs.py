@@ -50,6 +50,11 @@ Acquire::Languages "none"; APT::Sandbox::User "root";
 .
 APT_CONFIG=/tmp/apt.conf exec apt-get -q update
 """
+MAKE = "printf 'all: ; @/usr/bin/true\\n' | make -f -"
+STARTING = {
+    "apt-get": (APT, 100, f"Problem executing scripts {HOOK}"),
+    "make": (MAKE, 2, "make: /usr/bin/true: Operation not permitted"),
+}
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
@@ -123,12 +128,16 @@ def test_files_are_seen_under_a_profile_older_than_statx(program: str, tmp_path:
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
-def test_apt_get_updates_under_dockers_profile_of_2020(runtime: str, tmp_path: Path) -> None:
-    """It runs a hook by system(3), for which glibc tries clone3: as in any image of Debian's."""
-    need.program("apt-get")
-    args = ["/bin/sh", "-c", APT]
+@pytest.mark.parametrize("program", STARTING)
+def test_programs_start_others_under_dockers_profile_of_2020(
+    program: str, runtime: str, tmp_path: Path
+) -> None:
+    """By system(3) or posix_spawn(3), for which glibc tries clone3, too."""
+    need.program(program)
+    script, status, said = STARTING[program]
+    args = ["/bin/sh", "-c", script]
     without, done = _with_and_without(tmp_path, runtime, _flat(docker("20.10.0")), args)
-    assert (without.returncode, HOOK in without.stderr) == (100, True)
+    assert (without.returncode, said in without.stderr) == (status, True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -60,7 +60,7 @@ printf 'Package: none\\nVersion: 1\\nArchitecture: all\\nFilename: none.deb\\nSi
 echo 'deb [trusted=yes] file:/tmp/repository ./' >list
 : >status
 tar -cf dir.tar dir
-tried ls ls -l /usr/bin/ls
+tried ls sh -c "ls -l /usr/bin/ls && cp /usr/bin/ls file"
 if [ "$1" = all ]; then
     tried cp cp -r dir copy
     tried tar tar -C taken -xpf dir.tar
