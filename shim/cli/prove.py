@@ -135,7 +135,7 @@ def _show(
     print(table(["", *_SIDES], list(zip((what, "hits counted"), *told, strict=True))), end="")
     for name, side in zip(_SIDES, found, strict=True):
         if isinstance(side, Unasked):
-            row(name, f"cannot be asked for: {side.why}", columns=80, width=_WIDTH)
+            row(name, side.why, columns=80, width=_WIDTH)
         elif side.by:
             row(name, f"by {side.by}", columns=80, width=_WIDTH)
     if kernel in ("exempt", "absent"):

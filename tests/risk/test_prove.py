@@ -19,6 +19,7 @@ from shim.host import processes
 from shim.host.cache import facts
 from shim.risk import prove
 from shim.risk.prove import Proof
+from shim.risk.sides import Unasked
 from shim.risk.uprobe import Uretprobe, function_offset
 from support import need
 from support.checkout import CHECKOUT
@@ -186,6 +187,20 @@ def test_the_screen_where_it_kills(
         monkeypatch.setattr(prove, "of_engine", lambda _engine, after=after: (dead, after))
         assert cli.main(["prove", "--engine", "docker"]) == status
         assert "died of SIGSEGV" in capsys.readouterr().out
+
+
+def test_a_side_that_cannot_be_asked_for_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 80 columns, with the runtime of the other side; the exit status is neither outcome."""
+    dead = Proof(False, "SIGSEGV", 0, "runc")
+    missing = Unasked("not registered: seccomp-shim install docker")
+    monkeypatch.setattr(prove, "of_engine", lambda _engine: (dead, missing))
+    assert cli.main(["prove", "--engine", "docker"]) == 3
+    shown = capsys.readouterr().out
+    assert "without the shim   by runc\n" in shown
+    assert f"with the shim      {missing.why}\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_only_root_can(monkeypatch: pytest.MonkeyPatch) -> None:
