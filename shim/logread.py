@@ -69,7 +69,7 @@ def lately(lines: Iterator[bytes], seconds: float, limit: int) -> Recent:
 
 def _backwards(log: str) -> Iterator[bytes]:
     """Return the lines of the log and of the one rotated away before it, the newest first."""
-    for each in kept(log)[:2]:
+    for each in log_files(log)[:2]:
         try:
             fd = files.open_regular(each)
         except FileNotFoundError:
@@ -81,7 +81,7 @@ def _backwards(log: str) -> Iterator[bytes]:
                 yield from backwards(file, _LIMIT)
 
 
-def kept(log: str) -> list[str]:
+def log_files(log: str) -> list[str]:
     """Return the log and all that was rotated away before it, the newest first.
 
     Who compresses one was killed where it is there twice: then it is the plain one that counts.
@@ -103,7 +103,7 @@ def since(log: str, time_: str) -> Iterator[bytes]:
     OSError: a file cannot be read. What is cut short in one is passed over.
     """
     wanted = []
-    for each in kept(log):
+    for each in log_files(log):
         wanted.append(each)
         first = next((at for line in _lines(each) if (at := _time(line))), "")
         if first and first < time_:
@@ -117,7 +117,7 @@ def after(log: str, time_: str) -> Iterator[dict[str, Any]]:
 
     OSError: a file cannot be read.
     """
-    for number, each in enumerate(kept(log)):
+    for number, each in enumerate(log_files(log)):
         plain = not each.endswith(".gz")
         for line in _newest_first(each) if plain else _lines(each):
             at = _time(line)

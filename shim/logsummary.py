@@ -30,7 +30,7 @@ _REASONS = (
 _FAILURES = ("failed", "refused")
 
 
-class Told:
+class Summary:
     """What the log tells of one container, or of all.
 
     ``adjusted`` and ``execs`` count by mechanism, ``alone`` by reason; ``unverified`` are those of
@@ -48,7 +48,7 @@ class Told:
         self.verified = False
         self.last = ""
 
-    def words(self) -> str:
+    def line(self) -> str:
         """Return it in one line."""
         parts = [f"{sum(self.adjusted.values())} adjusted{_split(self.adjusted)}"]
         if self.execs:
@@ -125,12 +125,12 @@ class Told:
             self.unverified += event["verified"] is None
 
 
-def told(
+def summarize(
     events: Iterable[dict[str, Any]], acknowledged: list[dict[str, Any]]
-) -> tuple[Told, dict[str, Told]]:
+) -> tuple[Summary, dict[str, Summary]]:
     """Return what lines tell, the oldest first: of all, and of each container, the latest last."""
-    whole = Told()
-    each_of: dict[str, Told] = {}
+    whole = Summary()
+    each_of: dict[str, Summary] = {}
     for event in events:
         if not _counts(event):
             continue
@@ -138,7 +138,7 @@ def told(
         whole.add(event, dealt_with=dealt_with)
         container = str(event.get("container", ""))
         if container or is_wrong(event):
-            one = each_of.pop(container, None) or Told()
+            one = each_of.pop(container, None) or Summary()
             one.add(event, dealt_with=dealt_with)
             each_of[container] = one
     return whole, each_of

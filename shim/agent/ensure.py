@@ -178,14 +178,14 @@ def _left_alone(found: Survey, plan: Plan) -> Iterator[dict[str, str]]:
         why = next((one.reason for one in each.findings if one.verdict != "allows"), "")
         if each.file in shown and why and each.state != "allows":
             name = f"{each.file} ({each.profile})" if each.profile else each.file
-            yield _told(name, "left alone", why)
+            yield _file_result(name, "left alone", why)
 
 
 def _hold(answer: dict[str, Any], plan: Plan, expected: Expected) -> None:
     """Leave only what was expected; tell of the rest as skipped."""
     for each in hold(plan, expected):
         reason = f"not as planned: {each.reason}"
-        answer["files"].append(_told(each.file, "skipped", reason, each.before, each.after))
+        answer["files"].append(_file_result(each.file, "skipped", reason, each.before, each.after))
         if each.problem:
             answer["problems"].append(f"{each.file}: {reason}")
 
@@ -201,7 +201,7 @@ def _is_in(file: str, path: str) -> bool:
 
 def _refused(answer: dict[str, Any], plan: Plan, *, named: bool) -> None:
     for file, reason in plan.refused:
-        answer["files"].append(_told(file, "left alone", reason))
+        answer["files"].append(_file_result(file, "left alone", reason))
         if named:
             answer["problems"].append(f"{file}: {reason}")
 
@@ -254,20 +254,22 @@ def _make(answer: dict[str, Any], plan: Plan, opened: State, done: str) -> None:
             answer["files"].append(_changed(plan, each.change, what))
         else:
             path, before, after = each.change
-            answer["files"].append(_told(path, what, each.reason, before, after))
+            answer["files"].append(_file_result(path, what, each.reason, before, after))
             answer["problems"].append(f"{path}: {each.reason}")
 
 
 def _changed(plan: Plan, change: Change, result: str) -> dict[str, str]:
     """Tell of a file that is changed, or would be; what is patched without effect says so."""
     names = plan.named(change)
-    told = _told(
+    told = _file_result(
         change.path, result, "; ".join(idle(names, plan.effects)), change.before, change.after
     )
     return {**told, "effect": together(names, plan.effects)} if names else told
 
 
-def _told(file: str, result: str, reason: str, before: str = "", after: str = "") -> dict[str, str]:
+def _file_result(
+    file: str, result: str, reason: str, before: str = "", after: str = ""
+) -> dict[str, str]:
     about = {"file": file, "result": result, "reason": reason}
     return {**about, "before": before, "after": after, "effect": ""}
 

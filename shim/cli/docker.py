@@ -133,7 +133,7 @@ def _plan(
     except passthrough.SpentError:
         raise
     except Exception as error:
-        line = f"docker {found.command} goes as it is: {_told(error)}"
+        line = f"docker {found.command} goes as it is: {_error_line(error)}"
         return rewrite.CommandPlan(words, line, uncovered=True)
 
 
@@ -170,7 +170,7 @@ def _write_error(text: str) -> None:
         pass
 
 
-def _told(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     if isinstance(error, ShimError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

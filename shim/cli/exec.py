@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     _prove_and_log(document, plain.program(), built.program(), findings)
     if told := about_unknown(unknown(names(document))):
         print(f"seccomp-shim exec: {printable(document.where)}: {told}", file=sys.stderr)
-    _become(path, args.command, built)
+    _exec_under(path, args.command, built)
 
 
 def _program(command: str) -> str:
@@ -141,7 +141,7 @@ def _prove_and_log(
         )
 
 
-def _become(path: str, command: list[str], built: "Built") -> NoReturn:
+def _exec_under(path: str, command: list[str], built: "Built") -> NoReturn:
     """Load the filter and exec; the signals that Python ignores get their defaults back first."""
     import signal
 

@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     meant = guard.targets(args.pid or (), group, args.binary)
     if state(asked[0]) not in DECIDING:
         _say(f"this kernel kills nobody over {args.syscall} ({state(asked[0])})")
-        guard.become(args.command)
-    found = guard.look(meant, asked)
+        guard.exec_command(args.command)
+    found = guard.survey(meant, asked)
     if found.risks:
         whole = counted(found.number, "process", "processes")
         _say(f"{len(found.risks)} of {whole} would die, or may:")

@@ -85,26 +85,26 @@ def run(args: argparse.Namespace) -> int:
     path = log.path(make=False)
     if os.geteuid() == 0:
         _complete(path)
-    if not any(map(os.path.exists, logread.kept(path))):
+    if not any(map(os.path.exists, logread.log_files(path))):
         raise ShimError("there is no log yet", subject=path)
-    look = _Look(path, _since(args.since), args.container)
+    look = _Query(path, _since(args.since), args.container)
     if args.ack:
         return _acknowledge(look, of_one=bool(args.container))
     if args.follow or args.event is not None or args.errors or (args.json and not args.summary):
         return _each(look, args)
-    from shim.logsummary import told
+    from shim.logsummary import summarize
 
-    whole, containers = told(look.events(), look.acknowledged)
+    whole, containers = summarize(look.events(), look.acknowledged)
     if args.json:
         print(json.dumps({"log": path, "since": look.since, **whole.document()}, indent=2))
     else:
         if not args.summary and containers:
             sys.stdout.write(_containers(containers, look))
-        print(f"since {look.since.replace('T', ' ')}: {whole.words()}")
+        print(f"since {look.since.replace('T', ' ')}: {whole.line()}")
     return 1 if whole.wrong else 0
 
 
-class _Look:
+class _Query:
     """The part of the log that is looked at, and what is known of the containers in it.
 
     It is read twice: an error is acknowledged behind it, and a log is longer than memory is wide.
@@ -182,7 +182,7 @@ class _Look:
                 yield event
 
     def _learn(self, idents: list[str]) -> None:
-        from shim.risk.container_names import Book
+        from shim.risk.container_names import EngineRecords
         from shim.risk.groups import Place
 
         places = {
@@ -190,15 +190,15 @@ class _Look:
             for ident in idents
             if ident
         }
-        book = Book([each for both in places.values() for each in both])
+        records = EngineRecords([each for both in places.values() for each in both])
         for ident, both in places.items():
-            told = [book.known(each) for each in both]
-            names = [each.name for each in told if each.name != ident[:_SHORT]]
-            images = [each.image for each in told if each.image]
+            known = [records.known(each) for each in both]
+            names = [each.name for each in known if each.name != ident[:_SHORT]]
+            images = [each.image for each in known if each.image]
             self._known[ident] = (names[0] if names else "", images[0] if images else "")
 
 
-def _containers(containers: dict[str, Any], look: _Look) -> str:
+def _containers(containers: dict[str, Any], look: _Query) -> str:
     rows = [
         (
             each.last[:16].replace("T", " "),
@@ -238,7 +238,7 @@ def _complete(path: str) -> None:
         return
 
 
-def _each(look: _Look, args: argparse.Namespace) -> int:
+def _each(look: _Query, args: argparse.Namespace) -> int:
     """Print event by event."""
     following = _following(look.path)
     if args.follow:
@@ -259,7 +259,7 @@ def _each(look: _Look, args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _print(event: dict[str, Any], args: argparse.Namespace, look: _Look) -> bool:
+def _print(event: dict[str, Any], args: argparse.Namespace, look: _Query) -> bool:
     """Print an event if it is asked for; tell whether something went wrong in it."""
     wrong = look.is_wrong(event)
     if (args.errors and not wrong) or (args.event and event.get("event") != args.event):
@@ -268,7 +268,7 @@ def _print(event: dict[str, Any], args: argparse.Namespace, look: _Look) -> bool
     return wrong
 
 
-def _line(event: dict[str, Any], look: _Look) -> str:
+def _line(event: dict[str, Any], look: _Query) -> str:
     """Return an event as people read it, the most telling first."""
     when = str(event.get("time", ""))[:19].replace("T", " ")
     container = str(event.get("container", ""))
@@ -289,7 +289,7 @@ def _line(event: dict[str, Any], look: _Look) -> str:
     return printable(text)
 
 
-def _acknowledge(look: _Look, *, of_one: bool) -> int:
+def _acknowledge(look: _Query, *, of_one: bool) -> int:
     """Write that all of this was dealt with that went wrong, and show what it was."""
     wrong = look.wrong()
     if not wrong:

@@ -185,7 +185,7 @@ def _of_host(path: str) -> Iterator[Any]:
         "What went wrong in the last 24 hours and is not acknowledged",
         value=len(recent.events),
     )
-    sizes = [os.path.getsize(each) for each in logread.kept(path) if os.path.exists(each)]
+    sizes = [os.path.getsize(each) for each in logread.log_files(path) if os.path.exists(each)]
     yield GaugeMetricFamily("seccomp_shim_log_bytes", "The log with all of it", value=sum(sizes))
 
 

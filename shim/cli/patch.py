@@ -370,7 +370,7 @@ def _show(patch: Patch, args: argparse.Namespace, effects: "Mapping[str, Effect]
     later = bool(args.diff or args.check)
     for profile in patch.patched.profiles:
         where = printable(profile.part.document.where)
-        for told in patch_report.told(profile, effects, later, args.runtime):
+        for told in patch_report.call_lines(profile, effects, later, args.runtime):
             print(f"{where}: {told}", file=sys.stderr)
         if told := about_unknown(patch_report.unknown(profile)):
             print(f"{where}: {told}", file=sys.stderr)

@@ -23,7 +23,7 @@ def report(patch: "Patch", effects: "Mapping[str, Effect]") -> dict[str, object]
     return {**document, "profiles": profiles}
 
 
-def told(
+def call_lines(
     profile: "Changed", effects: "Mapping[str, Effect]", later: bool, runtime: str
 ) -> Iterator[str]:
     """Say what becomes of each call; of those that get ENOSYS together, once."""

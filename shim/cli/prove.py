@@ -109,12 +109,12 @@ def _profile(name: str) -> dict[str, Any] | None:
     """Return a profile as it is flattened for a container here: Docker's, if none is named."""
     from shim import files
     from shim.engines.demonstration import docker_default
-    from shim.health.trials import flat
+    from shim.health.trials import flattened
     from shim.profile.document import MAX_BYTES, read
 
     if not name:
         return docker_default()
-    return flat(read(files.read(name, MAX_BYTES), name))
+    return flattened(read(files.read(name, MAX_BYTES), name))
 
 
 def _show(
@@ -131,7 +131,7 @@ def _show(
         row("profile", args.profile or "Docker's default")
     print()
     found = (without, after)
-    told = [("not asked", "-") if isinstance(each, Unasked) else _told(each) for each in found]
+    told = [("not asked", "-") if isinstance(each, Unasked) else _outcome(each) for each in found]
     print(table(["", *_SIDES], list(zip((what, "hits counted"), *told, strict=True))), end="")
     for name, side in zip(_SIDES, found, strict=True):
         if isinstance(side, Unasked):
@@ -144,7 +144,7 @@ def _show(
         print("The profile allows uretprobe by itself: the shim has nothing to do.")
 
 
-def _told(proof: "Proof") -> tuple[str, str]:
+def _outcome(proof: "Proof") -> tuple[str, str]:
     died = f"died of {proof.signal}" if proof.signal.startswith("SIG") else proof.signal
     return "lives" if proof.lived else died, str(proof.hits)
 

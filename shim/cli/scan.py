@@ -13,7 +13,7 @@ from shim.errors import ShimError, counted
 
 if TYPE_CHECKING:
     from shim.risk.outlook import Call, Outlook
-    from shim.risk.scan import Group, Scan, Seen
+    from shim.risk.scan import Group, Scan, ScannedProcess
 
 DESCRIPTION = """\
 Read the filters that the processes of this host really have, and tell who would
@@ -171,7 +171,7 @@ def _show_call(found: "Scan", call: "Call", *, verbose: bool) -> None:
     rows: list[tuple[int, tuple[str, ...]]] = []
     counts: Counter[str] = Counter()
     for group in found.groups:
-        parts: dict[Outlook, list[Seen]] = {}
+        parts: dict[Outlook, list[ScannedProcess]] = {}
         for one in group.seen:
             parts.setdefault(one.outlooks[call.name], []).append(one)
         for outlook, seen in parts.items():
@@ -192,7 +192,7 @@ def _show_call(found: "Scan", call: "Call", *, verbose: bool) -> None:
     print(f"{counted(counts.total(), 'process', 'processes')}: {', '.join(parts_)}.")
 
 
-def _row(group: "Group", outlook: "Outlook", seen: "list[Seen]") -> tuple[str, ...]:
+def _row(group: "Group", outlook: "Outlook", seen: "list[ScannedProcess]") -> tuple[str, ...]:
     first = seen[0].process
     known = group.known
     name = known.name if group.place.kind != "process" else first.name
@@ -255,7 +255,7 @@ def _group(group: "Group") -> dict[str, Any]:
     }
 
 
-def _process(seen: "Seen") -> dict[str, Any]:
+def _process(seen: "ScannedProcess") -> dict[str, Any]:
     process = seen.process
     return {
         "pid": process.pid,

@@ -20,7 +20,7 @@ _FIRST_USER, _NOBODY = 1000, 65534
 _KERNELS = ("/proc", "/sys")
 
 
-class Place:
+class ProfilePlace:
     """A file that is, or may be, a profile.
 
     ``own``: it lies where only profiles do; ``named``: by the user; ``kept``: why it must not be
@@ -39,7 +39,7 @@ class Place:
         self.led: dict[Control, str] = {}
         self.found = False
 
-    def join(self, other: "Place") -> None:
+    def join(self, other: "ProfilePlace") -> None:
         """Add what is known of the same file from elsewhere."""
         self.uses += other.uses
         self.own = self.own or other.own
@@ -69,7 +69,7 @@ class Collector:
 
     def __init__(self, root: Root, *, homes: bool = False) -> None:
         self.root = root
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, ProfilePlace] = {}
         # Of the settings that were read: who else can change them.
         self._read: dict[str, Control] = {}
         self._noted: dict[tuple[str, str], None] = {}
@@ -192,7 +192,7 @@ class Collector:
                     homes.append(os.path.normpath(home))
         return list(dict.fromkeys(homes))
 
-    def _place(self, path: str) -> Place | None:
+    def _place(self, path: str) -> ProfilePlace | None:
         try:
             real = self.root.real(path)
         except ShimError as error:
@@ -203,7 +203,7 @@ class Collector:
             return None
         place = self.places.get(real)
         if place is None:
-            place = self.places[real] = Place(path)
+            place = self.places[real] = ProfilePlace(path)
         return place
 
 

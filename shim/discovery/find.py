@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shim.discovery.collector import Collector
 from shim.discovery.root import Root
 from shim.discovery.sources import compose, engines, kubernetes, units
-from shim.discovery.state import Judged, PatchOptions, Verdict, assess
+from shim.discovery.state import FileState, PatchOptions, ProfileState, assess
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect, together
 from shim.host.packages import INSTEAD, owners, why_kept
@@ -49,7 +49,7 @@ class ProfileFile(NamedTuple):
     real: str
     shown: str
     before: str
-    verdict: Verdict
+    verdict: FileState
     kept: str
 
 
@@ -127,7 +127,7 @@ def survey(
     return Survey(found, files, collector.notes, frozenset(bad))
 
 
-def _is_idle(verdict: Verdict, options: PatchOptions) -> bool:
+def _is_idle(verdict: FileState, options: PatchOptions) -> bool:
     """Tell whether what patch makes of a file would have no effect under any runtime here."""
     names = [one.syscall for each in verdict.profiles for one in each.findings if one.changed]
     return together(names, options.effects) == "none"
@@ -244,23 +244,23 @@ def _contents(collector: Collector) -> tuple[_Contents, dict[str, str]]:
     return contents, unread
 
 
-def _judged(contents: _Contents, options: PatchOptions) -> dict[str, Verdict]:
+def _judged(contents: _Contents, options: PatchOptions) -> dict[str, FileState]:
     """Judge each content once."""
     work = [(data, contents.first[name], options) for name, data in contents.data.items()]
     if len(work) < _MANY:
-        verdicts: Iterable[Verdict] = [assess(*each) for each in work]
+        verdicts: Iterable[FileState] = [assess(*each) for each in work]
     else:
         with ProcessPoolExecutor() as pool:
-            verdicts = list(pool.map(_judge, work, chunksize=16))
+            verdicts = list(pool.map(_assessed, work, chunksize=16))
     return dict(zip(contents.data, verdicts, strict=True))
 
 
-def _judge(work: tuple[bytes, str, PatchOptions]) -> Verdict:
+def _assessed(work: tuple[bytes, str, PatchOptions]) -> FileState:
     return assess(*work)
 
 
 def _found(
-    where: str, judged: Judged, uses: tuple[tuple[str, str], ...], kept: str
+    where: str, judged: ProfileState, uses: tuple[tuple[str, str], ...], kept: str
 ) -> FoundProfile:
     reason = f"{judged.reason}; {kept}" if kept else judged.reason
     profile, form, state, _, findings, unknown = judged

@@ -47,7 +47,7 @@ class PatchOptions(NamedTuple):
     effects: Mapping[str, Effect] = {}
 
 
-class Judged(NamedTuple):
+class ProfileState(NamedTuple):
     """One profile of a file, what was found of each call, and its names that no kernel has."""
 
     profile: str
@@ -58,37 +58,37 @@ class Judged(NamedTuple):
     unknown: tuple[str, ...]
 
 
-class Verdict(NamedTuple):
+class FileState(NamedTuple):
     """A file's content: its profiles, and what ``patch`` makes of it; None: nothing, or it cannot.
 
     ``error`` says why it cannot; a file without profiles is invalid.
     """
 
-    profiles: tuple[Judged, ...]
+    profiles: tuple[ProfileState, ...]
     error: str
     after: bytes | None
 
 
-def assess(data: bytes, where: str, options: PatchOptions) -> Verdict:
+def assess(data: bytes, where: str, options: PatchOptions) -> FileState:
     """Judge the content of a file, and plan what ``patch`` would do with it.
 
     An error begins with ``where``. Whatever is in the file, it is this file's error: a defect of
     ours that one file brings to light must not keep a host's other files from being looked at.
     """
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[ProfileState, ...] = ()
     try:
         contents = read(data, where)
         profiles = planned(contents, *options[:-1])
         judged = tuple(_judged(each, options) for each in profiles)
         patched = patch(contents, profiles)
     except ShimError as error:
-        return Verdict(judged, str(error), None)
+        return FileState(judged, str(error), None)
     except Exception as error:
-        return Verdict(judged, f"{where}: {one_line(error)}", None)
-    return Verdict(judged, "", patched.text.encode() if patched.changed else None)
+        return FileState(judged, f"{where}: {one_line(error)}", None)
+    return FileState(judged, "", patched.text.encode() if patched.changed else None)
 
 
-def _judged(changed: Changed, options: PatchOptions) -> Judged:
+def _judged(changed: Changed, options: PatchOptions) -> ProfileState:
     part, findings = changed.part, changed.findings
     asked = {call.name for call in options.calls}
     verdicts = {each.syscall: each.verdict for each in findings if each.syscall in asked}
@@ -104,4 +104,4 @@ def _judged(changed: Changed, options: PatchOptions) -> Judged:
         reason = "; ".join([reason, *idle(by_name, options.effects)])
     form = part.document.format.name
     strange = unknown(names(part.document))
-    return Judged(part.name, form, STATES[worst], reason, tuple(findings), strange)
+    return ProfileState(part.name, form, STATES[worst], reason, tuple(findings), strange)

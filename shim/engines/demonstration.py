@@ -25,7 +25,7 @@ from shim.profile import docker
 
 
 @dataclass(frozen=True)
-class Subject:
+class DemoCall:
     """The call that the demonstration is about: the real one, or a test syscall in its place."""
 
     name: str
@@ -46,15 +46,15 @@ class Shown:
     good: bool
 
 
-def choose_call() -> Subject:
+def choose_call() -> DemoCall:
     """Take uretprobe where this kernel lets filters deny it, else a test syscall number."""
     state = str(facts()["syscalls"]["uretprobe"]["state"])
     if state == "filtered":
-        return Subject("uretprobe", kernel_injected()["uretprobe"].numbers["x86_64"], state)
-    return Subject("test_syscall", 400, state)
+        return DemoCall("uretprobe", kernel_injected()["uretprobe"].numbers["x86_64"], state)
+    return DemoCall("test_syscall", 400, state)
 
 
-def introduction(subject: Subject) -> list[str]:
+def introduction(subject: DemoCall) -> list[str]:
     """Say what will be shown, and why with that number."""
     lines = [f"Kernel {os.uname().release}: uretprobe is {subject.state}."]
     if subject.test_syscall:
@@ -67,7 +67,7 @@ def introduction(subject: Subject) -> list[str]:
     return lines
 
 
-def demonstrate(runtime: str, subject: Subject) -> Shown:
+def demonstrate(runtime: str, subject: DemoCall) -> Shown:
     """Run the container both ways under ``runtime`` and compare what is really installed."""
     with tempfile.TemporaryDirectory(prefix="seccomp-shim-demo-") as name:
         directory = Path(name)
@@ -164,7 +164,7 @@ def _observe(
     runtime: str,
     directory: Path,
     profile: dict[str, Any],
-    subject: Subject,
+    subject: DemoCall,
     hooks: dict[str, list[dict[str, Any]]],
 ) -> tuple[bytes, str]:
     """Run the container; give the filter its process really has and what its call ended with."""
@@ -191,6 +191,6 @@ def _length(program: bytes) -> str:
     return counted(len(program) // 8, "instruction")
 
 
-def _verdict(program: bytes, subject: Subject) -> str:
+def _verdict(program: bytes, subject: DemoCall) -> str:
     insns = bpf.decode(program)
     return names(outcomes(insns, subject.nr))

@@ -52,7 +52,7 @@ class AnsibleOptions(NamedTuple):
     passwords: Mapping[str, str] = {}
 
 
-class Answer(NamedTuple):
+class HostAnswer(NamedTuple):
     """What came of a host: ok, failed or unreachable; why, in one line; the module's result."""
 
     host: str
@@ -68,7 +68,7 @@ class TaskListener(NamedTuple):
     """
 
     begun: Callable[[str], None]
-    answered: Callable[[Answer], None]
+    answered: Callable[[HostAnswer], None]
     cancelled: Callable[[], bool]
 
 
@@ -170,7 +170,7 @@ def _event(event: dict[str, Any], watch: TaskListener) -> bool:
         reason = "" if what == "ok" else one_line(str(result.get("msg") or "it does not say why"))
         if what == "ok" and not result:
             what, reason = "failed", f"its answer has more than {_ANSWER_BYTES >> 20} MiB"
-        watch.answered(Answer(host, what, reason, result))
+        watch.answered(HostAnswer(host, what, reason, result))
     return False
 
 

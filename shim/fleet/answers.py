@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shim.fleet.ansible import Answer
+from shim.fleet.ansible import HostAnswer
 
 _COPIED = ("files", "problems", "notes", "no_effect", "diff", "health", "run")
 
 
-def of_facts(answer: Answer) -> dict[str, Any]:
+def of_facts(answer: HostAnswer) -> dict[str, Any]:
     """Return the line of a host that was asked for its facts."""
     line = _line(answer)
     if answer.what == "ok":
@@ -17,7 +17,7 @@ def of_facts(answer: Answer) -> dict[str, Any]:
     return line
 
 
-def of_profiles(answer: Answer, changed: str, unchanged: str) -> dict[str, Any]:
+def of_profiles(answer: HostAnswer, changed: str, unchanged: str) -> dict[str, Any]:
     """Return the line of what the module for profiles says, ``changed`` or ``unchanged``."""
     copied = {key: answer.result[key] for key in _COPIED if answer.result.get(key)}
     diff = copied.get("diff")
@@ -31,5 +31,5 @@ def of_profiles(answer: Answer, changed: str, unchanged: str) -> dict[str, Any]:
     return line
 
 
-def _line(answer: Answer) -> dict[str, Any]:
+def _line(answer: HostAnswer) -> dict[str, Any]:
     return {"host": answer.host, "result": answer.what, "reason": answer.reason}

@@ -67,7 +67,7 @@ def _host(name: str, facts: known.Answers, changing: Sequence[FleetRun]) -> dict
     about["changes"] = changes
     about["changed"] = list(files_now(changes).values()).count("patched")
     if answer is not None:
-        about |= _told(answer, [each for each in changes if each["time"] > answer["time"]])
+        about |= _host_report(answer, [each for each in changes if each["time"] > answer["time"]])
     if last is None:
         return about | {"verdict": "not asked", "why": "fleet facts has not asked it"}
     if last["result"] != "asked":
@@ -80,7 +80,7 @@ def _host(name: str, facts: known.Answers, changing: Sequence[FleetRun]) -> dict
     return about
 
 
-def _told(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _host_report(answer: Mapping[str, Any], since: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Tell what a host's facts say, with what was changed ``since`` they were told."""
     told = answer["facts"]
     changed = _now(since)

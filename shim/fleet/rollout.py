@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shim.errors import ShimError
 from shim.fleet import answers, known
-from shim.fleet.ansible import AnsibleOptions, Answer, TaskListener, ask
+from shim.fleet.ansible import AnsibleOptions, HostAnswer, TaskListener, ask
 from shim.fleet.batches import batches, stop
 from shim.fleet.store import FleetRun, RunJournal, Store, wants
 from shim.transaction.store import whose
@@ -123,7 +123,7 @@ def _plan(
     given = {each: _where(facts, each, head) for each in book.run.hosts}
     task = _Task("seccomp_shim_profile", _patched(head), given, check=True)
 
-    def read(answer: Answer) -> dict[str, Any]:
+    def read(answer: HostAnswer) -> dict[str, Any]:
         line = answers.of_profiles(answer, "would change", "nothing to do")
         return _planned(answer.host, facts, head, line, line["reason"])
 
@@ -289,7 +289,7 @@ def _drive(
     book: RunJournal,
     task: _Task,
     tell: RolloutListener,
-    read: Callable[[Answer], dict[str, Any]],
+    read: Callable[[HostAnswer], dict[str, Any]],
 ) -> RolloutOutcome:
     """Return a task to the hosts of a run that want it, batch by batch, until it must stop."""
     run = book.run
@@ -326,7 +326,7 @@ def _ask(
     book: RunJournal,
     task: _Task,
     tell: RolloutListener,
-    read: Callable[[Answer], dict[str, Any]],
+    read: Callable[[HostAnswer], dict[str, Any]],
     names: Sequence[str],
 ) -> None:
     """Ask hosts and write down what they answer; what Ansible tells nothing of has failed."""
@@ -336,7 +336,7 @@ def _ask(
         book.begun(host)
         tell.begun(host)
 
-    def answered(answer: Answer) -> None:
+    def answered(answer: HostAnswer) -> None:
         silent.pop(answer.host, None)
         tell.line(book.settle(read(answer)))
 
@@ -345,7 +345,7 @@ def _ask(
     if silent and tell.cancelled():
         raise Interrupted(book.id)
     for host in list(silent):
-        answered(Answer(host, "failed", "Ansible has ended without a word of it", {}))
+        answered(HostAnswer(host, "failed", "Ansible has ended without a word of it", {}))
 
 
 def _where(facts: known.Answers, host: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from shim.host.ptrace import installed_filters
 _LETTING = ("ALLOW", "LOG")
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """A container that was to start: whether it did, why not, and its filter's verdicts by call."""
 
     started: bool
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     verdicts: Mapping[str, str]
 
 
-def seen(pid: int) -> Seen:
+def observed(pid: int) -> Observation:
     """Look at the live process of a container."""
     own: list[bpf.Insns] = []
     try:
@@ -30,8 +30,8 @@ def seen(pid: int) -> Seen:
         if count := max(0, _filters(pid) - _filters(os.getpid())):
             own = [bpf.decode(program) for program in installed_filters(pid)[:count]]
     except OSError as error:
-        return Seen(True, f"its filter cannot be read: {os.strerror(error.errno or 0)}", {})
-    return Seen(
+        return Observation(True, f"its filter cannot be read: {os.strerror(error.errno or 0)}", {})
+    return Observation(
         True,
         "",
         {

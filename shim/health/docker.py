@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from shim.engines import oci, unixhttp
 from shim.errors import ShimError, printable
-from shim.health.calls import Seen, seen
+from shim.health.calls import Observation, observed
 from shim.host import processes
 
 _SOCKET = "/var/run/docker.sock"
@@ -50,15 +50,15 @@ def info(path: str, seconds: float) -> dict[str, Any]:
         raise ShimError("what answers is no Docker daemon") from None
 
 
-def observe(path: str, seconds: float) -> Seen:
+def observe(path: str, seconds: float) -> Observation:
     """Start a container with the daemon's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
     try:
         with started(path, seconds, SLEEP) as (pid, _):
             running(pid, "sleep", deadline)
-            return seen(pid)
+            return observed(pid)
     except (OSError, ShimError, ValueError, LookupError) as error:
-        return Seen(False, printable(NAMED.sub("...", str(error)))[:300], {})
+        return Observation(False, printable(NAMED.sub("...", str(error)))[:300], {})
 
 
 @contextmanager

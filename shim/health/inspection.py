@@ -9,7 +9,7 @@ from typing import Any
 from shim.catalog import kernel_injected
 from shim.errors import ShimError, printable
 from shim.health import docker, grpc, podman, runtimes
-from shim.health.calls import Seen, expected
+from shim.health.calls import Observation, expected
 from shim.health.trials import Trial
 from shim.host.runtimes import about, find, knows
 
@@ -17,18 +17,18 @@ _ANSWER_SECONDS = 10
 _START_SECONDS = 20
 _RUNTIMES = ("runc", "crun")
 
-Look = dict[str, Any]
+Inspection = dict[str, Any]
 _Version = Callable[[str, float], str]
 
 
-def before(trials: Sequence[Trial], not_tried: int) -> Look:
+def before(trials: Sequence[Trial], not_tried: int) -> Inspection:
     """Look at engines, and at containers under the old profiles; nothing is expected of them."""
     tried = [_container(path, one.name, _try(path, one.before), {}) for path, one in _pairs(trials)]
     defaults = [_container(how, "", seen, {}) for how, seen in _defaults()]
-    return _look([*tried, *defaults], not_tried)
+    return _inspected([*tried, *defaults], not_tried)
 
 
-def after(trials: Sequence[Trial], not_tried: int, earlier: Look) -> Look:
+def after(trials: Sequence[Trial], not_tried: int, earlier: Inspection) -> Inspection:
     """Look at engines, and at containers under the new profiles, and say what they should be."""
     known = {(each["how"], each["profile"]): _verdicts(each) for each in earlier["containers"]}
     containers = []
@@ -42,7 +42,7 @@ def after(trials: Sequence[Trial], not_tried: int, earlier: Look) -> Look:
         # A daemon reads its profile when it starts: the old verdict is as right as the new one.
         wanted = expected(seen.verdicts, known.get((how, ""), {}), allowed=())
         containers.append(_container(how, "", seen, wanted))
-    return _look(containers, not_tried)
+    return _inspected(containers, not_tried)
 
 
 def present() -> list[str]:
@@ -55,7 +55,7 @@ def engines(environment: Mapping[str, str] = os.environ) -> list[dict[str, Any]]
     return [_engine(name, ask, place) for name, ask, place in _places(environment)]
 
 
-def _look(containers: list[dict[str, Any]], not_tried: int) -> Look:
+def _inspected(containers: list[dict[str, Any]], not_tried: int) -> Inspection:
     return {"engines": engines(), "containers": containers, "not_tried": not_tried}
 
 
@@ -63,7 +63,7 @@ def _pairs(trials: Sequence[Trial]) -> Iterator[tuple[str, Trial]]:
     return ((path, each) for path in present() for each in trials)
 
 
-def _defaults() -> Iterator[tuple[str, Seen]]:
+def _defaults() -> Iterator[tuple[str, Observation]]:
     """Start a container by each engine that can be asked for one."""
     path = docker.place(os.environ)
     if _is_socket(path):
@@ -72,16 +72,16 @@ def _defaults() -> Iterator[tuple[str, Seen]]:
         yield "podman", _safely(podman.observe, path)
 
 
-def _try(path: str, seccomp: dict[str, Any] | None) -> Seen:
+def _try(path: str, seccomp: dict[str, Any] | None) -> Observation:
     return _safely(partial(runtimes.observe, seccomp=seccomp), path)
 
 
-def _safely(observe: Callable[..., Seen], path: str) -> Seen:
+def _safely(observe: Callable[..., Observation], path: str) -> Observation:
     """Look; where there is no space for it, that is what is seen."""
     try:
         return observe(path, seconds=_START_SECONDS)
     except (OSError, ShimError) as error:
-        return Seen(False, printable(str(error)), {})
+        return Observation(False, printable(str(error)), {})
 
 
 def _promised(path: str, allowed: Collection[str]) -> list[str]:
@@ -91,7 +91,9 @@ def _promised(path: str, allowed: Collection[str]) -> list[str]:
     return [name for name in allowed if knows(version, calls[name].libseccomp)]
 
 
-def _container(how: str, profile: str, seen: Seen, wanted: Mapping[str, str]) -> dict[str, Any]:
+def _container(
+    how: str, profile: str, seen: Observation, wanted: Mapping[str, str]
+) -> dict[str, Any]:
     calls = {
         name: {"verdict": verdict, "expected": wanted.get(name, "")}
         for name, verdict in seen.verdicts.items()

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from shim.engines import oci
 from shim.errors import ShimError, printable
-from shim.health.calls import Seen, seen
+from shim.health.calls import Observation, observed
 from shim.health.docker import NAMED, SLEEP, running
 from shim.health.runtimes import reason
 from shim.host import processes
@@ -51,15 +51,15 @@ def runtime(path: str, seconds: float) -> str:
         return _run(directory, [*command, *words], time.monotonic() + seconds).strip()
 
 
-def observe(path: str, seconds: float) -> Seen:
+def observe(path: str, seconds: float) -> Observation:
     """Start a container with podman's default profile and look at its filter."""
     deadline = time.monotonic() + seconds
     try:
         with started(path, seconds, SLEEP) as (pid, _):
             running(pid, "sleep", deadline)
-            return seen(pid)
+            return observed(pid)
     except (OSError, ShimError) as error:
-        return Seen(False, printable(NAMED.sub("...", str(error))), {})
+        return Observation(False, printable(NAMED.sub("...", str(error))), {})
 
 
 @contextmanager

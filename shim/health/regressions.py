@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Look = Mapping[str, Any]
+Inspection = Mapping[str, Any]
 
 
-def regressions(before: Look, after: Look) -> list[str]:
+def regressions(before: Inspection, after: Inspection) -> list[str]:
     """Return a line for each engine, container and call that is worse in the second look.
 
     What was broken before is no regression, and neither is what was not looked at again.
@@ -14,7 +14,7 @@ def regressions(before: Look, after: Look) -> list[str]:
     return [*_engines(before, after), *_containers(before, after)]
 
 
-def _engines(before: Look, after: Look) -> Iterator[str]:
+def _engines(before: Inspection, after: Inspection) -> Iterator[str]:
     now = {each["engine"]: each for each in after["engines"]}
     gone = {"answers": False, "said": "it is not there"}
     for each in before["engines"]:
@@ -23,7 +23,7 @@ def _engines(before: Look, after: Look) -> Iterator[str]:
             yield f"{each['engine']}: does not answer any more: {found['said']}"
 
 
-def _containers(before: Look, after: Look) -> Iterator[str]:
+def _containers(before: Inspection, after: Inspection) -> Iterator[str]:
     started = {_key(each) for each in before["containers"] if each["started"]}
     for each in after["containers"]:
         under = f" under {each['profile']}" if each["profile"] else ""

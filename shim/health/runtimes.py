@@ -14,7 +14,7 @@ from typing import Any
 
 from shim.engines import oci
 from shim.errors import ShimError, printable
-from shim.health.calls import Seen, seen
+from shim.health.calls import Observation, observed
 
 _END_SECONDS = 5
 _LINE = b"ready\n"
@@ -22,7 +22,7 @@ _LINE = b"ready\n"
 _ECHO = ["/usr/bin/cat"]
 
 
-def observe(runtime: str, seccomp: dict[str, Any] | None, seconds: float) -> Seen:
+def observe(runtime: str, seccomp: dict[str, Any] | None, seconds: float) -> Observation:
     """Start a container under the flat profile ``seccomp`` and look at its filter.
 
     What has not started after ``seconds`` is killed.
@@ -35,7 +35,7 @@ def observe(runtime: str, seccomp: dict[str, Any] | None, seconds: float) -> See
         try:
             return _observe(runtime, directory, time.monotonic() + seconds)
         except (OSError, ShimError) as error:
-            return Seen(False, printable(str(error)), {})
+            return Observation(False, printable(str(error)), {})
 
 
 def reason(said: str, code: int, *passing: str) -> str:
@@ -50,7 +50,7 @@ def reason(said: str, code: int, *passing: str) -> str:
     return printable(line)[:300]
 
 
-def _observe(runtime: str, directory: Path, deadline: float) -> Seen:
+def _observe(runtime: str, directory: Path, deadline: float) -> Observation:
     ident = f"seccomp-shim-look-{uuid.uuid4().hex[:8]}"
     globally = ["--root", f"{directory}/state"]
     words = ["run", "--bundle", str(directory), "--pid-file", f"{directory}/pid", ident]
@@ -67,7 +67,7 @@ def _observe(runtime: str, directory: Path, deadline: float) -> Seen:
             )
         try:
             if _echoes(ours, deadline):
-                return seen(oci.read_pid(directory))
+                return observed(oci.read_pid(directory))
             late = time.monotonic() > deadline
         finally:
             ours.close()
@@ -76,7 +76,7 @@ def _observe(runtime: str, directory: Path, deadline: float) -> Seen:
                 _delete(oci.command(runtime, *globally, "delete", "--force", ident))
     said = errors.read_text(encoding="utf-8", errors="replace")
     told = reason(said, process.returncode, str(directory), ident)
-    return Seen(False, "it takes too long" if late else told, {})
+    return Observation(False, "it takes too long" if late else told, {})
 
 
 def _echoes(ours: socket.socket, deadline: float) -> bool:

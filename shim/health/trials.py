@@ -63,7 +63,7 @@ def _trials(file: str, new: bytes) -> Iterator[Trial]:
             continue
         allows = _allowed(now)
         name = f"{file} ({now.name})" if now.name else file
-        before, after = flat(old.document), flat(now.document)
+        before, after = flattened(old.document), flattened(now.document)
         yield Trial(file, name, before, after, allows, _allowed(old) - allows)
 
 
@@ -72,7 +72,7 @@ def _allowed(part: Part) -> frozenset[str]:
     return frozenset(name for name in kernel_injected() if evaluate(seccomp, name)[0] in _ALLOWING)
 
 
-def flat(document: Document) -> dict[str, Any] | None:
+def flattened(document: Document) -> dict[str, Any] | None:
     """Flatten as Docker does for a container to which nobody added anything."""
     system = os.uname()
     major, minor = numbers(system.release)[:2]

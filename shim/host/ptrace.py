@@ -280,7 +280,7 @@ def installed_filters(
     from shim.host.children import answer_of
 
     def read(writer: int) -> None:
-        text = marshal.dumps(_look(pid, denies_restart, seconds, is_meant))
+        text = marshal.dumps(_read_stopped(pid, denies_restart, seconds, is_meant))
         while text:
             text = text[os.write(writer, text) :]
 
@@ -297,7 +297,7 @@ def installed_filters(
     raise {"still": StillError, "gone": GoneError, "ended": EndedError}.get(kind, ShimError)(found)
 
 
-def _look(
+def _read_stopped(
     pid: int,
     denies_restart: "Callable[[list[bytes]], bool] | None",
     seconds: float,
@@ -311,7 +311,7 @@ def _look(
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
     _signal.alarm(int(seconds) + _GRACE)
     try:
-        found = look(pid, denies_restart, seconds, is_meant)
+        found = read_stopped(pid, denies_restart, seconds, is_meant)
     except OSError as error:
         return "errno", error.errno
     except StillError as error:
@@ -325,7 +325,7 @@ def _look(
     return "filters", found
 
 
-def look(
+def read_stopped(
     pid: int,
     denies_restart: "Callable[[list[bytes]], bool] | None",
     seconds: float,

@@ -160,7 +160,7 @@ def resolve(
     pointers = [f"/syscalls/{index}" for index in range(len(rules))]
     tables = [(core.table(rule, at), at) for rule, at in zip(rules, pointers, strict=True)]
     flat["syscalls"] = [
-        _flat(rule, pointer)
+        _flattened_rule(rule, pointer)
         for rule, pointer in tables
         if _holds(rule, pointer, arch, capabilities, kernel)
     ]
@@ -218,7 +218,7 @@ def lacks(
     return "does not hold for this container"
 
 
-def _flat(rule: dict[str, Any], pointer: str) -> dict[str, Any]:
+def _flattened_rule(rule: dict[str, Any], pointer: str) -> dict[str, Any]:
     flat: dict[str, Any] = {"names": names_of(rule, pointer)}
     flat |= {key: rule[key] for key in _COPIED_OF_RULE if rule.get(key) is not None}
     if rule.get("errno"):

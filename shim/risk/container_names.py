@@ -53,7 +53,7 @@ class Known(NamedTuple):
     mechanism: str = ""  # by which we adjusted it, as our own log says
 
 
-class Book:
+class EngineRecords:
     """What is known of these containers; ``silent`` are engines that did not answer."""
 
     def __init__(self, places: Collection[Place]) -> None:

@@ -32,11 +32,11 @@ def running(wanted: str) -> Running:
             where = place_of(pid)
             if where.kind == "container":
                 found.setdefault(where, []).append(pid)
-    book = container_names.Book(list(found))
-    known = {where: book.known(where) for where in found}
+    records = container_names.EngineRecords(list(found))
+    known = {where: records.known(where) for where in found}
     meant = chosen(wanted, known)
     if not meant:
-        silent = f" ({', '.join(book.silent)} did not answer)" if book.silent else ""
+        silent = f" ({', '.join(records.silent)} did not answer)" if records.silent else ""
         raise ShimError(
             f"no such container runs here{silent}",
             subject=wanted,

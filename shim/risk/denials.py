@@ -83,7 +83,7 @@ class Denials:
         until = time.monotonic() + _AT_ONCE
         self.behind = False
         for event in self._watch.events():
-            self._judge(event)
+            self._count(event)
             if time.monotonic() > until:  # intricate filters; what finds no room is told as lost
                 self.behind = True
                 break
@@ -106,7 +106,7 @@ class Denials:
         """Return how many calls the kernel had no room to tell of."""
         return self._watch.lost()
 
-    def _judge(self, event: Ended) -> None:
+    def _count(self, event: Ended) -> None:
         programs = event.filters
         if programs is not None:
             self._watch.look_for(errnos(programs) - {0})

@@ -131,7 +131,7 @@ def _by_group(seen: scan.Scan, *, here: bool) -> dict[str, int]:
 
 def _log(host: Host, settings: Mapping[str, Any], *, registered: bool) -> Log:
     path = host.log
-    sizes = [os.path.getsize(each) for each in logread.kept(path) if os.path.exists(each)]
+    sizes = [os.path.getsize(each) for each in logread.log_files(path) if os.path.exists(each)]
     found = Log(
         path=path,
         size=sizes[0] if sizes else 0,

@@ -13,7 +13,7 @@ from mmap import mmap
 from shim import abi
 from shim.bpf.outcomes import surely_lets_through
 from shim.host import processes
-from shim.host.ptrace import GoneError, StillError, look
+from shim.host.ptrace import GoneError, StillError, read_stopped
 
 Programs = tuple[bytes, ...]  # of one thread, the newest first
 # What is told of a process: of its sets (number, threads, one of them), why none was read, what is
@@ -204,7 +204,7 @@ class Worker:
         began = time.perf_counter_ns()
         _end_after(limit + _GRACE)
         try:
-            found = look(tid, _denies_restart, limit, lambda: _is_there(pinned))
+            found = read_stopped(tid, _denies_restart, limit, lambda: _is_there(pinned))
         except OSError as error:
             # Killed while we held it, it is ours to wait for, which our end does.
             self.broken = error.errno in (errno.ESRCH, errno.ECHILD)

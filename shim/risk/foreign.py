@@ -11,7 +11,7 @@ from shim.catalog.table import numbers
 from shim.errors import ShimError
 from shim.host.kernel_calls import is_served, present
 from shim.risk.filter_source import Subject
-from shim.risk.remedies import ALLOWED, KILLED, words
+from shim.risk.remedies import ALLOWED, KILLED, labels
 from shim.risk.verdict import within
 
 # By a machine's own ABI the others, and whose they are.
@@ -65,7 +65,7 @@ def foreign(subject: Subject) -> list[Foreign]:
         listed = numbers()[key]
         names = present(key).names
         with within(_SECONDS):
-            each = (words(other.verdicts(listed[name])) for name in names)
+            each = (labels(other.verdicts(listed[name])) for name in names)
             counts = Counter(one[0] if len(one) == 1 else _SEVERAL for one in each)
         served = is_served(key)
         ordered = sorted(counts.items(), key=lambda pair: (pair[0] != ALLOWED, -pair[1]))

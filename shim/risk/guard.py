@@ -12,7 +12,7 @@ from shim.errors import ShimError, printable
 from shim.host import libc, processes
 from shim.risk.containers import Running
 from shim.risk.outlook import SAFE, Call
-from shim.risk.scan import Scan, Seen, scan
+from shim.risk.scan import Scan, ScannedProcess, scan
 from shim.risk.targets import Targets
 
 _PAUSE = 0.25
@@ -43,7 +43,7 @@ class Risk(NamedTuple):
         return printable(f"{self.pid} {self.name}: {self.why}" if self.pid else self.why)
 
 
-class Look(NamedTuple):
+class Standing(NamedTuple):
     """What was seen of ``number`` processes.
 
     ``there`` are all that there were, ``loaded`` tells which filters those who are meant had.
@@ -63,7 +63,7 @@ def targets(pids: Sequence[int], group: Running | None, binary: str) -> Targets:
     return Targets(pids, group.place if group else None, binary)
 
 
-def look(meant: Targets, asked: Sequence[Call]) -> Look:
+def survey(meant: Targets, asked: Sequence[Call]) -> Standing:
     """Look at those who are meant now. Nobody seen where somebody is named is a risk as well."""
     there = set(processes.pids())
     among = meant.among(there)
@@ -79,7 +79,7 @@ def look(meant: Targets, asked: Sequence[Call]) -> Look:
     ]
     if meant.where and not seen and not risks:
         risks.append(Risk(0, "", "?", "no process of it can be seen"))
-    return Look(len(told | set(meant.named)), risks, there, loaded)
+    return Standing(len(told | set(meant.named)), risks, there, loaded)
 
 
 def _risks(found: Scan, among: Collection[int], meant: Targets) -> list[Risk]:
@@ -99,7 +99,7 @@ def _risks(found: Scan, among: Collection[int], meant: Targets) -> list[Risk]:
     return risks if names else []
 
 
-def _why(one: Seen, call: str) -> str:
+def _why(one: ScannedProcess, call: str) -> str:
     outlook = one.outlooks[call]
     told = {"dies": f"would die of {outlook.signal}", "unread": "not read"}
     return f"{told.get(outlook.outcome, outlook.outcome)}: {outlook.why}"
@@ -123,7 +123,7 @@ def _loaded(pid: int) -> str:
         return ""
 
 
-def become(command: Sequence[str]) -> NoReturn:
+def exec_command(command: Sequence[str]) -> NoReturn:
     """Run ``command`` in our place. ShimError: it cannot be started."""
     try:
         os.execvp(command[0], list(command))  # noqa: S606 - the command is the caller's own
@@ -135,7 +135,7 @@ def watched(
     command: Sequence[str],
     meant: Targets,
     asked: Sequence[Call],
-    before: Look,
+    before: Standing,
     tell: Callable[[str], object],
 ) -> int:
     """Run ``command`` to its end and give its exit status; ``tell`` of new ones that may die.
@@ -208,7 +208,7 @@ class _Watch:
     """Who is new, and was looked at how often; who is ``old`` is looked at again if it changes."""
 
     def __init__(
-        self, meant: Targets, asked: Sequence[Call], before: Look, tell: Callable[[str], object]
+        self, meant: Targets, asked: Sequence[Call], before: Standing, tell: Callable[[str], object]
     ) -> None:
         self.meant = meant
         self.asked = asked
@@ -225,16 +225,16 @@ class _Watch:
         self.failure = ""
 
     def look_safely(self) -> None:
-        """Look; what keeps us from it is told once, and the next look may go well."""
+        """Standing; what keeps us from it is told once, and the next look may go well."""
         try:
-            self.look()
+            self.survey()
             self.failure = ""
         except (OSError, ShimError, ValueError) as error:
             if str(error) != self.failure:
                 self.failure = str(error)
                 self.tell(f"new processes could not be looked at: {printable(self.failure)}")
 
-    def look(self) -> None:
+    def survey(self) -> None:
         """Look at those who are new, and tell of whom a probe may kill."""
         there, now = set(processes.pids()) - self.us, time.monotonic()
         self.old &= there  # a number that was free in between is somebody else's

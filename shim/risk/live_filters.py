@@ -189,7 +189,7 @@ def _looked_at(
         with suppress(TimeoutError):
             answer_of(lambda _: Worker(parent, memory).look_at(names, until), _PATIENCE, 0)
         took_all = time.monotonic() - began
-        for process, told in zip_longest(asked, _told(memory)):
+        for process, told in zip_longest(asked, _notes(memory)):
             if told is None:  # something has kept it, and its timer has ended it
                 why = "it could not be looked at in time"
                 yield process._replace(unread=why), took_all - spent
@@ -204,7 +204,7 @@ def _looked_at(
             yield _completed(process, row, known), took
 
 
-def _told(memory: mmap) -> Iterator[bytes]:
+def _notes(memory: mmap) -> Iterator[bytes]:
     """Yield what the child has noted of each process, and an empty text if it was through."""
     at = 0
     while size := int.from_bytes(memory[at : at + 4], "little"):

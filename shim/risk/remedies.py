@@ -66,7 +66,7 @@ def word(verdict: int) -> str:
     return errno.errorcode.get(number, f"errno {number}")
 
 
-def words(verdicts: Iterable[int]) -> tuple[str, ...]:
+def labels(verdicts: Iterable[int]) -> tuple[str, ...]:
     """Return the words of several, allowed first."""
     found = {word(verdict) for verdict in verdicts} or {UNDECIDED}
     return tuple(sorted(found, key=lambda each: (each != ALLOWED, each)))
@@ -81,7 +81,7 @@ def answer(subject: Subject, call: Syscall, exempt: Collection[str] = ()) -> Ans
     if call.name in exempt:
         why = "this kernel lets it pass every filter"
         return Answer(call, number, (ALLOWED,), why, subject.is_nameable(call.name), ())
-    found = words(subject.verdicts(number))
+    found = labels(subject.verdicts(number))
     nameable = subject.is_nameable(call.name)
     if found == (ALLOWED,):
         return Answer(call, number, found, _cause(subject, call, number), nameable, ())

@@ -26,7 +26,7 @@ _I386 = "{}; but a program of 32 bits, whose probes make no call unless it chang
 DECIDING = ("filtered", "unknown")
 
 
-class Seen(NamedTuple):
+class ScannedProcess(NamedTuple):
     """A process with its outlook for each call, by name."""
 
     process: Process
@@ -38,7 +38,7 @@ class Group(NamedTuple):
 
     place: Place
     known: container_names.Known
-    seen: list[Seen]
+    seen: list[ScannedProcess]
 
     def worst(self, call: str) -> Outlook:
         """Return the gravest outlook of its processes for a call."""
@@ -59,7 +59,7 @@ class Scan(NamedTuple):
         """Tell whether this kernel leaves the call to filters, or may do so."""
         return self.states[call] in DECIDING
 
-    def endangered(self, *, here: bool = True) -> list[Seen]:
+    def endangered(self, *, here: bool = True) -> list[ScannedProcess]:
         """Return who would die or be denied ``here``, or on a kernel that lets filters decide."""
         names_ = [call.name for call in self.calls if not here or self.decides(call.name)]
         return [
@@ -69,7 +69,7 @@ class Scan(NamedTuple):
             if any(_endangers(one.outlooks[name], name) for name in names_)
         ]
 
-    def unread(self, *, here: bool = True) -> list[Seen]:
+    def unread(self, *, here: bool = True) -> list[ScannedProcess]:
         """Return who was not read, of whom nothing is known ``here``, or elsewhere."""
         if here and not any(self.decides(call.name) for call in self.calls):
             return []
@@ -163,11 +163,11 @@ def scan(
     ):
         raise ShimError("there is no such process", subject=str(min(gone)))
     containers = {where for where, _ in found.values() if where.kind == "container"}
-    book = container_names.Book(containers if named else ())
+    records = container_names.EngineRecords(containers if named else ())
     judge = _Judge(asked)
     groups = []
     for where, of in found.values():
-        known = book.known(where)
+        known = records.known(where)
         seen = [judge.seen(each, where, known.mechanism) for each in of]
         groups.append(Group(where, known, seen))
     return Scan(
@@ -175,7 +175,7 @@ def scan(
         {call.name: state(call) for call in asked},
         sorted(groups, key=lambda each: (each.place.kind, each.known.engine, each.known.name)),
         time.monotonic() - began,
-        book.silent,
+        records.silent,
     )
 
 
@@ -190,7 +190,7 @@ class _Judge:
         self.spent: dict[object, float] = {}
         self.until = time.process_time() + _SECONDS
 
-    def seen(self, process: Process, where: Place, mechanism: str = "") -> Seen:
+    def seen(self, process: Process, where: Place, mechanism: str = "") -> ScannedProcess:
         """Judge one process."""
         who = owner(process, where)
         began, spent = time.process_time(), self.spent.get(who, 0.0)
@@ -200,7 +200,9 @@ class _Judge:
         return found
 
 
-def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str = "") -> Seen:
+def _seen(
+    process: Process, asked: Sequence[Call], where: Place, mechanism: str = ""
+) -> ScannedProcess:
     contained = where.kind == "container"
     told = {
         call.name: outlook(process, call, contained=contained, mechanism=mechanism)
@@ -215,10 +217,10 @@ def _seen(process: Process, asked: Sequence[Call], where: Place, mechanism: str 
             else each
             for name, each in told.items()
         }
-    return Seen(process, told)
+    return ScannedProcess(process, told)
 
 
-def one(pid: int, asked: Sequence[Call]) -> tuple[Place, Seen]:
+def one(pid: int, asked: Sequence[Call]) -> tuple[Place, ScannedProcess]:
     """Return where process ``pid`` is, and its outlook, without asking any engine.
 
     ShimError: there is no such process.

@@ -35,7 +35,7 @@ class Started(Protocol):
         """Run ``command``."""
 
 
-class Asked(NamedTuple):
+class Startable(NamedTuple):
     """A side that the engine is asked for: ``by`` is the runtime that it then starts it by."""
 
     by: str
@@ -51,7 +51,7 @@ class Unasked(NamedTuple):
     why: str
 
 
-Sides = tuple[Asked | Unasked, Asked | Unasked]
+Sides = tuple[Startable | Unasked, Startable | Unasked]
 
 
 @contextmanager
@@ -71,13 +71,13 @@ def _docker(directory: Path) -> Sides:
     default = str(info.get("DefaultRuntime") or "runc")
     our_profile = _OUR_PROFILE in ",".join(map(str, info.get("SecurityOptions") or []))
 
-    def asked(name: str, **more: Any) -> Asked:
+    def asked(name: str, **more: Any) -> Startable:
         config = {"Runtime": name, **more}
-        return Asked(name, partial(docker.started, place, _SECONDS, asked=config))
+        return Startable(name, partial(docker.started, place, _SECONDS, asked=config))
 
     ours = [name for name in (RUNTIME, default, *runtimes) if _is_ours(runtimes, name)]
     plain = [name for name in (default, *_PLAIN) if name in runtimes and name not in ours]
-    without: Asked | Unasked
+    without: Startable | Unasked
     if not plain:
         without = Unasked("every runtime that Docker has calls seccomp-shim")
     elif not our_profile:
@@ -130,17 +130,17 @@ def _podman(directory: Path) -> Sides:
     return without, _by_podman(path, shown, ["--runtime", wrapper])
 
 
-def _by_podman(path: str, by: str, words: list[str] | None = None) -> Asked:
-    return Asked(by, partial(podman.started, path, _SECONDS, asked=words or []))
+def _by_podman(path: str, by: str, words: list[str] | None = None) -> Startable:
+    return Startable(by, partial(podman.started, path, _SECONDS, asked=words or []))
 
 
 def _containerd(directory: Path) -> Sides:
     place = containerd.place(os.environ)
     started = partial(containerd.started, place, _SECONDS)
-    without = Asked("runc", started)
+    without = Startable("runc", started)
     real = find("runc")
     if not real:
         return without, Unasked("runc is not on PATH")
     wrapper = str(demonstration.wrapper(directory, directory / "audit.jsonl", real))
     words = ["--runc-binary", wrapper]
-    return without, Asked(f"seccomp-shim in front of {real}", partial(started, asked=words))
+    return without, Startable(f"seccomp-shim in front of {real}", partial(started, asked=words))

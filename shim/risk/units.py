@@ -24,7 +24,7 @@ class Live(NamedTuple):
     groups: tuple[scan.Group, ...]
 
     @property
-    def seen(self) -> list[scan.Seen]:
+    def seen(self) -> list[scan.ScannedProcess]:
         """Return all processes."""
         return [each for group in self.groups for each in group.seen]
 

@@ -14,7 +14,7 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.tracing.refusals import Ended
 from shim.risk import units
-from shim.risk.container_names import Book, Known
+from shim.risk.container_names import EngineRecords, Known
 from shim.risk.containers import place_of, running
 from shim.risk.groups import PLAIN, Place
 
@@ -116,7 +116,7 @@ class Watched:
                 return describe(where, Known(name=where.ident, engine=where.engine))
             if len(self._names) >= _ASKED:
                 return describe(where, Known(name=where.ident[:12], engine=where.engine))
-            self._names[where] = describe(where, Book([where]).known(where))
+            self._names[where] = describe(where, EngineRecords([where]).known(where))
         return self._names[where]
 
     def _found(self, call: Ended) -> tuple[int, Place]:
@@ -126,7 +126,7 @@ class Watched:
         moment.
         """
         key = call.pid if call.place == self._here else -call.place
-        return self._once(key, lambda: self._look(call))
+        return self._once(key, lambda: self._located(call))
 
     def _by_cgroup(self, call: Ended) -> Place:
         """Return where the caller is, or, if it has ended, the nearest above it that lives.
@@ -145,7 +145,7 @@ class Watched:
             self._looked[key] = time.monotonic() + _BELIEVED, found
         return found
 
-    def _look(self, call: Ended) -> tuple[int, Place]:
+    def _located(self, call: Ended) -> tuple[int, Place]:
         """Look for the container or unit of a call, at its process or another of its place."""
         near = (call.pid, *call.ancestors)
         for pid in near if call.place == self._here else (*near, *processes.pids()):

@@ -224,7 +224,7 @@ def test_who_keeps_whoever_asks_is_a_risk(sleep: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(processes, "code_mappings", mappings)
     monkeypatch.setattr(targets, "_SECONDS_EACH", 2)
     try:
-        found = guarding.look(Targets((), None, sleep), calls([CALL[1]]))
+        found = guarding.survey(Targets((), None, sleep), calls([CALL[1]]))
         assert [(risk.pid, risk.why) for risk in found.risks] == [
             (held.pid, f"whether it maps {sleep} cannot be found out in time")
         ]

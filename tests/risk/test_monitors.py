@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.risk.container_names import Book
+from shim.risk.container_names import EngineRecords
 from shim.risk.groups import Place
 from shim.risk.monitors import monitor
 from support import need
@@ -41,7 +41,7 @@ def running(program: Path, *before: str, ident: str = ID) -> Iterator[int]:
 
 def name() -> str:
     """Return what root's container is called."""
-    return Book([WHERE]).known(WHERE).name
+    return EngineRecords([WHERE]).known(WHERE).name
 
 
 def test_roots_monitor_names_its_container(program: Path) -> None:

@@ -152,7 +152,9 @@ def made(state: str) -> scan.Scan:
             place,
             known,
             [
-                scan.Seen(each, {c.name: outlook(each, c, contained=contained) for c in asked})
+                scan.ScannedProcess(
+                    each, {c.name: outlook(each, c, contained=contained) for c in asked}
+                )
                 for each in processes
             ],
         )

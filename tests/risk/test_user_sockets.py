@@ -61,7 +61,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def name() -> str:
     """Return what the container is called."""
-    return container_names.Book([WHERE]).known(WHERE).name
+    return container_names.EngineRecords([WHERE]).known(WHERE).name
 
 
 def test_his_own_socket_is_asked(directory: Path) -> None:

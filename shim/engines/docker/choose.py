@@ -109,7 +109,7 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
     if daemon.default_runtime in daemon.ours:
         return Choice("nothing", "", f"the daemon's default runtime is {RUNTIME} already")
     registered = RUNTIME in daemon.runtimes
-    calls, reason = _wanted(daemon.states, when, its_own_look=registered)
+    calls, reason = _worth_allowing(daemon.states, when, its_own_look=registered)
     if not calls and not daemon.unknown_calls:
         return Choice("nothing", "", reason)
     try:
@@ -129,7 +129,7 @@ def choose(daemon: Daemon, request: Request, when: When = "needed") -> Choice:
 def _foreign(daemon: Daemon, runtime: str, when: When) -> Choice:
     """Decide for a container by a runtime that was asked for by name, and is not ours."""
     named = f"the runtime {runtime} was asked for by name"
-    calls, reason = _wanted(daemon.states, when, its_own_look=False)
+    calls, reason = _worth_allowing(daemon.states, when, its_own_look=False)
     if not calls:
         return Choice("nothing", "", f"{named}; {reason}")
     covers = f"`seccomp-shim install docker --runtime {runtime}` on its host covers it"
@@ -172,7 +172,7 @@ def _confines_privileged(version: str) -> bool:
     return release is not None and release >= (27, 0, 0)
 
 
-def _wanted(
+def _worth_allowing(
     states: Mapping[str, str], when: When, *, its_own_look: bool
 ) -> tuple[tuple[str, ...], str]:
     """Return the calls that are worth allowing, or why there are none.

@@ -93,7 +93,7 @@ def gather(
     default = str(info.get("DefaultRuntime", ""))
     entry = runtimes.get(of or default) or {}
     kernel, files = _here(info, address)
-    states, libseccomp = _look(str(entry.get("path") or "") if files else "", apart=apart)
+    states, libseccomp = _runtime_facts(str(entry.get("path") or "") if files else "", apart=apart)
     if not kernel:
         states = dict.fromkeys(states, "unknown")
     if test_syscall:
@@ -111,7 +111,7 @@ def gather(
         runtimes=frozenset(runtimes),
         ours=frozenset({RUNTIME, *(name for name, each in runtimes.items() if is_ours(each))}),
         default_runtime=default,
-        libseccomp=libseccomp or _told(entry),
+        libseccomp=libseccomp or _libseccomp_in_info(entry),
         builtin=known,
         builtin_reason=reason,
         configured=own,
@@ -147,7 +147,7 @@ def _confinement(options: object) -> str | None:
     return None
 
 
-def _told(entry: Mapping[str, Any]) -> str | None:
+def _libseccomp_in_info(entry: Mapping[str, Any]) -> str | None:
     """Return the libseccomp that the daemon says its runtime has (Docker 25: info's status)."""
     try:
         return str(json.loads(entry["status"][_FEATURES])["annotations"][_LIBSECCOMP])
@@ -197,10 +197,12 @@ def _read(path: str) -> Document | None:
         return None
 
 
-def _look(path: str, *, apart: bool) -> tuple[dict[str, str], str | None]:
+def _runtime_facts(path: str, *, apart: bool) -> tuple[dict[str, str], str | None]:
     """Return each kernel-injected call's state here, and the libseccomp of runtime ``path``."""
     if apart:
-        calls, version = _look_apart(path, *(_stamp(each) for each in (path, "/etc/ld.so.cache")))
+        calls, version = _runtime_facts_apart(
+            path, *(_stamp(each) for each in (path, "/etc/ld.so.cache"))
+        )
     else:
         calls = cache.facts()["syscalls"]
         version = runtime.libseccomp_version(path) if path else None
@@ -208,7 +210,7 @@ def _look(path: str, *, apart: bool) -> tuple[dict[str, str], str | None]:
 
 
 @lru_cache(maxsize=16)
-def _look_apart(path: str, *_stamps: int) -> Any:
+def _runtime_facts_apart(path: str, *_stamps: int) -> Any:
     """Do so in a child process, once for each state of the runtime's files."""
     packages = str(Path(__file__).parents[3])
     done = subprocess.run(

@@ -54,7 +54,7 @@ def follow(
             new, facts = augment(old, calls, refused)
         except AlreadyLet as reason:
             tracee.result()
-            verified, why = _look(tracee, old, calls)
+            verified, why = _installed_verdict(tracee, old, calls)
             if verified is False:
                 raise ShimError(why) from None
             if raw_bpf and (facts := augmented(old, calls, refused)):
@@ -73,7 +73,7 @@ def follow(
     done = time.monotonic_ns()
     changed = str(facts.get("syscall")).split(",")
     allowed = {name: nr for name, nr in calls.items() if name in changed}
-    verified, why = _look(tracee, new, allowed)
+    verified, why = _installed_verdict(tracee, new, allowed)
     log(
         "adjusted",
         level="error" if verified is False else "info",
@@ -115,7 +115,9 @@ def _load_own(tracee: Tracee, nr: int) -> None:
         raise ShimError("the kernel refused the longer filter and took the container's own")
 
 
-def _look(tracee: Tracee, ours: bytes, calls: "dict[str, int]") -> "tuple[bool | None, str]":
+def _installed_verdict(
+    tracee: Tracee, ours: bytes, calls: "dict[str, int]"
+) -> "tuple[bool | None, str]":
     """See what all filters in force make of ``calls`` when the program begins, and why.
 
     What the init loads in between is not followed, it would cost hundreds of stops: this one tells.

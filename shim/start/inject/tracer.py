@@ -42,7 +42,7 @@ class Tracer:
         order, self.order = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(work, order, answer, keep, orphan)
+            _run_child(work, order, answer, keep, orphan)
         os.close(order)
         os.close(answer)
         if orphan:
@@ -72,7 +72,7 @@ class Tracer:
         return os.read(self.answer, size) if ready else b""
 
 
-def _become(
+def _run_child(
     work: "Work", order: int, answer: int, keep: "tuple[int, ...]", orphan: bool
 ) -> "NoReturn":
     """Be the tracer, or the child of a moment that leaves it to init, and end this process."""
