@@ -24,7 +24,7 @@ from shim.errors import ShimError
 from shim.host import processes
 from shim.host.libc import set_filter
 from shim.risk import sides
-from shim.risk.sides import Asked, Unasked
+from shim.risk.sides import Startable, Unasked
 from shim.risk.uprobe import Uretprobe, function_offset
 
 HITS = 25
@@ -113,7 +113,7 @@ def of_engine(engine: str) -> tuple[Proof | Unasked, Proof | Unasked]:
         return _of_engine(without), _of_engine(ours)
 
 
-def _of_engine(side: Asked | Unasked) -> Proof | Unasked:
+def _of_engine(side: Startable | Unasked) -> Proof | Unasked:
     if isinstance(side, Unasked):
         return side
     with side.started(command=command()) as (pid, code):
