@@ -21,8 +21,8 @@ from shim.agent.expected import Expected, hold, undoing
 from shim.catalog import kernel_injected
 from shim.discovery.find import ProfileFile, Survey, survey
 from shim.discovery.patching import patching
+from shim.discovery.profile_state import PatchOptions
 from shim.discovery.root import Root
-from shim.discovery.state import PatchOptions
 from shim.errors import ShimError
 from shim.host import cache
 from shim.host.effect import effects_here, idle, next_steps, together

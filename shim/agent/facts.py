@@ -7,8 +7,8 @@ from typing import Any
 from shim import __version__
 from shim.catalog import kernel_injected, load
 from shim.discovery.find import document, survey
+from shim.discovery.profile_state import PatchOptions
 from shim.discovery.root import Root
-from shim.discovery.state import PatchOptions
 from shim.engines.registration import ENGINES, this_host
 from shim.engines.service import status_or_problem
 from shim.host import cache

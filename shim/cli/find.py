@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from shim.catalog import kernel_injected
     from shim.cli.output import table
     from shim.discovery.find import UNIT, document, survey
-    from shim.discovery.state import PatchOptions
+    from shim.discovery.profile_state import PatchOptions
     from shim.host.effect import effects_here
 
     calls = list(kernel_injected().values())

@@ -12,7 +12,7 @@ from shim.profile.enosys_edit import UNNAMED
 if TYPE_CHECKING:
     from shim.catalog import Syscall
     from shim.discovery.find import ProfileFile, Survey
-    from shim.discovery.state import PatchOptions
+    from shim.discovery.profile_state import PatchOptions
     from shim.profile.edit import Finding
     from shim.transaction.plan import Plan
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, calls: "Sequence[Syscall]", states: Mapping[st
     from shim.cli.transaction import carry_out, settled
     from shim.discovery.find import survey
     from shim.discovery.patching import patching
-    from shim.discovery.state import PatchOptions
+    from shim.discovery.profile_state import PatchOptions
     from shim.host.effect import effects_here
     from shim.transaction import store as state
 

@@ -6,9 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from shim.discovery.collector import Collector
+from shim.discovery.profile_state import FileState, PatchOptions, ProfileState, assess
 from shim.discovery.root import Root
 from shim.discovery.sources import compose, engines, kubernetes, units
-from shim.discovery.state import FileState, PatchOptions, ProfileState, assess
 from shim.errors import ShimError
 from shim.host.effect import NOTHING_KNOWN, Effect, together
 from shim.host.packages import INSTEAD, owners, why_kept

@@ -12,7 +12,7 @@ from shim.engines import service
 from shim.engines.registration import Host
 from shim.errors import ShimError, counted
 from shim.host import processes
-from shim.node.memory import EngineMemory
+from shim.node.loaded_config import EngineMemory
 from shim.node.root import NodeRoot
 
 # Where containerd's shims keep what each container was started by, one file a container.

@@ -11,7 +11,7 @@ from shim.catalog.table import numbers
 from shim.errors import ShimError
 from shim.profile.document import Document
 from shim.profile.enosys_line import displaced
-from shim.profile.unnamed import named, refuses_by_eperm, unnamed
+from shim.profile.unlisted_calls import named, refuses_by_eperm, unnamed
 
 # Beside names of calls: those newer than the profile's epoch; with those that it passes over.
 NEWER, UNNAMED = "newer", "unnamed"

@@ -7,9 +7,9 @@ from shim.catalog import Syscall, every
 from shim.catalog.table import names
 from shim.errors import ShimError
 from shim.host.kernel_calls import Present
-from shim.risk.conditions import refused
 from shim.risk.filter_source import Rule, Subject
 from shim.risk.gaps import row
+from shim.risk.refused_arguments import refused
 from shim.risk.remedies import Answer, answer, word
 
 

@@ -13,7 +13,7 @@ from shim.profile import docker
 from shim.profile import evaluate as core
 from shim.profile.document import DOCKER, Document, place, resolved
 from shim.profile.jsontext import scanner
-from shim.profile.unnamed import unnamed
+from shim.profile.unlisted_calls import unnamed
 from shim.risk.verdict import OutOfTimeError, verdicts
 
 if TYPE_CHECKING:

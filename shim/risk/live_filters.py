@@ -30,7 +30,8 @@ from typing import NamedTuple
 from shim import abi
 from shim.host import processes
 from shim.host.children import answer_of
-from shim.risk.filter_reader import (
+from shim.risk.groups import Place, place
+from shim.risk.live_filters_child import (
     END,
     ENDED,
     ROOM,
@@ -42,7 +43,6 @@ from shim.risk.filter_reader import (
     number,
     text,
 )
-from shim.risk.groups import Place, place
 
 # How long the child may say nothing: more than it can take for one, in case it cannot even die.
 _PATIENCE = 8

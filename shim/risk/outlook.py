@@ -13,8 +13,8 @@ from typing import NamedTuple
 from shim import abi
 from shim.bpf.outcomes import LETTING, names
 from shim.bpf.program import PREFIX_LENGTH, answering, encode
-from shim.risk.filter_reader import Programs
 from shim.risk.live_filters import Process
+from shim.risk.live_filters_child import Programs
 from shim.risk.verdict import OutOfTimeError, lets_through, verdicts
 
 DIES, DENIED, UNDECIDED, SAFE, UNREAD = "dies", "denied", "undecided", "safe", "unread"

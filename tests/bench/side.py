@@ -10,7 +10,7 @@ from pathlib import Path
 from support.wrapped import WrappedLab
 
 try:
-    from shim.start.hook_json import hook
+    from shim.start.hook_entry import hook
 except ImportError:  # an older checkout enters its executable as it is
 
     def hook(path: str, options: list[str]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from shim.engines.registration import hookfile
 from shim.errors import ShimError
 from shim.host import libc
 from shim.profile.docker import DEFAULT_CAPABILITIES
-from shim.start import hook_json
+from shim.start import hook_entry
 from support.containers import TEST_SYSCALL, Lab
 
 _NR_UNSHARE = 272  # x86-64
@@ -62,7 +62,7 @@ def registered(lab: Lab, test_syscall: int) -> dict[str, list[dict[str, Any]]]:
     if test_syscall:
         options += ["--test-syscall", str(test_syscall)]
     path = hookfile.render(lab.folder / "seccomp-shim-hook")
-    return {"prestart": [hook_json.hook(str(path), options)]}
+    return {"prestart": [hook_entry.hook(str(path), options)]}
 
 
 def _case(lab: Lab, name: str, hooks: dict[str, Any], number: int, no_new_privileges: bool) -> Case:

@@ -145,7 +145,7 @@ def test_defect_of_ours(host_with: Host, monkeypatch: pytest.MonkeyPatch) -> Non
             raise KeyError("defect")
         return contents.read(data, where)
 
-    monkeypatch.setattr("shim.discovery.state.read", broken)
+    monkeypatch.setattr("shim.discovery.profile_state.read", broken)
     found = host_with.survey()
     assert [each.state for each in found.found] == ["denies by default", "invalid"]
     assert "KeyError" in found.found[1].reason

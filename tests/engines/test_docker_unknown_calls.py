@@ -8,7 +8,7 @@ import pytest
 from shim.engines.docker import builtin
 from shim.engines.docker.choose import RUNTIME, Daemon, Request, choose
 from shim.engines.docker.daemon_facts import wanting
-from shim.profile.unnamed import named
+from shim.profile.unlisted_calls import named
 from support.profiles import ALLOW
 
 EXEMPT = {"uretprobe": "exempt", "uprobe": "exempt"}

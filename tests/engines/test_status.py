@@ -12,7 +12,7 @@ from engines import registration
 from engines.registration import install, uninstall
 from engines.verbs import FILE, LOG, TEST_SYSCALL, prepare, shim, write
 from shim import logread as journal
-from shim.engines.docker import recommendation
+from shim.engines.docker import install_advice
 from shim.engines.registration import executable
 from shim.errors import ShimError
 from support.host import Host, throwaway
@@ -91,8 +91,8 @@ def test_the_test_syscall_is_told(host: Host) -> None:
 def test_what_a_kernel_that_kills_nothing_needs(number: int, today: str) -> None:
     """The calls are named, and a test syscall that is on is no "nothing"."""
     states = {"uretprobe": "exempt", "uprobe": "absent"}
-    told = recommendation.advice(
-        recommendation.HostFacts(states, "", "/usr/bin/runc", None, number)
+    told = install_advice.advice(
+        install_advice.HostFacts(states, "", "/usr/bin/runc", None, number)
     )
     calls = "uretprobe (exempt) or uprobe (absent)"
     assert told == ("none", f"this kernel kills no container over {calls}: {today}")

@@ -20,7 +20,7 @@ from shim.profile.enosys_edit import UNNAMED, checked, free
 from shim.profile.enosys_line import IMPLIED, LISTED, NOBODY
 from shim.profile.loosening import Assessed, assess
 from shim.profile.model import Loader, loaded, whole
-from shim.profile.unnamed import unnamed
+from shim.profile.unlisted_calls import unnamed
 from support import odd
 from support.modelled import docker
 from support.odd import ALL, ERRNO, OLD, X86_64, rule

@@ -20,7 +20,7 @@ from shim import abi
 from shim.bpf.program import RET_K, answering, encode
 from shim.host import libc, processes
 from shim.host.ptrace import Tracee
-from shim.risk import filter_reader, live_filters
+from shim.risk import live_filters, live_filters_child
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
@@ -238,9 +238,11 @@ def test_whoever_has_the_number_by_now_is_not_taken_for_the_other() -> None:
     with filtered(DENY) as one:
         gone = processes.pin(one)
     with filtered(KILL) as other:
-        status = processes.status_of(other, filter_reader.KEYS)
+        status = processes.status_of(other, live_filters_child.KEYS)
         answered = in_child(
-            lambda: filter_reader.Worker(os.getppid(), mmap(-1, 4096))._thread(other, gone, status)
+            lambda: live_filters_child.Worker(os.getppid(), mmap(-1, 4096))._thread(
+                other, gone, status
+            )
         )
         assert answered == [[], ""]
         assert field(other, "TracerPid") == "0"
@@ -319,7 +321,7 @@ def test_one_killed_while_it_is_read_can_be_reaped() -> None:
 @pytest.mark.parametrize("slow", [0.0, 10.0])
 def test_a_batch_is_read_whole(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one child or by one for each, the same processes are told of, and how far it is."""
-    monkeypatch.setattr(filter_reader, "SLOW", slow)
+    monkeypatch.setattr(live_filters_child, "SLOW", slow)
     told: list[tuple[int, int]] = []
     with filtered(DENY) as one, filtered(KILL) as two, filtered() as three:
         found = list(

@@ -13,7 +13,7 @@ from risk.processes import filtered
 from risk.test_live_filters import DENY, KILL, field
 from shim import abi
 from shim.host import libc, processes
-from shim.risk import filter_reader, live_filters
+from shim.risk import live_filters, live_filters_child
 
 _TRACEEXIT = 1 << 6  # PTRACE_O_TRACEEXIT
 _WALL = 0x40000000
@@ -99,14 +99,14 @@ def test_whose_processes_cost_time_comes_last(monkeypatch: pytest.MonkeyPatch) -
 
 def test_nobody_is_lost_of_a_child_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the child, the one that it was at is told, and those behind are read."""
-    plain = filter_reader.Worker._threads
+    plain = live_filters_child.Worker._threads
 
-    def threads(self: filter_reader.Worker, pid: int, *rest: object) -> tuple[str, str]:
+    def threads(self: live_filters_child.Worker, pid: int, *rest: object) -> tuple[str, str]:
         if pid == bad:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(self, pid, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(filter_reader.Worker, "_threads", threads)
+    monkeypatch.setattr(live_filters_child.Worker, "_threads", threads)
     with filtered(DENY) as bad, filtered(KILL) as good, filtered(DENY) as other:
         found = {each.pid: each for each in live_filters.read((good, bad, other))}
         assert "could not be looked at" in found[bad].unread

@@ -113,7 +113,11 @@ assert main({arguments!r}, False) == 0
     assert "run.oci.seccomp_bpf_data" in (bundle / "config.json").read_text()
     more = {"select", "_signal", "_sha256", "_sha2", "_struct", "binascii"}
     assert outside(names) <= NOTHING_TO_DO | more
-    assert {"shim.start.unknown", "shim.profile.unnamed", "shim.catalog.native"}.isdisjoint(names)
+    assert {
+        "shim.start.enosys_calls",
+        "shim.profile.unlisted_calls",
+        "shim.catalog.native",
+    }.isdisjoint(names)
 
 
 def test_an_exec_that_is_followed() -> None:

@@ -13,7 +13,7 @@ import pytest
 from shim.engines import oci
 from shim.errors import ShimError
 from shim.host.runtimes import Runtime
-from shim.start.hook_json import enter
+from shim.start.hook_entry import enter
 from shim.start.spec import RAW_BPF, parse
 from shim.start.wrapper import rawbpf
 from shim.start.wrapper.mechanism import change

@@ -16,7 +16,7 @@ from shim.host import libc
 from shim.host.runtimes import Runtime
 from shim.profile.compile import program as compiled_program
 from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
-from shim.profile.unnamed import unnamed
+from shim.profile.unlisted_calls import unnamed
 from shim.start.inject.augment import augment, augmented
 from shim.start.spec import parse
 from shim.start.wrapper.mechanism import change

@@ -11,7 +11,7 @@ import pytest
 from shim import configfile
 from shim.engines import oci
 from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
-from shim.profile.unnamed import unnamed
+from shim.profile.unlisted_calls import unnamed
 from support import need
 from support.containers import Lab, real
 from support.modelled import docker

@@ -7,8 +7,8 @@ from pathlib import Path
 from shim.catalog import kernel_injected
 from shim.discovery.find import Survey, survey
 from shim.discovery.patching import patching
+from shim.discovery.profile_state import PatchOptions
 from shim.discovery.root import Root
-from shim.discovery.state import PatchOptions
 from shim.transaction import store
 from shim.transaction.plan import Outcome, Plan, add, empty, run
 from shim.transaction.rollback import rolling_back

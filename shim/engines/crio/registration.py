@@ -20,7 +20,7 @@ from shim.engines.registration import (
     add_default,
     dropin,
     executable,
-    hooksd,
+    hooks_dir,
 )
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
@@ -77,7 +77,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
         if left := without(config.paths(host)[0], now.encode(), None):
             text = toml.append(left.decode(), text)
         notes = ["exec is not covered: no hook runs for it (--way runtime does)"]
-        edits = hooksd.edits(
+        edits = hooks_dir.edits(
             host.path(HOOKS), host, {"seccomp-shim-hook": [], "seccomp-shim-verify": []}
         )
         edits += _placed(host, dropin.header("crio") + text, {"hooks_dir": wanted["hooks_dir"]})
@@ -86,7 +86,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     text, edits, wanted_values, notes = _handler(options, runtime, now, host)
     if not options.default and not options.runtime:
         steps += executable.steps(NAME)
-    edits += hooksd.edits(host.path(HOOKS), host, {})
+    edits += hooks_dir.edits(host.path(HOOKS), host, {})
     edits += _placed(host, text, wanted_values)
     document = toml.parse(text.encode(), "")
     default = toml.look_up(document, (*TABLE, "default_runtime")) == NAME
@@ -119,7 +119,7 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
     """Return the files of our own that may be there."""
     del options
     scripts = executable.places(host, "crio", host.bin)
-    return [*config.paths(host), *hooksd.places(host.path(HOOKS)), *scripts]
+    return [*config.paths(host), *hooks_dir.places(host.path(HOOKS)), *scripts]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:

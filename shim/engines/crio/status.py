@@ -6,7 +6,7 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.crio import config
 from shim.engines.crio.config import HOOKS, NAME
-from shim.engines.registration import Coverage, Host, executable, hooksd
+from shim.engines.registration import Coverage, Host, executable, hooks_dir
 from shim.engines.registration.changes import content
 from shim.engines.registration.status import EngineStatus
 
@@ -25,7 +25,7 @@ class CrioStatus(EngineStatus):
 def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     """Tell what our drop-in file says, whether it holds, and what the running CRI-O has read."""
     del options
-    entries = hooksd.entries(host.path(HOOKS), host)
+    entries = hooks_dir.entries(host.path(HOOKS), host)
     ours = {path: data for path in config.paths(host) if (data := content(path)) is not None}
     meant: dict[str, Any] = {}
     for path, data in ours.items():

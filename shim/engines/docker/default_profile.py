@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shim import catalog
 from shim.engines.docker import builtin
-from shim.engines.docker.recommendation import HostFacts
+from shim.engines.docker.install_advice import HostFacts
 from shim.engines.registration import Host
 from shim.errors import ShimError
 from shim.host import runtimes

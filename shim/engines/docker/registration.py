@@ -19,8 +19,8 @@ from shim.engines.docker import (
     containers,
     default_profile,
     dockerd,
+    install_advice,
     installation,
-    recommendation,
 )
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.installation import Installation
@@ -132,7 +132,7 @@ def _by_runtime(
         del entry["runtimeArgs"]
     if real := config.real_of(args):
         notes.append(f"{RUNTIME} calls {real}, Docker's default runtime so far")
-    notes.append(recommendation.advice(recommendation.facts(host, release, args))[1])
+    notes.append(install_advice.advice(install_advice.facts(host, release, args))[1])
     after = config.merged(docker.config, entry, default, "")
     steps = []
     if default:
@@ -239,7 +239,7 @@ def _by_profile(
         args = docker.config.runtimes.get(RUNTIME, {}).get("runtimeArgs") or []
     else:
         args = _real_args(host, docker.default, docker.runtimes)
-    found = recommendation.facts(host, release, args)
+    found = install_advice.facts(host, release, args)
     text, names = default_profile.profile(found)
     path = default_profile.profile_path(host, release)
     after = config.merged(docker.config, None, False, str(path))
@@ -247,7 +247,7 @@ def _by_profile(
         f"the profile is that of Docker {release} with {', '.join(names)} added; "
         f"{found.real} has libseccomp {found.libseccomp}, which knows them",
     ]
-    fits, reason = recommendation.advice(found)
+    fits, reason = install_advice.advice(found)
     if fits != "profile":
         notes.append(reason)
     steps = [

@@ -22,7 +22,7 @@ from shim.engines import toml
 from shim.engines.podman import config, users
 from shim.engines.podman.config import DROP_IN, HOOKS, RUNTIMES, Conf
 from shim.engines.podman.status import coverage, status
-from shim.engines.registration import Host, RegistrationPlan, dropin, executable, hooksd
+from shim.engines.registration import Host, RegistrationPlan, dropin, executable, hooks_dir
 from shim.engines.registration.changes import Edit, content, edit
 from shim.errors import ShimError
 from shim.host.runtimes import knows, libseccomp_version
@@ -92,7 +92,7 @@ def plan(options: argparse.Namespace, host: Host) -> RegistrationPlan:
     if os.environ.get("CONTAINERS_CONF"):
         way.notes.append("CONTAINERS_CONF is set here: a podman that has it reads no other file")
     edits = [
-        *hooksd.edits(directory / HOOKS, host, way.hooks),
+        *hooks_dir.edits(directory / HOOKS, host, way.hooks),
         edit(directory / DROP_IN, (dropin.header("podman") + way.text).encode()),
         *way.edits,
     ]
@@ -109,7 +109,7 @@ def places(options: argparse.Namespace, host: Host) -> list[Path]:
     del options
     directory = config.folder_of(host)
     scripts = executable.places(host, "podman", _scripts(directory, host))
-    return [directory / DROP_IN, *hooksd.places(directory / HOOKS), *scripts]
+    return [directory / DROP_IN, *hooks_dir.places(directory / HOOKS), *scripts]
 
 
 def without(path: Path, now: bytes, original: bytes | None) -> bytes | None:

@@ -7,7 +7,7 @@ from typing import Any
 from shim.engines import toml
 from shim.engines.podman import config
 from shim.engines.podman.config import DROP_IN, HOOKS, RUNTIMES, Conf
-from shim.engines.registration import Coverage, Host, executable, hooksd
+from shim.engines.registration import Coverage, Host, executable, hooks_dir
 from shim.engines.registration.changes import content
 from shim.engines.registration.status import EngineStatus
 
@@ -28,7 +28,7 @@ def status(options: argparse.Namespace, host: Host) -> EngineStatus:
     path = directory / DROP_IN
     data = content(path)
     engine = config.engine_of(toml.parse(data, str(path)), path) if data is not None else {}
-    entries = hooksd.entries(directory / HOOKS, host)
+    entries = hooks_dir.entries(directory / HOOKS, host)
     for name, paths in engine.get("runtimes", {}).items():
         entries += executable.entries(host, path, name, paths[0])
     way = "runtime" if "runtimes" in engine else "hooks" if entries else None

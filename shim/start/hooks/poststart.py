@@ -137,8 +137,8 @@ class Verification(Start):
         if self.unknown and (
             self.expected or RAW_BPF not in (spec.config.get("annotations") or {})
         ):
-            from shim.profile.unnamed import unnamed
-            from shim.start.unknown import seccomp
+            from shim.profile.unlisted_calls import unnamed
+            from shim.start.enosys_calls import seccomp
 
             self.refused, _ = unnamed(seccomp(spec))
         if not denied and not named and not self.refused:

@@ -59,7 +59,7 @@ def _decide(start: Start, test_syscall: int, runtime: int) -> int:
         denied, reason = spec.needing(needed, caller)
     if start.unknown:
         from shim.host.runtimes import about
-        from shim.start.unknown import refused
+        from shim.start.enosys_calls import refused
 
         start.refused = refused(spec, about(caller))
     if not denied and not start.refused:

@@ -127,7 +127,7 @@ class Exec(Start):
 
     def _unnamed(self, spec: "Spec") -> "dict[str, int]":
         from shim.host.runtimes import about
-        from shim.start.unknown import refused
+        from shim.start.enosys_calls import refused
 
         return refused(spec, about(str(self.facts["runtime"])))
 

@@ -136,7 +136,7 @@ class Wrapped(Start):
             return  # the runtime will say what is wrong with it
         from shim import atomic
         from shim.host.runtimes import about
-        from shim.start.hook_json import enter, hook
+        from shim.start.hook_entry import enter, hook
         from shim.start.spec import read, read_text
         from shim.start.wrapper.mechanism import change
 
@@ -199,7 +199,7 @@ class Wrapped(Start):
         runc 1.0 and crun 1.0 know the newer stage; prestart, which all know, may end one day.
         """
         from shim import runtime_directory
-        from shim.start.hook_json import enter, has, hook
+        from shim.start.hook_entry import enter, has, hook
         from shim.start.inject.waiting import Waiting
 
         place, where = runtime_directory.directory("start")

@@ -75,7 +75,7 @@ def change(
 
 
 def _refused(spec: Spec, runtime: "Runtime") -> "dict[str, int]":
-    from shim.start.unknown import refused
+    from shim.start.enosys_calls import refused
 
     return refused(spec, runtime)
 
@@ -85,7 +85,7 @@ def _nameable(spec: Spec, refused: "dict[str, int]", runtime: "Runtime") -> "lis
 
     What its libseccomp does not know is above runc's line, where that has one.
     """
-    from shim.start.unknown import has_line, known, seccomp
+    from shim.start.enosys_calls import has_line, known, seccomp
 
     names = known(refused, runtime)
     return names if len(names) == len(refused) or has_line(seccomp(spec), runtime) else []

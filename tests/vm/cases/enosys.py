@@ -11,7 +11,7 @@ from shim import abi
 from shim.bpf.equivalence import VerdictChange, difference
 from shim.catalog.native import CALLS
 from shim.host.ptrace import installed_filters
-from shim.profile.unnamed import unnamed
+from shim.profile.unlisted_calls import unnamed
 from vm.inside.cell import BIN, Cell, Outcome
 from vm.inside.container import RIGHT, Running, profile_of
 

@@ -5,7 +5,7 @@ No start without that setting imports this module.
 
 from shim.catalog.native import CALLS
 from shim.profile.evaluate import X86_64
-from shim.profile.unnamed import named, unnamed
+from shim.profile.unlisted_calls import named, unnamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from shim.engines.registration import Host, dropin
 from shim.engines.registration.changes import Edit, content, edit
 from shim.engines.registration.status import StatusEntry
-from shim.start.hook_json import hook, program
+from shim.start.hook_entry import hook, program
 
 STAGES = {
     "seccomp-shim-hook": "createRuntime",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.node.memory import EngineMemory
+from shim.node.loaded_config import EngineMemory
 from shim.node.root import NodeRoot
 from shim.node.wrapper import Wrapper
 
