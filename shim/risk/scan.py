@@ -12,7 +12,7 @@ from shim.host.cache import facts
 from shim.risk import container_names
 from shim.risk.groups import Place
 from shim.risk.live_filters import Process, owner, read
-from shim.risk.outlook import DENIED, DIES, GRAVITY, UNDECIDED, UNREAD, Call, Outlook, outlook
+from shim.risk.outlook import DENIED, DIES, GRAVITY, SAFE, UNDECIDED, UNREAD, Call, Outlook, outlook
 from shim.risk.ownership import where_is
 from shim.risk.verdict import within
 
@@ -189,14 +189,21 @@ class _Judge:
         self.asked = asked
         self.spent: dict[object, float] = {}
         self.until = time.process_time() + _SECONDS
+        self.judged: dict[object, dict[str, Outlook]] = {}
 
     def seen(self, process: Process, where: Place, mechanism: str = "") -> ScannedProcess:
-        """Judge one process."""
+        """Judge one process; what is decided of one is so of all that have the same."""
+        sets = tuple((each.programs, each.threads) for each in process.sets)
+        same = (sets, process.mode, process.threads, process.i386, where.kind, mechanism)
+        if not process.unread and not process.partly and same in self.judged:
+            return ScannedProcess(process, self.judged[same])
         who = owner(process, where)
         began, spent = time.process_time(), self.spent.get(who, 0.0)
         with within(min(self.until - began, _SECONDS_EACH - spent)):
             found = _seen(process, self.asked, where, mechanism)
         self.spent[who] = spent + time.process_time() - began
+        if all(each.outcome in (DIES, DENIED, SAFE) for each in found.outlooks.values()):
+            self.judged[same] = found.outlooks
         return found
 
 
