@@ -6,9 +6,9 @@ Plain values and nothing else: the container start path imports this module.
 # audit.h
 AUDIT_ARCH_X86_64 = 0xC000003E
 AUDIT_ARCH_I386 = 0x40000003
-AUDIT_ARCH_ARM = 0x40000028
 AUDIT_ARCH_AARCH64 = 0xC00000B7
 AUDIT_ARCH_ARM = 0x40000028
+AUDIT_ARCH_LE = 0x40000000  # __AUDIT_ARCH_LE: the bit of those that are little-endian
 
 # arch/x86/include/uapi/asm/unistd.h: x32 calls share AUDIT_ARCH_X86_64 and set this bit
 X32_SYSCALL_BIT = 0x40000000

@@ -185,6 +185,9 @@ def _print(found: "list[Denial]", told: str, took: float, lost: int) -> None:
         for (name, arch), each in {
             (_name(each), _arch(each)): each for each in reversed(certain)
         }.items():
+            if name.isdecimal():
+                print(f"  nothing that we know: no Linux of our catalogue has a call {name}")
+                continue
             other = "" if arch == "x86_64" else f" --arch {arch}"
             print(f"  seccomp-shim explain {name} --pid {each.pid}{other}")
     unsure = sum(each.count for each in found if each.answer is None)

@@ -35,7 +35,10 @@ def find(word: str, key: str) -> Syscall:
     if word.isdecimal():
         name = names(key).get(int(word), "")
         if not name:
-            raise ShimError(f"is no call's number on {key}", subject=word)
+            hint = (
+                "a newer kernel than the catalogue may have it: a rule can only be written by name"
+            )
+            raise ShimError(f"is no call's number on {key}", subject=word, hint=hint)
         return every()[name]
     plain = word.lower().removeprefix("__x64_").removeprefix("__nr_").removeprefix("sys_")
     if plain in every():

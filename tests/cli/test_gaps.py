@@ -28,6 +28,7 @@ from shim.risk.gaps import gaps
 from support import need
 from support.checkout import CHECKOUT
 
+DEFAULT = CHECKOUT / "profiles/docker/default.json"
 SCHEMA = json.loads((CHECKOUT / "docs/calls.schema.json").read_text())
 GOLDEN = CHECKOUT / "tests/cli/golden"
 OLD = b"""{
@@ -160,6 +161,7 @@ def test_the_documents_are_as_described(tmp_path: Path, capsys: pytest.CaptureFi
         (["gaps", "--image-profile", "docker:1.0.0"], "docker:1.0.0: "),
         (["gaps", "--profile", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["gaps", "--machine", "vax"], "vax: is no machine"),
+        (["gaps", "--machine", "s390x"], f"{DEFAULT}: libseccomp makes its filter for "),
         (["gaps", "--pid", "1", "--container", "c"], "--profile, --pid, --container, --unit and "),
     ],
 )

@@ -60,7 +60,12 @@ def build(
     names = Names(libseccomp)
     if seccomp is None or not (seccomp.get("defaultAction") or seccomp.get("syscalls")):
         return Built(None, [], 0)
-    return _Builder(seccomp, names, native_only, native() if arch is None else arch).built()
+    arch = native() if arch is None else arch
+    if (arch ^ native()) & abi.AUDIT_ARCH_LE:
+        # Its instructions, and the order of the halves of an argument, are another machine's.
+        why = "libseccomp makes its filter for the other endianness, which is not read here"
+        raise ShimError(why, hint="ask on such a machine")
+    return _Builder(seccomp, names, native_only, arch).built()
 
 
 def program(seccomp: dict[str, Any] | None, libseccomp: str = AS_WRITTEN) -> bytes:
