@@ -51,9 +51,12 @@ class API(APIClient):
     when: "When"
 
     def create_container_from_config(
-        self, config: Mapping[str, Any], name: str | None = None, platform: str | None = None
+        self, config: Mapping[str, Any], name: str | None = None, *more: Any, **named: Any
     ) -> dict[str, Any]:
-        """Create a container as the SDK does, adjusted. Refused: see there."""
+        """Create a container as the SDK does, adjusted. Refused: see there.
+
+        What follows the name differs by the SDK's release: ``platform`` came with 6.0.
+        """
         settings, doubt = load(self.settings)
         facts = {
             "log": settings["log"],
@@ -66,7 +69,7 @@ class API(APIClient):
             raise Refused(f"refused (on_error: deny): {choice.reason}", subject=name or "container")
         create: Callable[..., dict[str, Any]] = super().create_container_from_config
         try:
-            answer = create(with_choice(config, choice), name, platform)
+            answer = create(with_choice(config, choice), name, *more, **named)
         except Exception as error:
             if choice.action != "nothing":
                 _follow_up("not-created", {**facts, **choice.logged(), "reason": str(error)})
