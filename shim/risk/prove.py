@@ -5,6 +5,7 @@ process alone. Nothing else on the host is touched, and nothing is left.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -73,7 +74,9 @@ def _of_child(program: bytes) -> Proof:
         preexec_fn=lambda: set_filter(program),  # noqa: PLW1509 - we have one thread
     ) as process:
         try:
-            if not process.stdout or process.stdout.readline() != b"ready\n":
+            out = process.stdout.fileno() if process.stdout else -1
+            said = select.select([out], [], [], _SECONDS)[0]
+            if not said or os.read(out, 16) != b"ready\n":
                 raise ShimError("no program runs under this profile")
             return probed(process.pid, lambda: _code(process.poll()))
         finally:
