@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shim.errors import ShimError
 from shim.host import processes
 from shim.risk import container_names
-from shim.risk.groups import Place
+from shim.risk.groups import Place, unit_of
 from shim.risk.ownership import where_is
 
 
@@ -76,6 +76,16 @@ def place_of(pid: int) -> Place:
     """Return where a process is. OSError: it has ended."""
     numbers = processes.status_of(pid, ("NSpid",)).get("NSpid", ())
     return where_is(pid, processes.cgroup(pid), nested=len(numbers) > 1)
+
+
+def is_in(where: Place, pid: int) -> bool:
+    """Tell whether a process is in a container or a unit, whose containers are in it, too.
+
+    OSError: it has ended.
+    """
+    if where.kind == "unit":
+        return unit_of(processes.cgroup(pid)) == where
+    return where.holds(place_of(pid))
 
 
 def _roots(places: Iterable[Place]) -> list[Place]:

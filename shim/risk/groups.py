@@ -7,7 +7,6 @@ the slash (kernel/cgroup/cgroup.c, cgroup_mkdir), so nothing else ends a line he
 """
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,6 +31,8 @@ _UNIT = re.compile(r".{1,255}\.(?:service|scope|socket)")
 _LOGIN = re.compile(
     r"(/user\.slice/user-[0-9]+\.slice/(session-[^/]+\.scope|user@[0-9]+\.service))?(/init\.scope)?"
 )
+# What systemd has above a unit: slices, and those which others are in.
+_ABOVE = re.compile(r".+\.slice|(?:user@|session-|init\.scope).*")
 # What holds a container's directory where cgroupfs is used and no other parent is asked for:
 # dockerd's, those of containerd's namespaces (ctr). A bare id is nobody else's elsewhere, either.
 _PARENTS = {"docker": "docker", "default": "containerd", "k8s.io": "containerd"}
@@ -80,6 +81,19 @@ def place(cgroup: str, *, nested: bool = False) -> Place:
     return PLAIN._replace(user=user)
 
 
+@lru_cache(maxsize=4096)
+def unit_of(cgroup: str) -> Place:
+    """Return the unit that the process with this /proc/PID/cgroup is in; ``PLAIN``: in none.
+
+    Whatever is below the unit is in it: a container that the unit has started, and what its
+    processes, which may be anybody's, call the cgroups that it has delegated to them.
+    """
+    found = [_unit(path) for path in paths(cgroup)]
+    user = next((each.user for each in found if each.user), 0)
+    unit = next((each for each in found if each.kind == "unit"), PLAIN)
+    return unit._replace(user=unit.user or user)
+
+
 def paths(cgroup: str) -> list[str]:
     """Return the paths in a /proc/PID/cgroup, each once, that of version 2 first."""
     lines = [line.split(":", 2) for line in cgroup.split("\n") if line.count(":") >= 2]
@@ -110,14 +124,25 @@ def _of_path(path: str) -> Place:
             return Place("container", parent or "", word, pod, user or 0)
         if parent == "containerd" and len(words) == at + 1 == 2:
             return Place("container", parent, word, pod, user or 0)
-    return _unit(words, user or 0)
+    unit = _unit(path)
+    return unit if unit.kind == "unit" else PLAIN._replace(user=user or 0)
 
 
-def _unit(words: Iterable[str], user: int) -> Place:
-    """Return the unit that systemd started: the innermost of a user's, else the outermost."""
-    units = [word for word in words if _UNIT.fullmatch(word)]
-    own = [word for word in units if not word.startswith(("user@", "session-", "init.scope"))]
-    if not own or own[0].startswith(("libpod-conmon-", "crio-conmon-")):
-        return PLAIN._replace(user=user)
-    # An underscore in front is systemd's, of names that cgroups have for themselves (cg_escape).
-    return Place("unit", "systemd", own[0].removeprefix("_"), "", user)
+def _unit(path: str) -> Place:
+    """Return the unit that systemd started, the outermost of its own or of a user's.
+
+    systemd has nothing but slices above it. Below another directory names are those of whoever is
+    in there: a container of LXC's has /lxc.payload.NAME/system.slice/ssh.service.
+    """
+    user = None
+    for word in path.strip("/").split("/"):
+        if user is None and (match := _USER.fullmatch(word)):
+            user = int(match["uid"])
+        if _ABOVE.fullmatch(word):
+            continue
+        if _UNIT.fullmatch(word) and not word.startswith(("libpod-conmon-", "crio-conmon-")):
+            # An underscore in front is systemd's, of names that cgroups have for themselves
+            # (cg_escape).
+            return Place("unit", "systemd", word.removeprefix("_"), "", user or 0)
+        break
+    return PLAIN._replace(user=user or 0)

@@ -13,7 +13,7 @@ from shim import abi
 from shim.errors import ShimError
 from shim.host import libc, processes
 from shim.host.children import parts_of
-from shim.risk.containers import place_of
+from shim.risk.containers import is_in
 from shim.risk.groups import Place
 
 # A process that waits in the kernel, or a file system of a user's, may keep whoever asks.
@@ -55,7 +55,7 @@ class Targets:
             if pid in self.family or processes.parent(pid) in self.family:
                 self.family.add(pid)
                 return True
-            return self.where is not None and self.where.holds(place_of(pid))
+            return self.where is not None and is_in(self.where, pid)
         except (OSError, LookupError):
             return False  # it has ended
 

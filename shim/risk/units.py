@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from shim.errors import ShimError, counted
 from shim.host import processes
 from shim.risk import scan
 from shim.risk.container_names import Known
-from shim.risk.containers import Running, place_of, user_of
+from shim.risk.containers import Running, is_in, place_of, user_of
 from shim.risk.groups import Place
 from shim.risk.outlook import DENIED, DIES, SAFE, Outlook
 
@@ -86,7 +87,7 @@ def live(paths: Collection[str]) -> dict[str, Live]:
     scan.refuse_without_root()
     known = {path: _names(path) for path in paths}
     every = set().union(*known.values())
-    pids = _pids(lambda where: any(_fits(each, where.ident) for each in every))
+    pids = _pids(lambda pid: _is_of(place_of(pid), every))
     if not pids:
         return {}
     looked = scan.scan(scan.calls(), pids=pids, named=False, gone_is_error=False, seconds=_SECONDS)
@@ -109,22 +110,26 @@ def unit(wanted: str) -> Place:
 def running(wanted: str) -> Running:
     """Return the unit that a name means, its processes the oldest first. ShimError: none runs."""
     meant = unit(wanted)
-    pids = _pids(meant.holds, meant.user)
+    pids = _pids(partial(is_in, meant))
     if not pids:
         hint = "the whole name, as systemctl lists it; USER:NAME is one of a user's"
         raise ShimError("no such unit runs here", subject=wanted, hint=hint)
     return Running(meant, Known(name=meant.ident, engine=meant.engine), pids)
 
 
-def _pids(is_meant: Callable[[Place], bool], user: int = 0) -> list[int]:
-    """Return the processes of a user's units that are meant, the oldest first."""
+def _pids(is_meant: Callable[[int], bool]) -> list[int]:
+    """Return the processes that are meant, the oldest first."""
     found = []
     for pid in processes.pids():
         with suppress(OSError, LookupError):  # it has ended
-            where = place_of(pid)
-            if where.kind == "unit" and where.user == user and is_meant(where):
+            if is_meant(pid):
                 found.append((int(processes.started(pid)), pid))
     return [pid for _, pid in sorted(found)]
+
+
+def _is_of(where: Place, names: Collection[str]) -> bool:
+    fits = any(_fits(each, where.ident) for each in names)
+    return fits and where.kind == "unit" and not where.user
 
 
 def _names(path: str) -> set[str]:

@@ -16,7 +16,7 @@ from shim.host.tracing.refusals import Ended
 from shim.risk import units
 from shim.risk.container_names import EngineRecords, Known
 from shim.risk.containers import place_of, running
-from shim.risk.groups import PLAIN, Place
+from shim.risk.groups import PLAIN, Place, unit_of
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -71,7 +71,7 @@ class Watched:
         if self._pid:
             counts = self._pid in (call.pid, *call.ancestors)
         elif self._unit:
-            return self._name(self._unit) if self._unit.holds(self._by_cgroup(call)) else None
+            return self._name(self._unit) if self._unit == self._by_unit(call) else None
         elif self._meant:
             counts = call.place in self._meant and self._meant[call.place].hold(call)
         elif self._starter:
@@ -128,12 +128,14 @@ class Watched:
         key = call.pid if call.place == self._here else -call.place
         return self._once(key, lambda: self._located(call))
 
-    def _by_cgroup(self, call: Ended) -> Place:
-        """Return where the caller is, or, if it has ended, the nearest above it that lives.
+    def _by_unit(self, call: Ended) -> Place:
+        """Return the unit of the caller; if it has ended, of the nearest above it that lives.
 
-        Units share namespaces, and those of one need not be in the same.
+        That one is in the same mount namespace: above a container, which has ended, is another
+        unit's process (containerd-shim). Units share namespaces, and those of one need not be in
+        the same.
         """
-        return self._once(("cgroup", call.pid), lambda: _nearest(call))[1]
+        return self._once(("unit", call.pid), lambda: _nearest(call))[1]
 
     def _once(self, key: object, look: Callable[[], tuple[int, Place]]) -> tuple[int, Place]:
         """Return what a look found, and believe it for a moment."""
@@ -157,8 +159,9 @@ class Watched:
 
 def _nearest(call: Ended) -> tuple[int, Place]:
     for pid in (call.pid, *call.ancestors):
-        with suppress(OSError, LookupError):
-            return pid, place_of(pid)
+        with suppress(OSError):
+            if pid == call.pid or processes.namespace(pid, "mnt") == call.place:
+                return pid, unit_of(processes.cgroup(pid))
     return 0, PLAIN
 
 

@@ -14,17 +14,19 @@ import pytest
 from cli import viewed
 from shim import cli
 from shim.errors import ShimError
-from shim.host import libc
+from shim.host import libc, processes
+from shim.host.tracing.refusals import Ended
 from shim.risk import units
 from shim.risk.groups import Place
 from shim.risk.watch_scope import Watched
 from support import need
 from support.checkout import CHECKOUT
-from support.filters import denying
+from support.filters import X86_64, denying
 from support.units import as_systemd, unit
 
 SCHEMA = json.loads((CHECKOUT / "docs/find.schema.json").read_text())
 NAME = f"shimtest-{os.getpid()}"
+ID = "0123456789abcdef" * 4
 FOLDER = "/run/systemd/system"
 LIST = b"[Service]\nSystemCallFilter=@system-service\n"
 ALLOWING = denying(*range(337))  # uretprobe and uprobe are 335 and 336
@@ -89,6 +91,44 @@ def test_a_users_unit_is_nobody_elses() -> None:
         with pytest.raises(ShimError, match="no such unit runs here"):
             units.running(NAME)
         assert units.running(f"1000:{NAME}").pids == pids
+
+
+@pytest.mark.parametrize(
+    "below", [f"libpod-payload-{ID}", f"docker-{ID}.scope", ID, "user-1000.slice", "x.service"]
+)
+def test_all_below_a_unit_is_in_it(below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Podman --cgroups=split has its container there; whoever is delegated one names it at will."""
+    inside = f"system.slice/{NAME}.service"
+    with unit(f"{NAME}.service", []) as own, unit(below, [REFUSING], slice_=inside) as pids:
+        assert units.running(NAME).pids == [*own, *pids]
+        assert cli.main(["guard", "--unit", NAME, "--syscall", "test-syscall-400", "true"]) == 3
+        assert "1 of 2 processes would die" in capsys.readouterr().err
+        call = refused(pids[0], place=processes.namespace(pids[0], "mnt"))
+        assert Watched(unit=units.unit(NAME))(call) == f"systemd {NAME}.service"
+
+
+def test_a_unit_inside_of_a_foreign_container_is_not_the_hosts() -> None:
+    """LXC names a directory of its own; what is below it is named by the container's systemd."""
+    with unit(f"{NAME}.service", [REFUSING], slice_="lxc.payload.box/system.slice"):
+        assert units.live([f"{FOLDER}/{NAME}.service"]) == {}
+        with pytest.raises(ShimError, match="no such unit runs here"):
+            units.running(NAME)
+
+
+def test_what_has_ended_is_its_units_only_in_the_same_mount_namespace() -> None:
+    """The nearest that lives above a container that has ended is no caller of its calls."""
+    with unit(f"{NAME}.service", []) as [pid]:
+        here = processes.namespace(pid, "mnt")
+        watched = Watched(unit=units.unit(NAME))
+        ended = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitpid(ended, 0)
+        assert watched(refused(ended, pid, place=here)) == f"systemd {NAME}.service"
+        assert Watched(unit=units.unit(NAME))(refused(ended, pid, place=here + 1)) is None
+
+
+def refused(pid: int, *above: int, place: int) -> Ended:
+    """Return a call of process ``pid`` that a filter has refused."""
+    return Ended(0, pid, pid, above, place, "x", X86_64, 417, (0,) * 6, 0, 1, (REFUSING,))
 
 
 def test_another_hosts_units_are_judged_by_text(
