@@ -91,24 +91,6 @@ def code_mappings(pid: int) -> "list[str]":
     return list(found.values())
 
 
-def is_i386(pinned: int) -> bool:
-    """Tell whether the program of a process says that it is one for i386; x32's does not.
-
-    Whoever runs it may say so falsely, and keep whoever asks waiting (a file system of his own).
-    """
-    try:
-        fd = os.open("exe", os.O_RDONLY | os.O_CLOEXEC, dir_fd=pinned)
-    except OSError:
-        return False
-    try:
-        head = os.read(fd, 20)  # e_ident, e_type, e_machine (elf.h)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return head[:5] == b"\x7fELF\x01" and head[18:20] == b"\x03\0"
-
-
 def link(pid: int, name: str) -> str:
     """Return where a link of ``pid`` leads: ``exe`` to its program, ``cwd`` to its directory."""
     return os.readlink(f"/proc/{pid}/{name}")

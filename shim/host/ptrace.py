@@ -68,12 +68,12 @@ class StillError(ShimError):
 class Tracee:
     """One seized thread; ``stops`` counts how often it was stopped."""
 
-    __slots__ = ("entered", "pid", "signal", "stops")
+    __slots__ = ("entered", "in_32_bits", "pid", "signal", "stops")
 
     def __init__(self, pid: int, options: int = 0) -> None:
         self.pid = pid
         self.stops = 0
-        self.entered = False
+        self.entered = self.in_32_bits = False
         ptrace(abi.PTRACE_SEIZE, pid, 0, abi.PTRACE_O_TRACESYSGOOD | options)
         ptrace(abi.PTRACE_INTERRUPT, pid)
         # Another stop may come first and be the only one: any trap takes the interrupt's with it
@@ -147,6 +147,8 @@ class Tracee:
     def hide(self, restart_denied: "Callable[[], bool]") -> None:
         """See to it that the program never learns that we stopped it in the middle of a call.
 
+        It is known then whether it was in 32-bit mode (``in_32_bits``).
+
         A few calls that wait end with EINTR when their thread is stopped (signal(7)); they are made
         again, unless a signal comes. poll, nanosleep, futex and some more are made again as
         restart_syscall, with what is left of their time (kernel: ERESTART_RESTARTBLOCK). Where a
@@ -154,6 +156,7 @@ class Tracee:
         its poll fail: then by its own number, which begins its time anew.
         """
         registers = self._registers()
+        self.in_32_bits = registers[_CS] != _CS_64
         call, result = _signed(registers[_ORIG_RAX]), _signed(registers[_RAX])
         waited = call in _WAITS and registers[_CS] == _CS_64 and result == -errno.EINTR
         denied = call >= 0 and result == -abi.ERESTART_RESTARTBLOCK and restart_denied()
@@ -311,7 +314,7 @@ def _read_stopped(
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
     _signal.alarm(int(seconds) + _GRACE)
     try:
-        found = read_stopped(pid, denies_restart, seconds, is_meant)
+        found, _ = read_stopped(pid, denies_restart, seconds, is_meant)
     except OSError as error:
         return "errno", error.errno
     except StillError as error:
@@ -330,10 +333,10 @@ def read_stopped(
     denies_restart: "Callable[[list[bytes]], bool] | None",
     seconds: float,
     is_meant: "Callable[[], bool]",
-) -> list[bytes]:
+) -> "tuple[list[bytes], bool]":
     """Read the filters of thread ``pid`` by ourselves: where this fails, our end lets go of it.
 
-    As ``installed_filters``, which is for who lives on.
+    As ``installed_filters``, which is for who lives on; and whether its code was of 32 bits.
     """
     tracee = _Looked(pid, seconds)
     found: list[bytes] = []
@@ -344,7 +347,7 @@ def read_stopped(
     finally:
         tracee.hide(lambda: not found or denies_restart is None or denies_restart(found))
         tracee.detach()
-    return found
+    return found, tracee.in_32_bits
 
 
 class _Looked(Tracee):

@@ -65,7 +65,7 @@ class Process(NamedTuple):
     ``unread`` says why there are none, ``partly`` what is not known beside what was read.
     ``started`` with ``pid`` tells it from any other process (clock ticks since boot). ``inside`` is
     its number in its own pid namespace. ``stopped`` are the microseconds that its threads stood.
-    ``i386``: its program says that it is one of 32 bits. ``nested``: it is in a pid namespace of
+    ``in_32_bits``: a thread stood in 32-bit mode. ``nested``: it is in a pid namespace of
     its own, where its number may be chosen to fit.
     """
 
@@ -81,7 +81,7 @@ class Process(NamedTuple):
     unread: str = ""
     partly: str = ""
     stopped: tuple[int, ...] = ()
-    i386: bool = False
+    in_32_bits: bool = False
     nested: bool = False
 
 
@@ -218,11 +218,11 @@ def _notes(memory: mmap) -> Iterator[bytes]:
 def _completed(process: Process, row: Row | None, known: list[Programs]) -> Process | None:
     if row is None:
         return None
-    sets, unread, partly, stopped, i386 = row
+    sets, unread, partly, stopped, in_32_bits = row
     return process._replace(
         sets=tuple(FilterSet(known[each], threads, tid) for each, threads, tid in sets),
         unread=unread,
         partly=partly,
         stopped=tuple(stopped),
-        i386=i386,
+        in_32_bits=in_32_bits,
     )

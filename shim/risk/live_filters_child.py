@@ -17,7 +17,7 @@ from shim.host.ptrace import GoneError, StillError, read_stopped
 
 Programs = tuple[bytes, ...]  # of one thread, the newest first
 # What is told of a process: of its sets (number, threads, one of them), why none was read, what is
-# lacking, the microseconds that threads stood, whether it is for i386. None: it has ended.
+# lacking, the microseconds that threads stood, whether one was in 32-bit mode. None: it has ended.
 Row = tuple[list[tuple[int, int, int]], str, str, list[int], bool]
 
 # How long a thread is waited for: one that runs stops within microseconds, on a busy machine within
@@ -68,8 +68,10 @@ class Worker:
         self.broken = False
         self.until = 0.0
         self.known: dict[Programs, int] = {}
+        self.last: Programs | None = None
         self.new: list[Programs] = []  # of ``known``, what has not been sent
         self.stopped: list[int] = []
+        self.in_32_bits = False
 
     def look_at(self, asked: Sequence[tuple[int, str, bool]], until: float) -> None:
         """Note what is seen of each process until one was slow or time is over.
@@ -100,7 +102,7 @@ class Worker:
         if pinned < 0:
             return None
         _end_after(_PROCESS_SECONDS + _GRACE)
-        self.stopped = []
+        self.stopped, self.in_32_bits = [], False
         sets: dict[Programs, list[int]] = {}
         try:
             stat = text(pinned, "stat")
@@ -115,14 +117,12 @@ class Worker:
             unread, partly = self._threads(pid, pinned, status, sets)
             if not sets and not unread:
                 return None
-            _end_after(_GRACE)
-            i386 = processes.is_i386(pinned)
         except (OSError, IndexError):  # it ended between two looks
             return None
         finally:
             os.close(pinned)
         told = [(self.known[programs], len(tids), tids[0]) for programs, tids in sets.items()]
-        return told, unread, partly, self.stopped, i386
+        return told, unread, partly, self.stopped, self.in_32_bits
 
     def _threads(
         self,
@@ -189,9 +189,12 @@ class Worker:
         return why
 
     def _note_set(self, programs: Programs, tid: int, sets: "dict[Programs, list[int]]") -> None:
-        if programs not in self.known:
+        if programs == self.last:  # most often: the hash of one that was read is the dearer look
+            programs = self.last
+        elif programs not in self.known:
             self.known[programs] = len(self.known)
             self.new.append(programs)
+        self.last = programs
         sets.setdefault(programs, []).append(tid)
 
     def _thread(
@@ -204,7 +207,7 @@ class Worker:
         began = time.perf_counter_ns()
         _end_after(limit + _GRACE)
         try:
-            found = read_stopped(tid, _denies_restart, limit, lambda: _is_there(pinned))
+            found, narrow = read_stopped(tid, _denies_restart, limit, lambda: _is_there(pinned))
         except OSError as error:
             # Killed while we held it, it is ours to wait for, which our end does.
             self.broken = error.errno in (errno.ESRCH, errno.ECHILD)
@@ -222,6 +225,7 @@ class Worker:
             return (), ""
         finally:
             _end_after(_PROCESS_SECONDS + _GRACE)
+        self.in_32_bits |= narrow
         self.stopped.append((time.perf_counter_ns() - began) // 1000)
         return tuple(found), ""
 

@@ -194,7 +194,7 @@ class _Judge:
     def seen(self, process: Process, where: Place, mechanism: str = "") -> ScannedProcess:
         """Judge one process; what is decided of one is so of all that have the same."""
         sets = tuple((each.programs, each.threads) for each in process.sets)
-        same = (sets, process.mode, process.threads, process.i386, where.kind, mechanism)
+        same = (sets, process.mode, process.threads, process.in_32_bits, where.kind, mechanism)
         if not process.unread and not process.partly and same in self.judged:
             return ScannedProcess(process, self.judged[same])
         who = owner(process, where)
@@ -215,7 +215,7 @@ def _seen(
         call.name: outlook(process, call, contained=contained, mechanism=mechanism)
         for call in asked
     }
-    if process.i386:
+    if process.in_32_bits:
         # arch/x86/kernel/uprobes.c: only 64-bit code gets a trampoline that makes a call. Whether
         # it is 64-bit code at that moment its program decides, and so it does what it says it is.
         told = {

@@ -1,8 +1,11 @@
 """The verb scan on real processes and real runtimes."""
 
+import ctypes
 import json
+import mmap
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,15 @@ import jsonschema
 import pytest
 
 from risk.processes import filtered
+from risk.test_live_filters import field
 from shim import cli
 from shim.bpf.program import allow, encode
 from shim.cli import scan as verb
 from shim.engines import oci
-from shim.host import processes
+from shim.host import kernel_calls
 from shim.host.cache import facts
 from shim.host.ptrace import Tracee
-from shim.risk import container_names, scan
+from shim.risk import container_names, live_filters, scan
 from shim.risk.container_names import Known
 from shim.risk.groups import Place
 from shim.risk.live_filters import FilterSet, Process
@@ -224,7 +228,7 @@ def test_a_pipe_gets_a_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_32_bit_program_is_undecided() -> None:
     """Its probes make no call, if it is what it says: it may not die, and is not called safe."""
     old, call = denying(*range(335)), scan.calls()[0]
-    made_ = Process(1, "1", "x", 0, 1, 2, 1, "", (FilterSet((old,), 1, 1),), i386=True)
+    made_ = Process(1, "1", "x", 0, 1, 2, 1, "", (FilterSet((old,), 1, 1),), in_32_bits=True)
     told = scan._seen(made_, [call], Place("process")).outlooks[call.name]
     assert (told.outcome, told.signal) == ("undecided", "")
     assert "a program of 32 bits" in told.why
@@ -232,27 +236,30 @@ def test_a_32_bit_program_is_undecided() -> None:
     assert scan._seen(open_, [call], Place("process")).outlooks[call.name].outcome == "safe"
 
 
-def header(kind: int, machine: int) -> bytes:
-    """Return the beginning of an ELF file."""
-    return b"\x7fELF" + bytes([kind, 1, 1]) + bytes(9) + b"\x02\0" + machine.to_bytes(2, "little")
+def in_32_bit_mode() -> None:
+    """Wait in pause(2) of i386: beyond a far return to the code segment of 32 bits."""
+    code = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40, 7)  # MAP_32BIT, rwx
+    at = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    far = b"\x6a\x23\x68" + (at + 16).to_bytes(4, "little") + b"\x48\xcb"  # push, push, lretq
+    wait = b"\xb8\x1d\0\0\0\xcd\x80\xeb\xf7"  # mov $29, %eax; int $0x80; jmp back
+    code[: 16 + len(wait)] = far.ljust(16, b"\x90") + wait
+    ctypes.CFUNCTYPE(None)(at)()
 
 
-@pytest.mark.parametrize(
-    ("head", "is_one"),
-    [
-        (header(1, 3), True),
-        (header(1, 62), False),  # x32: of 64 bits for the kernel, with short pointers
-        (header(2, 62), False),
-        (b"#!/bin/sh", False),
-        (b"", False),
-    ],
-)
-def test_what_a_program_says_it_is(head: bytes, is_one: bool, tmp_path: Path) -> None:
-    """ELFCLASS32 alone makes no program of 32 bits: x32's calls are those of 64."""
-    (tmp_path / "exe").write_bytes(head)
-    pinned = os.open(tmp_path, os.O_RDONLY)
-    assert processes.is_i386(pinned) == is_one
-    os.close(pinned)
+def test_in_which_mode_a_program_stood() -> None:
+    """The processor's mode tells, whatever the program's file says of itself."""
+    need.kernel(bool(kernel_calls.is_served("i386")), "the kernel runs no code of 32 bits")
+    all_pass = encode([(6, 0, 0, 0x7FFF0000)])
+    with filtered(all_pass, then=in_32_bit_mode) as pid, filtered(OURS) as other:
+        deadline = time.monotonic() + 20
+        while not (narrow := live_filters.read_one(pid)) or not narrow.in_32_bits:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert narrow.sets
+        wide = live_filters.read_one(other)
+        assert wide
+        assert not wide.in_32_bits
+        assert field(pid, "State")[0] == "S"
 
 
 def test_not_knowing_is_not_safe(capsys: pytest.CaptureFixture[str]) -> None:
