@@ -77,11 +77,16 @@ def run(args: argparse.Namespace) -> int:
     if args.engine and args.profile:
         raise ShimError("an engine has its own profile", hint="--profile goes with --runtime")
     # An end from outside takes what we have started with us, as an interrupt does.
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    before = {
+        number: signal.signal(number, lambda number, _: sys.exit(128 + number))
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         what, without, after = _proven(args)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     kernel = state(calls(["uretprobe"])[0])
     if args.json:
         print(json.dumps(_document(args, what, kernel, without, after), indent=2))

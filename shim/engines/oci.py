@@ -6,6 +6,7 @@ interpreter that runs us.
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -31,6 +32,10 @@ for nr in map(int, sys.argv[1:]):
         os._exit(ctypes.get_errno())
     print(nr, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+_READY = b"ready\n"
+_SECONDS = 60  # until the container is ready, on the busiest machine
+_END_SECONDS = 10
 
 _PTS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
 _MASK = {"masked": ["/proc/kcore", "/proc/keys"], "readonly": ["/proc/sys", "/proc/sysrq-trigger"]}
@@ -132,20 +137,43 @@ def started(
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
-        subprocess.run(
-            command(runtime, "delete", "--force", ident), capture_output=True, check=False
-        )
+        process.kill()
+        try:
+            process.communicate(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.poll()  # it has ended; whom it has started holds its pipes
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                command(runtime, "delete", "--force", ident),
+                capture_output=True,
+                check=False,
+                timeout=_END_SECONDS,
+            )
 
 
 def wait_ready(process: "subprocess.Popen[str]", directory: Path) -> int:
-    """Wait until the ``caller`` in the container is ready; give its pid on the host."""
-    if process.stdout is None or process.stdout.readline() != "ready\n":
-        _, errors = process.communicate()
-        raise ShimError("the container did not start", hint=" ".join(errors.split()))
+    """Wait until the ``caller`` in the container is ready; give its pid on the host.
+
+    ShimError: it is not, or not in time.
+    """
+    deadline, said = time.monotonic() + _SECONDS, b""
+    out = process.stdout.fileno() if process.stdout else -1
+    while said != _READY:
+        if not select.select([out], [], [], max(0, deadline - time.monotonic()))[0]:
+            raise ShimError(f"the container is not ready in {_SECONDS} seconds")
+        part = os.read(out, len(_READY) - len(said))
+        said += part
+        if not part or not _READY.startswith(said):
+            raise ShimError("the container did not start", hint=_errors(process))
     return read_pid(directory)
+
+
+def _errors(process: "subprocess.Popen[str]") -> str:
+    """Return what a process that is about to end says is wrong."""
+    try:
+        return " ".join(process.communicate(timeout=_END_SECONDS)[1].split())
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def read_pid(directory: Path) -> int:

@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,8 +112,11 @@ def _of_runtime(
 
 def of_engine(engine: str) -> tuple[Proof | Unasked, Proof | Unasked]:
     """Probe a container of an engine by its plain runtime, and one by ours in front of it."""
-    with sides.of(engine) as (without, ours):
-        return _of_engine(without), _of_engine(ours)
+    try:
+        with sides.of(engine) as (without, ours):
+            return _of_engine(without), _of_engine(ours)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ShimError(f"{engine} gives no answer that can be understood: {error}") from None
 
 
 def _of_engine(side: Startable | Unasked) -> Proof | Unasked:
@@ -121,9 +124,12 @@ def _of_engine(side: Startable | Unasked) -> Proof | Unasked:
         return side
     with side.started(command=command()) as (pid, code):
         deadline = time.monotonic() + _SECONDS
-        while not _loads_libc(pid):  # its program may have begun just now
+        while not _is_ours(pid):  # its program may have begun just now
+            if (ended := code()) is not None:
+                raise ShimError(f"the container has ended at once, with exit status {ended}")
             if time.monotonic() > deadline:
-                raise ShimError("the container's program does not run")
+                hint = "an engine of another host tells numbers of that one"
+                raise ShimError("is not the container's program", subject=str(pid), hint=hint)
             time.sleep(0.02)
         return probed(pid, code)._replace(by=side.by)
 
@@ -183,8 +189,11 @@ def _attached(pid: int) -> Iterator[Uretprobe]:
         probe.close()
 
 
-def _loads_libc(pid: int) -> bool:
-    return "python" in processes.name(pid) and bool(_libc(pid))
+def _is_ours(pid: int) -> bool:
+    """Tell whether a process runs our program: a probe would kill whoever else has the number."""
+    with suppress(OSError):
+        return _PAYLOAD in processes.command_line(pid) and bool(_libc(pid))
+    return False
 
 
 def _libc(pid: int) -> str:

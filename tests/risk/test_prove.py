@@ -14,6 +14,7 @@ import pytest
 
 from shim import cli
 from shim.cli import prove as verb
+from shim.engines import oci
 from shim.errors import ShimError
 from shim.host import processes
 from shim.host.cache import facts
@@ -128,8 +129,9 @@ def test_a_probe_is_of_one_process_alone() -> None:
             each.kill()
 
 
-def test_an_end_from_outside_leaves_nothing() -> None:
-    """SIGTERM takes the container along."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_from_outside_leaves_nothing(number: signal.Signals) -> None:
+    """SIGTERM takes the container along, and so does the end of the terminal."""
     command = [sys.executable, "-P", "-m", "shim", "prove", "--runtime", real("runc")]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
@@ -137,12 +139,31 @@ def test_an_end_from_outside_leaves_nothing() -> None:
         while not ours():
             assert time.monotonic() < deadline
             assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 128 + signal.SIGTERM
+        process.send_signal(number)
+        assert process.wait() == 128 + number
     deadline = time.monotonic() + 10
     while ours():
         assert time.monotonic() < deadline
     assert not list(Path("/run/runc").glob("seccomp-shim-prove-*"))
+
+
+def test_a_runtime_that_says_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor its child, which holds the pipes, when it is killed; exit status 2."""
+    pids = tmp_path / "pids"
+    silent = tmp_path / "runtime"
+    says = 'case "$1" in run|delete) ;; *) echo runc version 1.1.5; exit;; esac'
+    silent.write_text(f"#!/bin/sh\n{says}\nsleep 60 &\necho $! >> {pids}\nwait\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(oci, "_SECONDS", 0.3)
+    monkeypatch.setattr(oci, "_END_SECONDS", 0.1)
+    try:
+        assert cli.main(["prove", "--runtime", str(silent)]) == 2
+        assert "is not ready in 0.3 seconds" in capsys.readouterr().err
+    finally:
+        for pid in map(int, pids.read_text().split()):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
