@@ -118,6 +118,7 @@ def _living(args: argparse.Namespace) -> "Subject":
     """Return the filters of a process; ShimError: there is none, or they cannot be read."""
     from shim.risk.filter_source import NATIVE, Subject
     from shim.risk.live_filters import read
+    from shim.risk.outlook import STRICT
     from shim.risk.watch_scope import container, unit
 
     name, pids = f"process {args.pid}", [args.pid]
@@ -138,6 +139,8 @@ def _living(args: argparse.Namespace) -> "Subject":
         raise ShimError("there is no such process", subject=name)
     if found.unread:
         raise ShimError(found.unread, subject=name)
+    if found.mode == STRICT:
+        raise ShimError("is in strict mode (SECCOMP_MODE_STRICT), which is no filter", subject=name)
     programs = found.sets[0].programs if found.sets else ()
     count = counted(len(programs), "filter") if programs else "no filter"
     title = f"{name} ({found.name}), which has {count}"
@@ -145,8 +148,12 @@ def _living(args: argparse.Namespace) -> "Subject":
         f"{counted(other.threads, 'thread')} of it with other filters (not shown)"
         for other in found.sets[1:]
     )
-    differing = [each for each in everyone if each.sets and each.sets[0].programs != programs]
-    if differing:
-        what = f"{counted(len(differing), 'process', 'processes')} of it with other filters"
-        notes += (f"{what} (--pid {differing[0].pid})",)
+    for what, some in (
+        ("with other filters", [e for e in everyone if e.sets and e.sets[0].programs != programs]),
+        ("without any", [e for e in everyone if not e.mode] if programs else []),
+        ("not read", [e for e in everyone if e.unread]),
+    ):
+        if some:
+            whose = f"{counted(len(some), 'process', 'processes')} of it {what}"
+            notes += (f"{whose} (--pid {some[0].pid})",)
     return Subject(title, NATIVE, programs, notes=notes)

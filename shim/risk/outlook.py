@@ -21,7 +21,7 @@ DIES, DENIED, UNDECIDED, SAFE, UNREAD = "dies", "denied", "undecided", "safe", "
 GRAVITY = (DIES, UNDECIDED, DENIED, UNREAD, SAFE)
 
 _KILLING = (abi.SECCOMP_RET_KILL_PROCESS, abi.SECCOMP_RET_KILL_THREAD, abi.SECCOMP_RET_TRAP)
-_STRICT = 1  # SECCOMP_MODE_STRICT: read, write, exit and sigreturn alone
+STRICT = 1  # SECCOMP_MODE_STRICT: read, write, exit and sigreturn alone
 _ENTRY = "uprobe"
 _INTRICATE = "its filter is too intricate"
 # Of the unassigned numbers one that nothing was made for: who lets it through lets all through.
@@ -57,7 +57,7 @@ def outlook(process: Process, call: Call, *, contained: bool, mechanism: str = "
     """
     if process.unread:
         return Outlook(UNREAD, why=process.unread)
-    if process.mode == _STRICT:
+    if process.mode == STRICT:
         return Outlook(DIES, "KILL", "SIGKILL", "own", "it is in strict mode (SECCOMP_MODE_STRICT)")
     if process.mode == 0:
         return Outlook(SAFE, why="unconfined: it has no filter")

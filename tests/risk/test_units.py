@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from cli import viewed
-from shim import cli
+from shim import abi, cli
 from shim.errors import ShimError
 from shim.host import libc, processes
 from shim.host.tracing.refusals import Ended
@@ -27,6 +27,7 @@ from support.units import as_systemd, unit
 SCHEMA = json.loads((CHECKOUT / "docs/find.schema.json").read_text())
 NAME = f"shimtest-{os.getpid()}"
 ID = "0123456789abcdef" * 4
+_PR_SET_SECCOMP = 22
 FOLDER = "/run/systemd/system"
 LIST = b"[Service]\nSystemCallFilter=@system-service\n"
 ALLOWING = denying(*range(337))  # uretprobe and uprobe are 335 and 336
@@ -207,9 +208,33 @@ def test_gaps_explain_and_scan_take_a_unit(capsys: pytest.CaptureFixture[str]) -
         [group] = seen["groups"]
         assert {each["pid"] for each in group["processes"]} == set(pids)
         assert cli.main(["guard", "--unit", NAME, "--syscall", "test-syscall-400", "true"]) == 3
+    with unit(f"{NAME}.service", [ALLOWING], [], [ALLOWING]) as pids:
+        libc.ptrace(abi.PTRACE_SEIZE, pids[2])
+        assert run(capsys, "gaps", "--unit", NAME)[1]["notes"] == [
+            f"1 process of it without any (--pid {pids[1]})",
+            f"1 process of it not read (--pid {pids[2]})",
+        ]
     for verb in ("gaps", "scan"):
         assert cli.main([verb, "--unit", NAME]) == 2
         assert f"{NAME}: no such unit runs here" in capsys.readouterr().err
+
+
+def test_strict_mode_is_not_shown_as_no_filter(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has none, and is allowed four calls."""
+    reader, writer = os.pipe()
+
+    def strict() -> None:
+        libc.prctl(_PR_SET_SECCOMP, 1)
+        os.read(reader, 1)
+
+    with unit(f"{NAME}.service", [], then=strict) as [pid]:
+        deadline = time.monotonic() + 10
+        while processes.status_of(pid, ("Seccomp",))["Seccomp"] != ["1"]:
+            assert time.monotonic() < deadline
+        assert cli.main(["gaps", "--unit", NAME]) == 2
+        assert "is in strict mode" in capsys.readouterr().err
+    os.close(reader)
+    os.close(writer)
 
 
 def test_denials_of_a_unit_alone(capsys: pytest.CaptureFixture[str]) -> None:
