@@ -65,7 +65,7 @@ class Process(NamedTuple):
     ``unread`` says why there are none, ``partly`` what is not known beside what was read.
     ``started`` with ``pid`` tells it from any other process (clock ticks since boot). ``inside`` is
     its number in its own pid namespace. ``stopped`` are the microseconds that its threads stood.
-    ``in_32_bits``: a thread stood in 32-bit mode. ``nested``: it is in a pid namespace of
+    ``in_32_bits``: all stood in 32-bit mode. ``nested``: it is in a pid namespace of
     its own, where its number may be chosen to fit.
     """
 

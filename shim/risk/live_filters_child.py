@@ -17,7 +17,7 @@ from shim.host.ptrace import GoneError, StillError, read_stopped
 
 Programs = tuple[bytes, ...]  # of one thread, the newest first
 # What is told of a process: of its sets (number, threads, one of them), why none was read, what is
-# lacking, the microseconds that threads stood, whether one was in 32-bit mode. None: it has ended.
+# lacking, the microseconds that threads stood, whether all were in 32-bit mode. None: it has ended.
 Row = tuple[list[tuple[int, int, int]], str, str, list[int], bool]
 
 # How long a thread is waited for: one that runs stops within microseconds, on a busy machine within
@@ -71,7 +71,7 @@ class Worker:
         self.last: Programs | None = None
         self.new: list[Programs] = []  # of ``known``, what has not been sent
         self.stopped: list[int] = []
-        self.in_32_bits = False
+        self.in_64_bits = False
 
     def look_at(self, asked: Sequence[tuple[int, str, bool]], until: float) -> None:
         """Note what is seen of each process until one was slow or time is over.
@@ -102,7 +102,7 @@ class Worker:
         if pinned < 0:
             return None
         _end_after(_PROCESS_SECONDS + _GRACE)
-        self.stopped, self.in_32_bits = [], False
+        self.stopped, self.in_64_bits = [], False
         sets: dict[Programs, list[int]] = {}
         try:
             stat = text(pinned, "stat")
@@ -122,7 +122,7 @@ class Worker:
         finally:
             os.close(pinned)
         told = [(self.known[programs], len(tids), tids[0]) for programs, tids in sets.items()]
-        return told, unread, partly, self.stopped, self.in_32_bits
+        return told, unread, partly, self.stopped, bool(self.stopped) and not self.in_64_bits
 
     def _threads(
         self,
@@ -225,7 +225,7 @@ class Worker:
             return (), ""
         finally:
             _end_after(_PROCESS_SECONDS + _GRACE)
-        self.in_32_bits |= narrow
+        self.in_64_bits |= not narrow
         self.stopped.append((time.perf_counter_ns() - began) // 1000)
         return tuple(found), ""
 

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,24 @@ def test_in_which_mode_a_program_stood() -> None:
         assert wide
         assert not wide.in_32_bits
         assert field(pid, "State")[0] == "S"
+
+
+def test_one_thread_in_64_bit_mode_makes_no_program_of_32_bits() -> None:
+    """A probe kills that one: another in the other mode must not make it a question."""
+    need.kernel(bool(kernel_calls.is_served("i386")), "the kernel runs no code of 32 bits")
+
+    def both() -> None:
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        in_32_bit_mode()
+
+    with filtered(encode([(6, 0, 0, 0x7FFF0000)]), then=both) as pid:
+        deadline = time.monotonic() + 20
+        while not Path(f"/proc/{pid}/syscall").read_text().startswith("29 "):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        found = live_filters.read_one(pid)
+    assert found
+    assert (found.threads, found.in_32_bits) == (2, False)
 
 
 def test_not_knowing_is_not_safe(capsys: pytest.CaptureFixture[str]) -> None:
