@@ -2,13 +2,16 @@
 
 After systemd.unit(5) and systemd.exec(5): a unit is its file and its drop-ins, in the order of
 their names whatever directory they are in; an entry of the same name in a directory that comes
-first takes the other's place. The first entry tells whether the list allows or denies.
+first takes the other's place. A link to it is another name of it, with drop-ins. The first entry
+tells whether the list allows or denies.
 """
 
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from shim.discovery.root import Root
@@ -45,9 +48,11 @@ class UnitFilter(NamedTuple):
             inverted = value.startswith("~")
             for each in value.removeprefix("~").split():
                 name = each.partition(":")[0]
-                if call == name or call in groups.get(name, ()):
+                unknown = inverted and name.startswith("@") and name not in groups
+                if unknown or call == name or call in groups.get(name, ()):
                     word = "explicit-deny" if inverted else "allows"
-                    why = f"{'denied' if inverted else 'allowed'} by {each} at {path}:{line}"
+                    what = "perhaps denied" if unknown else "denied" if inverted else "allowed"
+                    why = f"{what} by {each} at {path}:{line}"
         return word, why
 
 
@@ -60,7 +65,8 @@ def read(root: Root, name: str) -> UnitFilter:
     main = next((found for each in (unit, template) if (found := _first(root, each))), "")
     if not main:
         raise ShimError("no such unit", subject=unit, hint=f"looked in {', '.join(FOLDERS)}")
-    names = dict.fromkeys(("service", *_prefixes(template), template, unit))
+    names = dict.fromkeys(("service", *_aliases(root, main, unit), *_prefixes(template)))
+    names |= dict.fromkeys((template, unit))
     drop_ins: dict[str, str] = {}
     for folder in FOLDERS:
         for each in reversed(names):
@@ -129,6 +135,23 @@ def _prefixes(unit: str) -> list[str]:
     return [f"{'-'.join(parts[:count])}-.service" for count in range(1, len(parts))]
 
 
+def _aliases(root: Root, main: str, unit: str) -> list[str]:
+    """Return all names that have drop-ins for the file ``main``, of which ``unit`` is one."""
+    target, instance = root.real(main), unit.partition("@")[2]
+    found = {os.path.basename(target)}
+    for folder in FOLDERS:
+        for path in _listed(root, folder, stat.S_IFLNK):
+            with suppress(ShimError):  # a link that others can change
+                if root.real(path) == target:
+                    found.add(os.path.basename(path))
+    names = []
+    for each in sorted(found):
+        names += [*_prefixes(each), each]
+        if instance and each.endswith("@.service"):
+            names.append(each.removesuffix(".service") + instance)
+    return names
+
+
 def _first(root: Root, unit: str) -> str:
     for folder in FOLDERS:
         path = f"{folder}/{unit}"
@@ -142,13 +165,22 @@ def _first(root: Root, unit: str) -> str:
     return ""
 
 
-def _listed(root: Root, directory: str) -> list[str]:
+def _listed(root: Root, directory: str, kind: int = 0) -> list[str]:
+    """Return the drop-ins in a directory, or what else is of a ``kind``; ShimError: not to be read.
+
+    What is not read may deny a call.
+    """
     try:
-        with root.reach(directory) as place:
-            names = os.listdir(place.path)
-    except (OSError, ShimError):
+        entries = root.entries(directory)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [f"{directory}/{name}" for name in names if name.endswith(".conf")]
+    except OSError as error:
+        raise ShimError(error.strerror or str(error), subject=directory) from None
+    return [
+        f"{directory}/{name}"
+        for name, type_ in entries
+        if (type_ == kind if kind else name.endswith(".conf"))
+    ]
 
 
 def _text(root: Root, path: str) -> str:

@@ -104,6 +104,54 @@ def test_what_needs_nothing_is_left(
     assert not place.exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "denying"),
+    [("x", "x"), ("x", "other"), ("other", "x"), ("x", "part-"), ("x", "")],
+)
+def test_a_denial_by_any_name_of_the_unit_stands(
+    asked: str, denying: str, shim: Run, tmp_path: Path
+) -> None:
+    """A link to a unit is another name of it, whose drop-ins systemd reads, too."""
+    _unit(tmp_path, "SystemCallFilter=read\n")
+    for name in ("other", "part-of"):
+        (tmp_path / FOLDER / f"{name}.service").symlink_to("x.service")
+    folder = tmp_path / FOLDER / (f"{denying}.service.d" if denying else "service.d")
+    folder.mkdir(exist_ok=True)
+    (folder / "deny.conf").write_text(f"[Service]\nSystemCallFilter=~{CALL}\n")
+    done = shim("--unit", asked, "--root", tmp_path, "--add", CALL, "--json")
+    [*_, call] = json.loads(done.stdout)["calls"]
+    assert (call["changed"], call["verdict"]) == (False, "explicit-deny")
+
+
+def test_a_denial_of_a_template_by_its_other_name_stands(tmp_path: Path) -> None:
+    """Of all instances, or of this one."""
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    (folder / "y@.service").write_text("[Service]\nSystemCallFilter=read\n")
+    (folder / "z@.service").symlink_to("y@.service")
+    for number, name in enumerate(("z@.service.d", "z@1.service.d")):
+        (folder / name).mkdir()
+        (folder / name / f"{number}.conf").write_text("[Service]\nSystemCallFilter=~write\n")
+    root = Root(str(tmp_path))
+    assert len(unitfilter.read(root, "y@1").entries) == 3
+    assert len(unitfilter.read(root, "y@2").entries) == 2
+
+
+def test_a_set_that_systemd_does_not_tell_may_deny(tmp_path: Path) -> None:
+    """It is no leave to add; a list that allows such a set is as good as without it."""
+    _unit(tmp_path, "SystemCallFilter=read @strange\nSystemCallFilter=~@strange\n")
+    found = unitfilter.read(Root(str(tmp_path)), "x")
+    assert found.verdict(CALL, {})[0] == "explicit-deny"
+    assert found.verdict(CALL, {"@strange": frozenset()})[0] == "denied-by-default"
+
+
+def test_drop_ins_that_cannot_be_read_may_deny(shim: Run, tmp_path: Path) -> None:
+    """What is not known is no leave to add."""
+    _unit(tmp_path, "SystemCallFilter=read\n")
+    (tmp_path / FOLDER / "service.d").symlink_to("service.d")
+    assert f"/{FOLDER}/service.d" in refused(_patch(shim, tmp_path))
+
+
 def test_a_name_that_libseccomp_drops_is_told_with_what_helps(shim: Run, tmp_path: Path) -> None:
     """As systemd itself complains of it; a library that knows it is asked for where it is so."""
     place = _unit(tmp_path, "SystemCallFilter=read\n")
