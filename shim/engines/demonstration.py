@@ -21,6 +21,7 @@ from shim.errors import ShimError, counted
 from shim.host.cache import facts
 from shim.host.ptrace import installed_filters
 from shim.host.runtimes import numbers
+from shim.host.untrusted_files import secure
 from shim.profile import docker
 
 
@@ -153,6 +154,7 @@ def wrapper(directory: Path, log: Path, real: str, test_syscall: int = 0) -> Pat
 
 
 def _settings(directory: Path, log: Path) -> Path:
+    secure(str(directory))  # root runs what is beside it, and TMPDIR can be somebody else's
     settings = directory / "config.yaml"
     settings.write_text(f"log: {log}\n")
     settings.chmod(0o644)

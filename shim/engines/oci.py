@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.errors import ShimError
+from shim.host.untrusted_files import secure
 
 # Makes each call in a child of its own, since the kernel may answer with SIGILL, and prints how the
 # call ended. It says so when it is ready, and then waits until somebody has looked at it.
@@ -50,7 +51,11 @@ def bundle(
     no_new_privileges: bool = True,
     terminal: bool = False,
 ) -> Path:
-    """Write a bundle into ``directory``: ``args`` under the flat OCI profile ``seccomp``."""
+    """Write a bundle into ``directory``: ``args`` under the flat OCI profile ``seccomp``.
+
+    ShimError: others can change it (TMPDIR is theirs), and root runs what it says.
+    """
+    secure(str(directory))
     root = directory / "rootfs"
     shared = {"/usr", _interpreter_root()}
     for name in ("proc", "dev", "sys", "tmp", *(path[1:] for path in shared)):

@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from shim import cli
+from shim.engines import demonstration, oci
 from shim.errors import ShimError
 from shim.health import docker
 from shim.risk import prove
@@ -76,6 +79,25 @@ def test_only_our_own_program_is_probed(monkeypatch: pytest.MonkeyPatch) -> None
                 prove._of_engine(started(other.pid, 7))
         finally:
             other.kill()
+
+
+def test_nothing_is_run_from_a_directory_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has root's TMPDIR could put a program of his own in the place of ours."""
+    need.root()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 1000, 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(theirs))
+    with pytest.raises(ShimError, match="others can change it"):
+        prove.of_runtime("/usr/bin/false", None)
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "bundle").mkdir()
+        with pytest.raises(ShimError, match="others can change it"):
+            oci.bundle(Path(name, "bundle"), None, [])
+        with pytest.raises(ShimError, match="others can change it"):
+            demonstration.wrapper(Path(name), Path(name, "log"), "/usr/bin/false")
 
 
 @pytest.mark.parametrize(
