@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from shim.discovery.sources.units import FOLDERS
 from shim.errors import ShimError, counted
 from shim.host import processes
 from shim.risk import scan
@@ -133,8 +134,13 @@ def _is_of(where: Place, names: Collection[str]) -> bool:
 
 
 def _names(path: str) -> set[str]:
-    """Return the names of the units that a file is of: by its own name, and by what it links to."""
-    return {_name(path), _name(os.path.realpath(path))}
+    """Return the names of the units that a file is of: by its own name, and by what that links to.
+
+    A process is in the cgroup of the unit's first name, whatever the name of a drop-in's directory.
+    """
+    names = {_name(path), _name(os.path.realpath(path))}
+    links = (f"{folder}/{name}" for folder in FOLDERS for name in names)
+    return names | {os.path.basename(os.path.realpath(each)) for each in links}
 
 
 def _name(path: str) -> str:

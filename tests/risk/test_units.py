@@ -169,6 +169,18 @@ def test_whose_a_file_is(file: str, name: str, fits: bool) -> None:
     assert units._fits(stem, name) is fits
 
 
+def test_a_drop_in_of_another_name_is_of_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes are where the unit that the link leads to has them."""
+    monkeypatch.setattr(units, "FOLDERS", (str(tmp_path),))
+    (tmp_path / f"{NAME}.service").write_bytes(LIST)
+    (tmp_path / "shimtest-alias.service").symlink_to(f"{NAME}.service")
+    path = str(tmp_path / "shimtest-alias.service.d/a.conf")
+    with unit(f"{NAME}.service", [REFUSING]):
+        assert units.live([path])[path].state == "denies"
+
+
 def test_a_unit_is_told_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state, whose processes say so and what they answer fit on a terminal."""
     from shim.cli import find, output
