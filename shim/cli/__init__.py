@@ -54,3 +54,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # A defect of ours: the interpreter's own status for it is 1, which means findings.
+        import traceback
+
+        traceback.print_exc()
+        return 2
