@@ -120,6 +120,15 @@ assert main({arguments!r}, False) == 0
     }.isdisjoint(names)
 
 
+def test_an_exec_whose_program_is_long_enough() -> None:
+    """Where crun's kept program lets the calls through already, no profile is read, or known."""
+    names = imported(
+        "import shim.start.wrapper.exec, shim.start.wrapper.container_state\n"
+        "import shim.start.wrapper.exec_runtime, shim.start.inject.augment\n"
+    )
+    assert {"shim.start.spec", "shim.profile.evaluate"}.isdisjoint(names)
+
+
 def test_an_exec_that_is_followed() -> None:
     """What a process that joins a container waits for, and what its tracer uses besides."""
     names = imported(

@@ -3,13 +3,13 @@
 from shim import files
 from shim import lightos as os
 from shim.errors import ShimError
-from shim.profile.evaluate import X86_64
-from shim.start.spec import Spec
 from shim.startjson import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from shim.start.spec import Spec
 
 _LIMIT = 16 << 20
 # runc's own numbers for what it read as SCMP_ACT_* (libcontainer/configs/config.go).
@@ -49,6 +49,8 @@ def runc_config(path: str) -> "tuple[Spec, str]":
     runc keeps in ``path``/state.json what it made of the profile when it created the container, and
     ``runc exec`` reads that alone (libcontainer.Load). ShimError: it is not as we know it.
     """
+    from shim.start.spec import Spec  # no exec by crun needs it
+
     subject = f"{path}/state.json"
     try:
         config = loads(files.read_regular(subject, _LIMIT))["config"]
@@ -106,6 +108,8 @@ def _profile(seccomp: "dict[str, Any]") -> "dict[str, Any]":
 
 def _architecture(name: str) -> str:
     """Return the spec's name of runc's ``amd64``, x86, x32 (libcontainer/seccomp/config.go)."""
+    from shim.profile.evaluate import X86_64
+
     return X86_64 if name == "amd64" else f"SCMP_ARCH_{name.upper()}"
 
 

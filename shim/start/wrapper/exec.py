@@ -99,7 +99,6 @@ class Exec(Start):
         and reads that one for each exec; what has become of the bundle meanwhile is of no account.
         """
         from shim.start.inject.augment import AlreadyLet, augment
-        from shim.start.spec import read
         from shim.start.wrapper import container_state
 
         old = container_state.crun_filter(path)
@@ -108,6 +107,8 @@ class Exec(Start):
         try:
             if not self.unknown:
                 augment(old, calls)  # most often it is long enough: nothing else need be read then
+            from shim.start.spec import read
+
             spec = read(f"{path}/config.json")
             denied, named, _ = spec.denied_by_default(calls, raw_bpf=True)
             if self.unknown:
