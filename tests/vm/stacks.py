@@ -10,7 +10,7 @@ from vm.errors import LabError
 
 # What the cases call. linux-perf and bpftrace are Debian's own of each suite.
 PACKAGES = (
-    *("runc", "crun", "linux-perf", "bpftrace", "python3"),
+    *("runc", "crun", "linux-perf", "bpftrace", "python3", "nodejs"),
     *("docker.io", "docker-cli", "docker-compose", "containerd", "podman", "uidmap"),
     *("python3-docker", "python3-grpcio", "python3-structlog", "python3-yaml"),
 )

@@ -1,7 +1,7 @@
 """Today's programs fail under Docker's profile of 2020; ``unknown_calls: enosys`` mends that."""
 
-# The user land's own python3, ls, cp, tar and apt-get. What fails without us is exactly what is
-# listed here for it, by what it then says; the filters in force differ in these refusals alone.
+# The user land's own python3, node, ls, cp, tar and apt-get. What fails without us is exactly what
+# is listed here for it, by what it then says; the filters in force differ in these refusals alone.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ EPERM = "Operation not permitted"
 # clone3 since 2.34; it sets modes of files but not of what links lead to by fchmodat2 since 2.39.
 SAID = {
     "threads": "can't start new thread",
+    "node": "uv_thread_create",
     "apt-get": "Problem executing scripts APT::Update::Post-Invoke",
     "cp": f"cp: setting permissions for 'copy': {EPERM}",
     "tar": f"tar: dir: Cannot change mode to r-xr-xr-x: {EPERM}",
@@ -42,6 +43,7 @@ thread = threading.Thread(target=print, args=("started",))
 thread.start()
 thread.join()
 """
+_NODE = "new (require('worker_threads').Worker)('process.exit(0)', {eval: true})"
 # With the hook that Debian's images for Docker have in /etc/apt/apt.conf.d/docker-clean.
 _APT = """
 Dir::Etc { main "/dev/null"; parts "/dev/null"; sourcelist "/tmp/list"; sourceparts "/dev/null"; };
@@ -65,6 +67,7 @@ if [ "$1" = all ]; then
     tried cp cp -r dir copy
     tried tar tar -C taken -xpf dir.tar
     tried threads python3 -IS -c "$2"
+    tried node node -e "$4"
     tried apt-get env APT_CONFIG=/tmp/apt.conf apt-get -q update
 fi
 : >/ready
@@ -82,7 +85,7 @@ def run(cell: Cell, runtime: str) -> Outcome:
     cell.install()
     # runc itself says ENOSYS to all above faccessat2 (439), the newest call of this profile.
     above = NONE if runtime == "runc" else DENIED
-    failing = {"threads", "apt-get"}
+    failing = {"threads", "node", "apt-get"}
     if runtime == "crun" and cell.stack != "bookworm":  # bookworm's glibc is 2.36
         failing |= {"cp", "tar"}
     names = [each for each in SAID if each in failing]
@@ -139,7 +142,7 @@ def _tried(
 
     Without ``calls`` it is ls alone.
     """
-    command = ["/bin/sh", "-c", _SCRIPT, "sh", "all" if calls else "ls", _THREADS, _APT]
+    command = ["/bin/sh", "-c", _SCRIPT, "sh", "all" if calls else "ls", _THREADS, _APT, _NODE]
     with Running(cell, runtime, profile, command, hook) as container:
         container.wait_for("ready")
         filters = installed_filters(container.pid(), seconds=SECONDS)
