@@ -1,6 +1,7 @@
 """Containers under profiles that change: which are tried, what runtimes make of them."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,10 @@ def test_a_runtime_that_hangs_is_killed(tmp_path: Path) -> None:
     assert (seen.started, seen.reason) == (False, "it takes too long")
     pids = log.read_text().split()
     assert len(pids) == 4  # run and delete
-    assert not [pid for pid in pids if _alive(pid)]
+    deadline = time.monotonic() + 20  # on a busy machine one that was killed takes its time to die
+    while any(map(_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert not stays(_left() - before)
 
 
