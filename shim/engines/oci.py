@@ -161,16 +161,29 @@ def wait_ready(process: "subprocess.Popen[str]", directory: Path) -> int:
 
     ShimError: it is not, or not in time.
     """
+    try:
+        ready = says_ready(process.stdout.fileno() if process.stdout else -1)
+    except TimeoutError:
+        raise ShimError(f"the container is not ready in {_SECONDS} seconds") from None
+    if not ready:
+        raise ShimError("the container did not start", hint=_errors(process))
+    return read_pid(directory)
+
+
+def says_ready(out: int) -> bool:
+    """Tell whether a program says on ``out`` that it is ready, or something else, or ends.
+
+    TimeoutError: neither in a minute.
+    """
     deadline, said = time.monotonic() + _SECONDS, b""
-    out = process.stdout.fileno() if process.stdout else -1
     while said != _READY:
         if not select.select([out], [], [], max(0, deadline - time.monotonic()))[0]:
-            raise ShimError(f"the container is not ready in {_SECONDS} seconds")
+            raise TimeoutError
         part = os.read(out, len(_READY) - len(said))
         said += part
         if not part or not _READY.startswith(said):
-            raise ShimError("the container did not start", hint=_errors(process))
-    return read_pid(directory)
+            return False
+    return True
 
 
 def _errors(process: "subprocess.Popen[str]") -> str:

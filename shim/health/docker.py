@@ -45,10 +45,12 @@ def version(path: str, seconds: float) -> str:
 def info(path: str, seconds: float) -> dict[str, Any]:
     """Return what the daemon says of itself. OSError, ShimError: nothing, or it is none."""
     try:
-        told: dict[str, Any] = json.loads(_ask(path, "GET", "/info", time.monotonic() + seconds))
-        return told | {"ServerVersion": told["ServerVersion"]}
-    except (ValueError, KeyError, TypeError):
-        raise ShimError("what answers is no Docker daemon") from None
+        told = json.loads(_ask(path, "GET", "/info", time.monotonic() + seconds))
+    except ValueError:
+        told = {}
+    if not isinstance(told, dict) or "ServerVersion" not in told:
+        raise ShimError("what answers is no Docker daemon")
+    return told
 
 
 def observe(path: str, seconds: float) -> Observation:

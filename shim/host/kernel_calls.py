@@ -5,6 +5,7 @@ A call that was left out of the configuration has a weak stand-in that answers E
 BTF names the stand-ins as well, and tells no letters.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -102,13 +103,23 @@ def is_served(arch: str, path: str = KALLSYMS) -> bool | None:
     if machine != os.uname().machine:
         return None
     try:
-        with open(path, "rb") as file:
-            found = file.read()
+        found = _marks(path)
     except OSError:
         return None
     if _PREFIXES[_MACHINES[machine]].encode() not in found:
         return None  # the kernel hides its symbols
     return symbols in found
+
+
+@functools.cache
+def _marks(path: str) -> frozenset[bytes]:
+    """Return what symbols tell of ABIs, of all of them: the kernel writes megabytes each time."""
+    with open(path, "rb") as file:
+        text = file.read()
+    own = (prefix.encode() for prefix in _PREFIXES.values())
+    return frozenset(
+        mark for mark in (*own, *(each for _, each in _BESIDE.values())) if mark in text
+    )
 
 
 def _exempt() -> frozenset[str]:

@@ -49,18 +49,16 @@ def environment(pid: int) -> "list[bytes]":
 
 def started(pid: int, proc: str = "/proc") -> str:
     """Return when ``pid`` started, which tells it from a later process of the same number."""
-    return started_of(_read(f"{proc}/{pid}/stat").decode(errors="replace"))
+    return stat_of(_read(f"{proc}/{pid}/stat").decode(errors="replace"))[2]
 
 
-def started_of(stat: str) -> str:
-    """Return when a process started, of the text of its /proc/PID/stat."""
-    return stat.rpartition(")")[2].split()[_STARTED]
+def stat_of(stat: str) -> "tuple[str, int, str]":
+    """Return a process's state, how many threads it has, and when it started.
 
-
-def state_of(stat: str) -> "tuple[str, int]":
-    """Return a process's state and how many threads it has, of the text of its /proc/PID/stat."""
+    ``stat`` is the text of its /proc/PID/stat.
+    """
     fields = stat.rpartition(")")[2].split()
-    return fields[0], int(fields[_THREADS])
+    return fields[0], int(fields[_THREADS]), fields[_STARTED]
 
 
 def cgroup(pid: int) -> str:

@@ -156,7 +156,7 @@ def _met(pid: int) -> Process | None:
             return None
         return Process(
             pid,
-            processes.started_of(text(pinned, "stat")),
+            processes.stat_of(text(pinned, "stat"))[2],
             " ".join(status.get("Name", ())),
             number(status, "Uid"),
             int(status["NSpid"][-1]) if "NSpid" in status else pid,

@@ -105,10 +105,9 @@ class Worker:
         self.stopped, self.in_64_bits = [], False
         sets: dict[Programs, list[int]] = {}
         try:
-            stat = text(pinned, "stat")
-            if processes.started_of(stat) != started:
+            state, threads, began = processes.stat_of(text(pinned, "stat"))
+            if began != started:
                 return None
-            state, threads = processes.state_of(stat)
             if single and threads == 1:
                 # No thread ever loses its filters, and who is traced cannot be seized.
                 status = {"State": [state], "Threads": ["1"], "Seccomp": [_FILTERED]}

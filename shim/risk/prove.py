@@ -5,7 +5,6 @@ process alone. Nothing else on the host is touched, and nothing is left.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -74,9 +73,10 @@ def _of_child(program: bytes) -> Proof:
         preexec_fn=lambda: set_filter(program),  # noqa: PLW1509 - we have one thread
     ) as process:
         try:
-            out = process.stdout.fileno() if process.stdout else -1
-            said = select.select([out], [], [], _SECONDS)[0]
-            if not said or os.read(out, 16) != b"ready\n":
+            ready = False
+            with suppress(TimeoutError):
+                ready = oci.says_ready(process.stdout.fileno() if process.stdout else -1)
+            if not ready:
                 raise ShimError("no program runs under this profile")
             return probed(process.pid, lambda: _code(process.poll()))
         finally:

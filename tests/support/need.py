@@ -28,6 +28,18 @@ def program(name: str) -> str:
     return path
 
 
+def harmless_probes() -> None:
+    """Go on only where root's uretprobes reach containers and no filter decides about them."""
+    from pathlib import Path
+
+    from shim.host.cache import facts
+
+    root()
+    kernel(Path("/sys/bus/event_source/devices/uprobe").exists(), "no uprobes here")
+    state = facts()["syscalls"]["uretprobe"]["state"]
+    kernel(state in ("exempt", "absent"), "what is proven here is shown where nobody dies")
+
+
 def output(*command: str) -> str:
     """Return what a program prints that must be there."""
     import subprocess
