@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shim import abi
 from shim.cli import duration
+from shim.cli.signals import answered
 from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
@@ -123,23 +124,15 @@ def _watch(denials: "Denials", args: argparse.Namespace, told: str) -> float:
     child: subprocess.Popen[bytes] | None = None
     # An exception in the middle of a look would lose the call that is judged just then.
     ended: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: ended.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
-    if not args.command:
-        ends = "until CTRL-C" if until == math.inf else f"for {args.seconds:g} s"
-        print(f"watching what is refused to {printable(told)}, {ends}", file=sys.stderr)
-    try:
-        if args.command:
+    with answered((signal.SIGINT, signal.SIGTERM), ended.append):
+        if not args.command:
+            ends = "until CTRL-C" if until == math.inf else f"for {args.seconds:g} s"
+            print(f"watching what is refused to {printable(told)}, {ends}", file=sys.stderr)
+        else:
             child = _started(args.command)
         # A command was sent CTRL-C, too, and has the last word.
         while (child and child.poll() is None) or (not ended and time.monotonic() < until):
             denials.poll(min(_STEP, max(0, until - time.monotonic())) if not child else _STEP)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     took = time.monotonic() - began
     denials.finish(_LAST_SECONDS)
     if child and child.returncode:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.output import row, table
+from shim.cli.signals import answered
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
@@ -77,16 +78,9 @@ def run(args: argparse.Namespace) -> int:
     if args.engine and args.profile:
         raise ShimError("an engine has its own profile", hint="--profile goes with --runtime")
     # An end from outside takes what we have started with us, as an interrupt does.
-    before = {
-        number: signal.signal(number, lambda number, _: sys.exit(128 + number))
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
-    try:
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    with answered(ending, lambda number: sys.exit(128 + number)):
         what, without, after = _proven(args)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     kernel = state(calls(["uretprobe"])[0])
     if args.json:
         print(json.dumps(_document(args, what, kernel, without, after), indent=2))
