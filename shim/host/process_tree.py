@@ -11,7 +11,15 @@ from shim import lightos as os
 from shim.host import lightctypes as ctypes
 from shim.host.libc import ptrace
 from shim.host.processes import status_of
-from shim.host.ptrace import EndedError, Tracee, is_stop, resumption, wait_for
+from shim.host.ptrace import (
+    START_SECONDS,
+    EndedError,
+    Tracee,
+    is_stop,
+    resumption,
+    seize,
+    wait_for,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ class Family:
         self.options = options
         self.members = {root}
         self.unserved = (0, 0)  # who was waited for last, and is not let on yet
-        ptrace(abi.PTRACE_SEIZE, root, 0, _EVENTS | options)
+        seize(root, _EVENTS | options, START_SECONDS)
 
     def threaded_child(self, wanted: "Callable[[int], bool]") -> "Member":
         """Run on until a ``wanted`` process, not the root, makes its first thread; give that one.

@@ -209,12 +209,24 @@ def tell(pinned: int, message: str) -> None:
         pass  # the log has it
 
 
+def tracer_of(pid: int) -> int:
+    """Return who traces thread ``pid`` at this moment; 0: nobody, or it is gone."""
+    try:
+        return _tracer(status_of(pid, ("TracerPid",)))
+    except OSError:
+        return 0
+
+
+def _tracer(fields: "dict[str, list[str]]") -> int:
+    return int(fields.get("TracerPid", ["0"])[0])
+
+
 def held_by_us(pinned: int) -> bool:
     """Tell whether another tracer of ours holds the process: of our name, the user that we are."""
-    tracer = status(pinned, ("TracerPid",)).get("TracerPid", ["0"])[0]
-    if tracer in ("0", str(os.getpid())):
+    tracer = _tracer(status(pinned, ("TracerPid",)))
+    if tracer in (0, os.getpid()):
         return False
-    holder = pin(int(tracer))
+    holder = pin(tracer)
     found = status(holder, ("Name", "Uid"))
     if holder >= 0:
         os.close(holder)

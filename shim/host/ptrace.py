@@ -11,6 +11,7 @@ from shim import abi
 from shim import lightos as os
 from shim.errors import ShimError
 from shim.host import lightctypes as ctypes
+from shim.host import processes
 from shim.host.libc import filter_of, ptrace
 
 TYPE_CHECKING = False
@@ -27,6 +28,9 @@ _EXECED = "the process started its program without loading a filter"
 # A look's own time to end in, and the size of 32768 instructions in a few programs.
 _GRACE = 2
 _ANSWER_BYTES = 1 << 20
+# How long a look waits for another one, which takes microseconds, and how long a start does; and how
+# often in a row nobody has a thread that we get an EPERM for, until it is that we may not trace it.
+_LOOK_SECONDS, START_SECONDS, _FREE = 0.01, 0.2, 10
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 
 # struct ptrace_syscall_info (include/uapi/linux/ptrace.h) as 64-bit words: op and arch, ip, sp,
@@ -70,11 +74,11 @@ class Tracee:
 
     __slots__ = ("entered", "in_32_bits", "pid", "signal", "stops")
 
-    def __init__(self, pid: int, options: int = 0) -> None:
+    def __init__(self, pid: int, options: int = 0, patience: float = 0) -> None:
         self.pid = pid
         self.stops = 0
         self.entered = self.in_32_bits = False
-        ptrace(abi.PTRACE_SEIZE, pid, 0, abi.PTRACE_O_TRACESYSGOOD | options)
+        seize(pid, abi.PTRACE_O_TRACESYSGOOD | options, patience)
         ptrace(abi.PTRACE_INTERRUPT, pid)
         # Another stop may come first and be the only one: any trap takes the interrupt's with it
         # (kernel/signal.c, ptrace_stop). A signal that it was for is handed on when we resume.
@@ -211,6 +215,30 @@ class Tracee:
             raise EndedError("the process ended before it loaded a filter")
         self.stops += 1
         return status
+
+
+def seize(pid: int, options: int, patience: float = 0) -> None:
+    """Make thread ``pid`` a tracee of ours and let it run on.
+
+    Who else only looks at a thread, as a scan or a verification does, has let go of it before we
+    can ask who that was. One that keeps it is waited for up to ``patience`` seconds.
+    PermissionError: another one traces it, or we may not.
+    """
+    until = time.monotonic() + patience
+    free = 0
+    while True:
+        try:
+            ptrace(abi.PTRACE_SEIZE, pid, 0, options)
+        except PermissionError:
+            if processes.tracer_of(pid):
+                if time.monotonic() >= until:
+                    raise
+                free = 0
+                time.sleep(0.0005)
+            elif (free := free + 1) == _FREE:
+                raise
+        else:
+            return
 
 
 def wait_for(pid: int, until: float = 0.0) -> "tuple[int, int]":
@@ -357,7 +385,7 @@ class _Looked(Tracee):
 
     def __init__(self, pid: int, seconds: float) -> None:
         self.until = time.monotonic() + seconds
-        super().__init__(pid)
+        super().__init__(pid, patience=_LOOK_SECONDS)
 
     def _wait(self, until: float = 0.0) -> int:
         try:

@@ -72,6 +72,7 @@ class Worker:
         self.new: list[Programs] = []  # of ``known``, what has not been sent
         self.stopped: list[int] = []
         self.in_64_bits = False
+        self.keepers: set[int] = set()  # tracers that do more than look, as we do
 
     def look_at(self, asked: Sequence[tuple[int, str, bool]], until: float) -> None:
         """Note what is seen of each process until one was slow or time is over.
@@ -200,7 +201,7 @@ class Worker:
         self, tid: int, pinned: int, status: "dict[str, list[str]]"
     ) -> "tuple[Programs, str]":
         """Read the filters of one thread: none if it has ended; or why they cannot be read."""
-        if tracer := number(status, "TracerPid"):
+        if (tracer := number(status, "TracerPid")) in self.keepers:
             return (), f"traced by process {tracer}"
         limit = _SECONDS_IN_KERNEL if status["State"][0] == "D" else _SECONDS
         began = time.perf_counter_ns()
@@ -214,6 +215,7 @@ class Worker:
             if not now or now["State"][0] in ENDED or self.broken:
                 return (), ""
             if tracer := number(now, "TracerPid"):
+                self.keepers.add(tracer)
                 return (), f"traced by process {tracer}"
             told = os.strerror(error.errno or 0)
             return (), _UNREADABLE.get(error.errno or 0, f"it cannot be read: {told}")

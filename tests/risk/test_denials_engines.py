@@ -70,6 +70,9 @@ def test_a_container_that_runs_and_what_joins_it() -> None:
             }
 
 
+# Whose container will be new is not known before: calls of the whole machine take room, and another
+# worker's tests make more of them than there is room for.
+@pytest.mark.alone
 def test_what_a_command_starts_elsewhere() -> None:
     """A client only asks its daemon: the container that is new is told all the same."""
     caller = os.path.basename(image.CALLER)

@@ -24,6 +24,7 @@ from shim.risk import live_filters, live_filters_child
 from shim.risk.verdict import lets_through, verdicts
 from support import need
 from support.filters import in_child
+from support.lookers import looked_at
 
 X86 = abi.AUDIT_ARCH_X86_64
 ALLOW = (RET_K, 0, 0, abi.SECCOMP_RET_ALLOW)
@@ -150,6 +151,14 @@ def test_of_very_many_threads_it_is_told_how_many_were_not_read() -> None:
         assert "threads have as many filters, and were not read" in found.partly
     os.close(reader)
     os.close(writer)
+
+
+def test_another_look_at_the_same_time_is_waited_for() -> None:
+    """A scan beside a scan reads what it reads alone: the other is no debugger, no ban."""
+    with filtered(DENY) as pid, looked_at(pid):
+        for _ in range(100):
+            found = seen(pid)
+            assert (found.unread, [each.programs for each in found.sets]) == ("", [(DENY,)])
 
 
 def test_a_traced_process_is_left_to_its_tracer() -> None:

@@ -17,6 +17,7 @@ from shim.start.inject import tracer
 from shim.start.session import Start
 from support import need
 from support.containers import TEST_SYSCALL
+from support.lookers import looked_at
 
 # Its only thread waits in vfork() for a child that goes on to no program of its own.
 VFORKED = """
@@ -92,5 +93,49 @@ def test_who_holds_a_process_is_not_another_that_does() -> None:
 
         try:
             assert in_a_tracer(work) == [False, True]
+        finally:
+            process.kill()
+
+
+def test_who_looks_at_an_init_is_waited_for() -> None:
+    """A scan's look, which ends at once, keeps no container from its adjustment."""
+    need.root()
+    with subprocess.Popen(["sleep", "60"]) as process, looked_at(process.pid):
+
+        def work() -> object:
+            start = Start(DEFAULTS)
+            start.pid, start.pinned = process.pid, processes.pin(process.pid)
+            for _ in range(200):
+                tracer._seized(start, 0).detach()
+            return "seized"
+
+        assert in_a_tracer(work) == "seized"
+        process.kill()
+
+
+def test_who_keeps_an_init_is_told() -> None:
+    """A debugger's process is not waited for without end, and stays the debugger's."""
+    need.root()
+    with subprocess.Popen(["sleep", "60"]) as process:
+
+        def work() -> object:
+            Tracee(process.pid)
+
+            def start_of_another() -> object:
+                start = Start(DEFAULTS)
+                start.pid, start.pinned = process.pid, processes.pin(process.pid)
+                Path("/proc/self/comm").write_text("another")
+                try:
+                    tracer._seized(start, 0)
+                except PermissionError as error:
+                    return str(error)
+                return ""
+
+            Path("/proc/self/comm").write_text("debugger")
+            return [in_a_tracer(start_of_another), processes.tracer_of(process.pid) == os.getpid()]
+
+        try:
+            said = f"[Errno 1] ptrace 0x4206 of {process.pid}: Operation not permitted"
+            assert in_a_tracer(work) == [said, True]
         finally:
             process.kill()

@@ -100,7 +100,7 @@ def test_a_container_through_the_wrapper(
     if not test_syscall:
         _see_that_only_refusals_differ(before, after, line["enosys"])
     (seen,) = _verified(lab)
-    assert seen["verified"] is True
+    assert seen["verified"] is True, seen
 
 
 @pytest.mark.parametrize("runtime_name", ["runc", "crun"])

@@ -7,8 +7,9 @@
  *                         call the probed function ROUNDS times, check each answer; exit 42 if every
  *                         one was right, 1 if not
  *   victim stay           wait to be killed
- *   victim sweep          make every call 0-600 with arguments all 0, then all -1, each in a child
- *                         of its own; print "number arguments outcome" for each
+ *   victim sweep [stay]   make every call 0-600 with arguments all 0, then all -1, each in a child
+ *                         of its own; print "number arguments outcome" for each; with "stay" wait
+ *                         for "/go" then
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +84,7 @@ static void one(long nr, long v, volatile long *result)
 		printf("done\n");
 }
 
-static int sweep(void)
+static int sweep(int stays)
 {
 	if (prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER) {
 		fputs("sweep: only under a filter: it would change the machine\n", stderr);
@@ -96,6 +97,8 @@ static int sweep(void)
 	for (long v = 0; v >= -1; v--)
 		for (long nr = 0; nr <= LAST_CALL; nr++)
 			one(nr, v, result++);
+	while (stays && access("/go", F_OK))
+		usleep(10000);
 	return 42;
 }
 
@@ -106,6 +109,8 @@ int main(int argc, char **argv)
 	while (argc == 2 && !strcmp(argv[1], "stay"))
 		pause();
 	if (argc == 2 && !strcmp(argv[1], "sweep"))
-		return sweep();
+		return sweep(0);
+	if (argc == 3 && !strcmp(argv[1], "sweep") && !strcmp(argv[2], "stay"))
+		return sweep(1);
 	return 2;
 }

@@ -130,6 +130,21 @@ def let_go(tracee: "Tracee") -> None:
         pass  # running, or gone: nothing holds it
 
 
+def _seized(start: "Start", options: int) -> "Tracee":
+    """Seize the init, which a scan may look at just now if it has an outer filter.
+
+    PermissionError: a tracer of ours has it already, another one keeps it, or we may not.
+    """
+    from shim.host.ptrace import START_SECONDS, Tracee
+
+    try:
+        return Tracee(start.pid, options)
+    except PermissionError:
+        if processes.held_by_us(start.pinned):
+            raise
+    return Tracee(start.pid, options, START_SECONDS)
+
+
 def trace(
     start: "Start",
     calls: "dict[str, int]",
@@ -143,13 +158,13 @@ def trace(
     ``answer`` is called once: with SEIZED as soon as the init is held, with HELD where another
     tracer of ours holds it, as at the second of two stages, or with why it is not held.
     """
-    from shim.host.ptrace import EndedError, Tracee
+    from shim.host.ptrace import EndedError
 
     # A frozen one, one in vfork(): the runtime waits for our answer.
     give_up_after(_SEIZE_SECONDS, "it does not stop within {} seconds")
     try:
         fate = abi.PTRACE_O_EXITKILL if start.deny else 0
-        tracee = Tracee(start.pid, abi.PTRACE_O_TRACEEXEC | fate)
+        tracee = _seized(start, abi.PTRACE_O_TRACEEXEC | fate)
         if not processes.is_there(start.pinned):
             tracee.detach()  # it has ended in between, and its number is another's
             raise ShimError("it has ended")
