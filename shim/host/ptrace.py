@@ -28,8 +28,8 @@ _EXECED = "the process started its program without loading a filter"
 # A look's own time to end in, and the size of 32768 instructions in a few programs.
 _GRACE = 2
 _ANSWER_BYTES = 1 << 20
-# How long a look waits for another one, which takes microseconds, and how long a start does; and how
-# often in a row nobody has a thread that we get an EPERM for, until it is that we may not trace it.
+# How long a look waits for another one, which takes microseconds, and how long a start does; how
+# often in a row nobody has a thread that we get an EPERM for, until it is we who may not trace it.
 _LOOK_SECONDS, START_SECONDS, _FREE = 0.01, 0.2, 10
 _STOP_SIGNALS = (19, 20, 21, 22)  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 

@@ -5,7 +5,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Entries that nobody has asked for that long are of a fragment, a Debian, an engine gone by.
@@ -37,8 +38,7 @@ def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
     """
     place = root() / kind / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    with open(place.parent / f".{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(place):
         if not place.is_dir():
             work = place.parent / f".{name}.partial"
             if work.exists():
@@ -48,6 +48,14 @@ def built(kind: str, name: str, build: Callable[[Path], None]) -> Path:
             work.rename(place)
         os.utime(place)
     return place
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Keep other runs from making ``place`` at the same time."""
+    with open(place.parent / f".{place.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def prune() -> None:

@@ -44,8 +44,11 @@ def refresh(suite: str) -> None:
 @functools.cache
 def versions(suite: str, packages: tuple[str, ...]) -> dict[str, str]:
     """Return the newest version of each of ``packages`` in ``suite``."""
-    if not (_state(suite) / "lists").is_dir():
-        refresh(suite)
+    lists = _state(suite) / "lists"
+    lists.parent.mkdir(parents=True, exist_ok=True)
+    with cache.locked(lists):  # CI builds the kernels and the trees side by side
+        if not lists.is_dir():
+            refresh(suite)
     out = _apt("apt-cache", suite, "policy", *packages).stdout
     found = dict(re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)$", out, re.MULTILINE))
     missing = [p for p in packages if found.get(p, "(none)") == "(none)"]

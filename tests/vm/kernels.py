@@ -66,7 +66,7 @@ def _affected() -> Image:
         _shell(f"patch -p1 < {patch}", tree)
         _shell(
             f"make tinyconfig && scripts/kconfig/merge_config.sh -m .config {config}"
-            f" && make olddefconfig && nice make -j{os.cpu_count()} bzImage",
+            f" && make olddefconfig && make -j{os.cpu_count()} bzImage",
             tree,
         )
         _demand(config.read_text(), (tree / ".config").read_text())
