@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from mmap import mmap
+from resource import RLIMIT_NOFILE, getrlimit
 from typing import NamedTuple
 
 from shim import abi
@@ -49,6 +50,8 @@ _PATIENCE = 8
 _MET = ("Name", "State", "Tgid", "Uid", "NSpid", "Threads", "Seccomp")
 # What those who are slow cost in all before their owner comes last.
 _SHARE = 0.5
+# Of the files that we may have open, those that are left to whoever else opens some.
+_SPARE_FILES = 64
 
 
 class FilterSet(NamedTuple):
@@ -83,6 +86,7 @@ class Process(NamedTuple):
     stopped: tuple[int, ...] = ()
     in_32_bits: bool = False
     nested: bool = False
+    waits: bool = False
 
 
 def read(
@@ -96,14 +100,31 @@ def read(
     ``done`` is told how many of how many have been looked at. After ``seconds`` the rest is told as
     not read. OSError: no child can be started.
     """
-    asked = list(pids)
+    pinned: dict[int, int] = {}
+    try:
+        yield from _read(list(pids), pinned, seconds, done)
+    finally:
+        for fd in pinned.values():
+            os.close(fd)
+
+
+def _read(
+    asked: list[int], pinned: dict[int, int], seconds: float, done: Callable[[int, int], object]
+) -> Iterator[Process]:
+    """Read them; who is kept open in ``pinned`` need not be told from another one later."""
     until = time.monotonic() + seconds
+    room = getrlimit(RLIMIT_NOFILE)[0] - len(os.listdir("/proc/self/fd")) - _SPARE_FILES
     waiting: list[Process] = []
     for pid in asked:
-        process = _met(pid)
-        if process is None:
+        if (met := _met(pid)) is None:
             continue
-        if process.mode == abi.SECCOMP_MODE_FILTER:
+        process, fd = met
+        filtered = process.mode == abi.SECCOMP_MODE_FILTER
+        if filtered and len(pinned) < room:
+            pinned[pid] = fd
+        else:
+            os.close(fd)
+        if filtered:
             waiting.append(process)
         else:
             yield process
@@ -118,7 +139,7 @@ def read(
         if max(spent.values(), default=0) > _SHARE:
             waiting.sort(key=lambda each: spent[owner(each)] > _SHARE)
         looked = 0
-        for found, took in _looked_at(waiting, until, interned):
+        for found, took in _looked_at(waiting, pinned, until, interned):
             if took > SLOW:
                 spent[owner(waiting[looked])] += took
             looked += 1
@@ -139,13 +160,17 @@ def read_one(pid: int) -> Process | None:
     return next(read((pid,)), None)
 
 
-def _met(pid: int) -> Process | None:
-    """Return what /proc tells of a process, which keeps nobody waiting; None: it has ended."""
-    pinned = -1 if pid == os.getpid() else processes.pin(pid)
-    if pinned < 0:
+def _met(pid: int) -> tuple[Process, int] | None:
+    """Return what /proc tells of a process, which keeps nobody waiting, and its open directory.
+
+    None: it has ended.
+    """
+    fd = -1 if pid == os.getpid() else processes.pin(pid)
+    if fd < 0:
         return None
+    process = None
     try:
-        status = processes.status(pinned, _MET)
+        status = processes.status(fd, _MET)
         if not status or status["Tgid"] != [str(pid)]:
             return None
         mode, count = number(status, "Seccomp"), number(status, "Threads")
@@ -154,25 +179,31 @@ def _met(pid: int) -> Process | None:
             mode = abi.SECCOMP_MODE_FILTER if processes.has_filtered_thread(pid) else 0
         elif status["State"][0] in ENDED and count == 1:
             return None
-        return Process(
+        process = Process(
             pid,
-            processes.stat_of(text(pinned, "stat"))[2],
+            processes.stat_of(text(fd, "stat"))[2],
             " ".join(status.get("Name", ())),
             number(status, "Uid"),
             int(status["NSpid"][-1]) if "NSpid" in status else pid,
             mode,
             count,
-            text(pinned, "cgroup"),
+            text(fd, "cgroup"),
             nested=len(status.get("NSpid", ())) > 1,
+            waits=status["State"][0] == "D",
         )
+        return process, fd
     except (OSError, IndexError):  # it ended between two looks
         return None
     finally:
-        os.close(pinned)
+        if process is None:
+            os.close(fd)
 
 
 def _looked_at(
-    asked: Sequence[Process], until: float, interned: dict[Programs, Programs]
+    asked: Sequence[Process],
+    pinned: dict[int, int],
+    until: float,
+    interned: dict[Programs, Programs],
 ) -> Iterator[tuple[Process | None, float]]:
     """Have a child look at ``asked``: in their order, of one at least, what it saw and took.
 
@@ -180,7 +211,7 @@ def _looked_at(
     """
     parent = os.getpid()
     names = [
-        (each.pid, each.started, each.mode == abi.SECCOMP_MODE_FILTER and each.threads == 1)
+        (each.pid, each.started, each.threads == 1 and not each.waits, pinned.get(each.pid, -1))
         for each in asked
     ]
     known: list[Programs] = []

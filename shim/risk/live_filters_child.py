@@ -40,6 +40,12 @@ _THREADS = 32
 _STRICT, _FILTERED = "1", str(abi.SECCOMP_MODE_FILTER)
 ENDED = ("Z", "X", "x")
 KEYS = ("State", "TracerPid", "Threads", "Seccomp", "Seccomp_filters")
+# Of a process of one thread, which had filters: no thread ever loses its own, and who is traced
+# cannot be seized.
+_SINGLE = {"State": ["S"], "Threads": ["1"], "Seccomp": [_FILTERED]}
+# A directory has two links, and a process's task one more for each thread (fs/proc/base.c,
+# proc_task_getattr).
+_LINKS = 2
 _EMEDIUMTYPE = 124  # include/uapi/asm-generic/errno.h
 
 _UNREADABLE = {
@@ -74,17 +80,18 @@ class Worker:
         self.in_64_bits = False
         self.keepers: set[int] = set()  # tracers that do more than look, as we do
 
-    def look_at(self, asked: Sequence[tuple[int, str, bool]], until: float) -> None:
+    def look_at(self, asked: Sequence[tuple[int, str, bool, int]], until: float) -> None:
         """Note what is seen of each process until one was slow or time is over.
 
-        Of each: its number, when it started, and whether it had one thread, which had filters.
+        Of each: its number, when it started, whether it had one thread, which had filters and did
+        not wait in the kernel, and its open directory in /proc, or -1.
         """
         gc.disable()  # we end before there is anything to collect
         until = min(until, time.monotonic() + _BATCH_SECONDS)
-        for pid, started, single in asked:
+        for pid, started, single, pinned in asked:
             began = time.monotonic()
             self.until = began + _PROCESS_SECONDS
-            row = self._row(pid, started, single=single)
+            row = self._row(pid, started, pinned, single=single)
             now = time.monotonic()
             self._put(marshal.dumps((now - began, self.new, row)))
             self.new = []
@@ -98,20 +105,18 @@ class Worker:
         self.memory[self.used : self.used + 4] = (len(data) or END).to_bytes(4, "little")
         self.used += 4 + len(data)
 
-    def _row(self, pid: int, started: str, *, single: bool) -> "Row | None":
-        pinned = processes.pin(pid)
+    def _row(self, pid: int, started: str, kept: int, *, single: bool) -> "Row | None":
+        pinned = kept if kept >= 0 else processes.pin(pid)
         if pinned < 0:
             return None
         _end_after(_PROCESS_SECONDS + _GRACE)
         self.stopped, self.in_64_bits = [], False
         sets: dict[Programs, list[int]] = {}
         try:
-            state, threads, began = processes.stat_of(text(pinned, "stat"))
-            if began != started:
+            if kept < 0 and processes.stat_of(text(pinned, "stat"))[2] != started:
                 return None
-            if single and threads == 1:
-                # No thread ever loses its filters, and who is traced cannot be seized.
-                status = {"State": [state], "Threads": ["1"], "Seccomp": [_FILTERED]}
+            if single and os.stat("task", dir_fd=pinned).st_nlink == _LINKS + 1:
+                status = _SINGLE
             elif not (status := processes.status(pinned, KEYS)):
                 return None
             unread, partly = self._threads(pid, pinned, status, sets)
@@ -120,7 +125,8 @@ class Worker:
         except (OSError, IndexError):  # it ended between two looks
             return None
         finally:
-            os.close(pinned)
+            if kept < 0:
+                os.close(pinned)
         told = [(self.known[programs], len(tids), tids[0]) for programs, tids in sets.items()]
         return told, unread, partly, self.stopped, bool(self.stopped) and not self.in_64_bits
 

@@ -239,7 +239,10 @@ def test_a_look_that_fails_leaves_the_command_watched(sleep: str) -> None:
         assert process.stderr
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         comms = {int(pid): Path(f"/proc/{pid}/comm").read_text() for pid in children}
-        for pid in [process.pid, *(pid for pid, comm in comms.items() if comm != "sh\n")]:
+        (watcher,) = (pid for pid, comm in comms.items() if comm != "sh\n")
+        while os.readlink(f"/proc/{watcher}/fd/1") != os.devnull:
+            time.sleep(0.01)  # it has not begun yet
+        for pid in (process.pid, watcher):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 1024))
         assert "new processes could not be looked at: [Errno 24]" in process.stderr.readline()
 

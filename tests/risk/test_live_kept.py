@@ -1,11 +1,13 @@
 """Whoever keeps the one who looks costs himself, and no other process its answer."""
 
 import os
+import resource
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -88,13 +90,32 @@ def test_whose_processes_cost_time_comes_last(monkeypatch: pytest.MonkeyPatch) -
         asked.append([each.pid for each in waiting])
         yield waiting[0], 1.0 if waiting[0].uid == 7 else 0.001
 
-    def met(pid: int) -> live_filters.Process:
-        return live_filters.Process(pid, "1", "x", 7 if pid < 4 else 8, pid, 2, 1, "0::/\n")
+    def met(pid: int) -> tuple[live_filters.Process, int]:
+        uid = 7 if pid < 4 else 8
+        found = live_filters.Process(pid, "1", "x", uid, pid, 2, 1, "0::/\n")
+        return found, os.open("/proc/self", os.O_RDONLY)
 
     monkeypatch.setattr(live_filters, "_looked_at", looked_at)
     monkeypatch.setattr(live_filters, "_met", met)
     assert [each.pid for each in live_filters.read((1, 2, 3, 4, 5))] == [1, 4, 5, 2, 3]
     assert asked[1] == [4, 5, 2, 3]
+
+
+def test_with_few_files_open_everyone_is_read() -> None:
+    """Who finds no room to be kept open is told from others by when it started; nothing stays."""
+    files = Path("/proc/self/fd")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with filtered(DENY) as one, filtered(KILL) as two, filtered(DENY) as three:
+        before = len(list(files.iterdir()))
+        limit = before + live_filters._SPARE_FILES + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            found = list(live_filters.read((one, two, three)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert [each.sets[0].programs for each in found] == [(DENY,), (KILL,), (DENY,)]
+        next(live_filters.read((one, two, three)))  # and is not asked for the others
+        assert len(list(files.iterdir())) == before
 
 
 def test_nobody_is_lost_of_a_child_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:

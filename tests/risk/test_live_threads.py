@@ -79,9 +79,9 @@ def test_a_thread_that_began_after_it_was_met_is_read(monkeypatch: pytest.Monkey
     """Of a process of one thread less is asked, but whether there are more is asked again."""
     met = live_filters._met
 
-    def alone(pid: int) -> live_filters.Process | None:
+    def alone(pid: int) -> tuple[live_filters.Process, int] | None:
         found = met(pid)
-        return found and found._replace(threads=1)
+        return found and (found[0]._replace(threads=1), found[1])
 
     def another() -> None:
         libc.set_filter(DENY)
