@@ -11,7 +11,7 @@ from shim.host import processes
 from shim.host.cache import facts
 from shim.risk import container_names
 from shim.risk.groups import Place
-from shim.risk.live_filters import Process, owner, read
+from shim.risk.live_filters import Process, owner, read, read_one
 from shim.risk.outlook import DENIED, DIES, GRAVITY, SAFE, UNDECIDED, UNREAD, Call, Outlook, outlook
 from shim.risk.ownership import where_is
 from shim.risk.verdict import within
@@ -232,7 +232,7 @@ def one(pid: int, asked: Sequence[Call]) -> tuple[Place, ScannedProcess]:
 
     ShimError: there is no such process.
     """
-    process = next(read((pid,)), None)
+    process = read_one(pid)
     if process is None:
         raise ShimError("there is no such process", subject=str(pid))
     where = where_is(process.pid, process.cgroup, nested=process.nested)

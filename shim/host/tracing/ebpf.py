@@ -59,11 +59,6 @@ def shift_left(dst: int, count: int) -> Insn:
     return insn(0x67, dst, imm=count)
 
 
-def shift_right(dst: int, count: int) -> Insn:
-    """Return ``dst >>= count``, without a sign."""
-    return insn(0x77, dst, imm=count)
-
-
 def load(dst: int, src: int, off: int) -> Insn:
     """Return ``dst = *(u64 *)(src + off)``."""
     return insn(0x79, dst, src, off)
