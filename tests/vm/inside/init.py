@@ -18,7 +18,7 @@ from typing import Any
 LAB = Path("/run/lab")
 TREE = Path("/run/tree")
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_RB_POWER_OFF = 0x4321FEDC
+_RB_AUTOBOOT = 0x01234567
 
 
 def main() -> None:
@@ -111,9 +111,9 @@ def shell(places: dict[str, tuple[Path, int]]) -> None:
 
 
 def power_off() -> None:
-    """End the machine."""
+    """End the machine: QEMU is told not to begin anew, and our kernel knows no other end."""
     os.sync()
-    ctypes.CDLL(None).reboot(_RB_POWER_OFF)
+    ctypes.CDLL(None).reboot(_RB_AUTOBOOT)
 
 
 def run() -> Any:
