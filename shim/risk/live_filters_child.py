@@ -115,7 +115,9 @@ class Worker:
         try:
             if kept < 0 and processes.stat_of(text(pinned, "stat"))[2] != started:
                 return None
-            if single and os.stat("task", dir_fd=pinned).st_nlink == _LINKS + 1:
+            # Where somebody keeps processes, it is asked first whether he keeps this one.
+            one = single and not self.keepers
+            if one and os.stat("task", dir_fd=pinned).st_nlink == _LINKS + 1:
                 status = _SINGLE
             elif not (status := processes.status(pinned, KEYS)):
                 return None
