@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from mmap import mmap
 
@@ -69,6 +70,7 @@ class Worker:
             os._exit(1)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+        _hurry()
         self.memory = memory
         self.used = 0
         self.broken = False
@@ -252,6 +254,15 @@ def lets_restart(programs: Programs) -> bool:
 def _end_after(seconds: float) -> None:
     """Have the kernel end us after ``seconds``, unless told otherwise before; 0: not."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _hurry() -> None:
+    """Go before others on the processor: whom we hold waits for as long as they keep us.
+
+    It is for a batch's second at most; without the right to it we take our turn.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
 
 
 def number(status: "dict[str, list[str]]", key: str) -> int:
