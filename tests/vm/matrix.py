@@ -238,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--write-proof", action="store_true", help="write docs/proof.md from this run")
     add("--refresh", action="store_true", help="look for newer Debian packages first")
     add("--jobs", type=int, default=2, help="guests at a time (default: 2)")
-    add("--cpus", type=int, default=1, help="processors of a guest (default: 1)")
+    told = "processors of a guest (default: 1, all that the affected kernel uses)"
+    add("--cpus", type=int, default=1, help=told)
     add("--seconds", type=int, default=2400, help="time limit of a guest (default: 2400)")
     return parser
