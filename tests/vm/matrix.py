@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +184,8 @@ def _prepare(
     """Lay out what the guest sees: the plan, the victim, a copy of the tree under test."""
     lab = folder / "lab"
     given.copy(lab / "tree")
+    stacks.compile_for([ready.trees[land.name] for land in lands], lab / "tree")
+    subprocess.run(["tar", "-cf", lab / "tree.tar", "-C", lab / "tree", "."], check=True)
     (lab / "bin").mkdir()
     shutil.copy(ready.victim, lab / "bin" / "victim")
     plan = {

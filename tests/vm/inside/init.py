@@ -28,7 +28,8 @@ def main() -> None:
     os.umask(0o022)
     mount_kernel_filesystems()
     (LAB / "release").write_text(os.uname().release)
-    shutil.copytree(LAB / "tree", TREE)  # off the share: it is read many times
+    TREE.mkdir()  # off the share, which is slow: it is read many times
+    subprocess.run(["tar", "-xf", LAB / "tree.tar", "-C", TREE], check=True)
     sys.path[:0] = [str(TREE / "tests"), str(TREE)]
     plan = json.loads((LAB / "plan.json").read_text())
     places = {s["name"]: prepare_stack(s["name"], s["root"]) for s in plan["stacks"]}
@@ -75,9 +76,9 @@ def prepare_stack(name: str, tree: str) -> tuple[Path, int]:
         subprocess.run(["mount", "--rbind", f"/{place}", root / place], check=True)
     for place in ("run", "tmp"):
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / place], check=True)
-    for place, source in {"tree": TREE, "bin": LAB / "bin"}.items():
-        (root / "run/lab" / place).mkdir(parents=True)
-        shutil.copytree(source, root / "run/lab" / place, dirs_exist_ok=True)
+    (root / "run/lab/tree").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", TREE, root / "run/lab/tree"], check=True)
+    shutil.copytree(LAB / "bin", root / "run/lab/bin")
     shutil.rmtree(root / "var/log/seccomp-shim", ignore_errors=True)
     shutil.rmtree(root / "etc/seccomp-shim", ignore_errors=True)
     (root / "var/log/seccomp-shim").mkdir(parents=True)
