@@ -25,7 +25,6 @@ from shim.host import processes
 _SOCKET = "/var/run/docker.sock"
 _UNIX = "unix://"
 _CLEAN_SECONDS = 10
-_ANSWER = 8 << 20
 NAMED = re.compile("seccomp-shim-look-[0-9a-f]{8}")
 # What runs in an engine's container; long enough to be looked at, and never much longer.
 SLEEP = ["/usr/bin/sleep", "60"]
@@ -151,22 +150,17 @@ def _ask(
 
     DOCKER_HOST can name anybody's socket: whoever answers is waited for and believed so far.
     """
-    deadline = max(deadline, time.monotonic() + 0.01)
     connection = unixhttp.Connection(path, deadline - time.monotonic())
     try:
         connection.request(method, url, body, {"Content-Type": form})
         answer = connection.getresponse()
-        data = b""
-        while part := answer.read1(_ANSWER):
-            data += part
-            if len(data) > _ANSWER:
-                raise ShimError("it answers more than anybody would read")
-            if time.monotonic() > deadline:
-                raise TimeoutError("it takes too long")
+        data = answer.read(unixhttp.LONGEST + 1)
     except http.client.HTTPException:
         raise ShimError("what answers speaks no HTTP") from None
     finally:
         connection.close()
+    if len(data) > unixhttp.LONGEST:
+        raise ShimError("it answers more than anybody would read")
     if answer.status >= 300:
         raise ShimError(_message(data) or f"it answers {answer.status} {answer.reason}")
     return data

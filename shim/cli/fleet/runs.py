@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.output import agreed, write_diff
+from shim.cli.signals import answered
 from shim.errors import ShimError, counted, printable
 
 if TYPE_CHECKING:
@@ -136,15 +137,8 @@ def _rules(args: argparse.Namespace) -> "Rules":
 def _interruptible() -> "Iterator[Any]":
     """Turn ctrl-C and SIGTERM into what can be asked about: whether there was one."""
     asked = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: asked.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with answered((signal.SIGINT, signal.SIGTERM), lambda _: asked.set()):
         yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Progress:

@@ -7,6 +7,7 @@ twice for its answers, takes longer than all else that is done before a ``docker
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from shim.engines.docker.choose import Daemon
 from shim.engines.docker.daemon_facts import describe, gather, wanting
 
 _SECONDS = 20
+_LONGEST = 8 << 20
 _UNIX = "unix://"
 _DEFAULT = f"{_UNIX}/var/run/docker.sock"
 
@@ -54,13 +56,23 @@ def socket_address(options: Sequence["commandline.Option"], environment: Mapping
 
 
 def get_info(path: str) -> dict[str, Any]:
-    """Return the daemon's answer to GET /info. OSError, ValueError: there is none."""
+    """Return the daemon's answer to GET /info. OSError, ValueError: there is none.
+
+    Without http.client, whose import takes longer than all else here.
+    """
+    deadline = time.monotonic() + _SECONDS
+    answer = b""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_SECONDS)
         client.connect(path)
         # HTTP/1.0: the answer is not in chunks and ends with the connection.
         client.sendall(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n")
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        while part := client.recv(65536):
+            answer += part
+            left = deadline - time.monotonic()
+            if left <= 0 or len(answer) > _LONGEST:
+                raise OSError("it answers too slowly, or too much")
+            client.settimeout(left)
     head, _, body = answer.partition(b"\r\n\r\n")
     info = json.loads(body)
     if head.split()[1:2] != [b"200"] or not isinstance(info, dict):
