@@ -12,7 +12,7 @@ Cell = tuple[Kernel, Stack, str]
 ALWAYS = ("probe",)
 # The kernel of the machine that tests kills nobody either, and there these are tested at length: on
 # kernels of the kind the sample leaves them to the whole matrix.
-TESTED_HERE = ("containerd", "docker", "enosys", "podman", "prove")
+TESTED_HERE = ("containerd", "docker", "enosys", "podman", "prove", "sweep")
 
 
 def every() -> list[Cell]:

@@ -40,7 +40,7 @@ static int probed(long rounds, const char *name)
 	snprintf(go, sizeof go, "/go%s%s", *name ? "-" : "", name);
 	close(open(ready, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
 	while (access(go, F_OK))
-		usleep(10000);
+		usleep(50000); /* a dozen wait at once, on one emulated processor */
 	unlink(go);
 	unlink(ready);
 	for (long n = 0; n < rounds; n++)

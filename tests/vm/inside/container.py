@@ -221,7 +221,7 @@ class Running:
         while not (self.rootfs / name).exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the container did not start: {self._read('stderr')}")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def wait_for_output(self) -> None:
         """Wait until the program in the container has printed something."""
@@ -229,7 +229,7 @@ class Running:
         while not (self.folder / "stdout").stat().st_size:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the container did not start: {self._read('stderr')}")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def pid(self) -> int:
         """Return the pid of the container's process."""
@@ -238,7 +238,7 @@ class Running:
         while not (path.exists() and path.read_text()):
             if time.monotonic() > deadline:
                 raise RuntimeError("the runtime wrote no pid file")
-            time.sleep(0.02)
+            time.sleep(0.1)
         return int(path.read_text())
 
     def end(self) -> tuple[int, str, str]:

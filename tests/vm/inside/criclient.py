@@ -51,7 +51,7 @@ def _container(runtime: cri.Runtime, name: str) -> int:
     _keep(name, {**kept, "container": ident})
     runtime.call("StartContainer", {1: ident})
     while (status := _status(runtime, ident)).get(3) != _EXITED:
-        time.sleep(0.2)
+        time.sleep(1)
     for line in (_folder(name) / log).read_text().splitlines():
         print(line.split(" ", 3)[3])  # time, stream, tag, text
     return int(status.get(7, 0))
