@@ -100,12 +100,16 @@ def _apt(
 ) -> "subprocess.CompletedProcess[str]":
     state = _state(suite)
     (state / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    (state / "sources.list").write_text(sources(suite))
-    (state / "status").touch()
+    # Left alone where they are right: apt's own cache is made anew when one of them is newer.
+    for name, text in {"sources.list": sources(suite), "status": ""}.items():
+        if not (state / name).exists() or (state / name).read_text() != text:
+            (state / name).write_text(text)
     options = {
         "APT::Architecture": "amd64",
         "APT::Sandbox::User": "root",  # the cache directory may be unreadable for the user _apt
         "Dir::Cache": state,
+        "Dir::Cache::pkgcache": "pkgcache.bin",  # images of Debian have none, to be smaller
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "Dir::Etc::sourcelist": state / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferencesparts": "/dev/null",
