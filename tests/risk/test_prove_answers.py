@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from shim import cli
-from shim.engines import demonstration, oci
+from shim.engines import demonstration, oci, unixhttp
 from shim.errors import ShimError
+from shim.health import docker
 from shim.risk import prove
 from shim.risk.sides import Startable
 from support import need
@@ -119,3 +120,20 @@ def test_an_answer_that_cannot_be_understood_is_no_death(
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/socket")
         assert cli.main(["prove", "--engine", "docker"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_answer_is_waited_for_or_read_without_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes a byte at a time, or never ends."""
+    with (
+        speaking(tmp_path / "slow", *[b" "] * 40, pause=0.05),
+        pytest.raises(TimeoutError),
+    ):
+        docker.version(str(tmp_path / "slow"), 0.3)
+    monkeypatch.setattr(unixhttp, "LONGEST", 1000)
+    with (
+        speaking(tmp_path / "long", *[b" " * 999] * 3),
+        pytest.raises(ShimError, match="more than anybody would read"),
+    ):
+        docker.version(str(tmp_path / "long"), 10)
