@@ -14,6 +14,9 @@ import pytest
 hypothesis.settings.register_profile("shim", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("shim")
 
+# Run only where they are asked for, each by the option of its name.
+SUITES = ("slow", "vm", "sweep")
+
 # Whole hosts, nodes, daemons: minutes a file. They come first, so that at the end no worker is left
 # alone with one of them.
 ROOMS = ("fleet", "transaction", "health", "ansible", "node", "install", "engines")
@@ -26,9 +29,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sweep", action="store_true", help="also run the whole sweeps, by hand")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files unread that have no test of the suite that is run alone (``-m slow``).
+
+    It takes seconds to read them all, in each worker, and makes each a process that takes longer to
+    fork.
+    """
+    suite = config.option.markexpr
+    if suite not in SUITES or not collection_path.name.startswith("test_"):
+        return None
+    return f"mark.{suite}" not in collection_path.read_text() or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the suites out that were not asked for, and put the longest files first."""
-    left_out = [m for m in ("slow", "vm", "sweep") if not config.getoption(f"--{m}")]
+    left_out = [m for m in SUITES if not config.getoption(f"--{m}")]
     wanted = [i for i in items if not any(i.get_closest_marker(m) for m in left_out)]
     config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
     items[:] = sorted(wanted, key=_turn)
