@@ -9,7 +9,7 @@ from support.checkout import CHECKOUT
 from support.host import Host, listing, throwaway
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, list[str], str]]:
     """Yield a view with seccomp-shim installed, the files before that, and what was said."""
     with throwaway(tmp_path_factory.mktemp("base")) as view:
