@@ -3,6 +3,8 @@
 It has a namespace of its own, which is removed with it.
 """
 
+import glob
+import os
 import subprocess
 import time
 import uuid
@@ -81,6 +83,11 @@ def _remove(client: list[str], name: str, process: "subprocess.Popen[str]") -> N
         ("namespaces", "remove", name),
     ):
         _said(client, *words)
+    # containerd makes a cgroup of each namespace and leaves it; ctr's own option --cgroup knows
+    # nothing of a unified hierarchy beside those of version 1.
+    for each in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
+        with suppress(OSError):
+            os.rmdir(f"{each}/{name}")
 
 
 def _said(client: list[str], *words: str) -> str:

@@ -4,28 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from support import need
 from support.containers import real, supported
-from support.leftovers import stays
+from support.leftovers import containers, stays
 
 DEMO = [sys.executable, "-m", "shim", "demo"]
-
-
-def _left() -> set[str]:
-    """Return the bundles and the runtimes' states that demos could leave."""
-    places = [*Path("/tmp").glob("seccomp-shim-demo-*"), *Path("/run").glob("*c*/seccomp-shim-*")]
-    return {str(path) for path in places}
 
 
 @pytest.mark.parametrize("name", ["runc", "crun"])
 def test_the_demo_shows_denied_and_then_allowed(name: str) -> None:
     """With each runtime: EPERM before, an answer of the kernel after, and a proof of one change."""
     runtime = real(name)
-    before = _left()
+    before = containers("seccomp-shim-demo-")
     done = subprocess.run(
         [*DEMO, "--runtime", runtime], capture_output=True, text=True, check=False
     )
@@ -39,7 +32,7 @@ def test_the_demo_shows_denied_and_then_allowed(name: str) -> None:
     assert len(changes) == 1
     assert changes[0].endswith("ERRNO(1) -> ALLOW")
     assert json.loads(lines[-1])["verified"] is True
-    assert not stays(_left() - before)
+    assert not stays(containers("seccomp-shim-demo-") - before)
 
 
 def test_an_ordinary_user_is_told_to_become_root() -> None:

@@ -122,13 +122,14 @@ def test_a_plan_older_than_the_facts_is_refused(fleet: hosts.Fleet, operator: Op
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_interrupted_can_be_gone_on_with(
-    fleet: hosts.Fleet, operator: Operator, number: signal.Signals
+    fleet: hosts.Fleet, operator: Operator, tmp_path: Path, number: signal.Signals
 ) -> None:
     """After ctrl-C or a crash the journal tells who is done, and --resume does the others."""
     command = operator.command("apply", "--yes", "--no-verify", "--serial", "1", "--json")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **operator.started
-    )
+    started = {**operator.started, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Killed, it leaves its own passing directory.
+    started["env"] = {**started["env"], "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, text=True, **started)
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
     process.send_signal(number)
@@ -160,7 +161,7 @@ def _settled(fleet: hosts.Fleet) -> None:
     """Wait until what was begun on hosts has ended there: they are not told of an interruption."""
     for each in fleet.values():
         deadline = time.monotonic() + 30
-        while each.run("pgrep -f 'fleet import remot[e]'", code=None).returncode == 0:
+        while each.run("pgrep -f 'shim.agent.mai[n]'", code=None).returncode == 0:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 

@@ -14,25 +14,18 @@ from shim.health.trials import MOST, chosen
 from shim.transaction.staged import Change
 from shim.transaction.store import checksum
 from support import need
-from support.leftovers import stays
+from support.leftovers import containers, stays
 from support.profiles import ALLOW, DOCKER, ERRNO
 from support.resources import HEAD
 
 RUNTIMES = ("runc", "crun")
+LOOK = "seccomp-shim-look-"
 DENYING = {"defaultAction": ERRNO, "syscalls": [{"names": ["read"], "action": ALLOW}]}
 RESOURCE = f"""{HEAD}  defaultAction: {ERRNO}
   syscalls:
   - names: [read]
     action: {ALLOW}
 """
-
-
-def _left() -> set[str]:
-    """Return what containers of ours could leave behind."""
-    cgroups = (str(path) for path in Path("/sys/fs/cgroup").glob("**/seccomp-shim-look-*"))
-    folders = (str(path) for path in Path("/tmp").glob("seccomp-shim-look-*"))
-    states = (str(path) for path in Path("/run").glob("*c*/seccomp-shim-look-*"))
-    return {*cgroups, *folders, *states}
 
 
 def _alive(pid: str) -> bool:
@@ -54,13 +47,13 @@ def test_the_filter_of_a_live_container_is_judged(name: str) -> None:
     """Docker's default denies each call, without a profile all are let through; nothing is left."""
     need.root()
     runtime = need.program(name)
-    before = _left()
+    before = containers(LOOK)
     denied = observe(runtime, docker_default(), seconds=20)
     assert denied.started, denied.reason
     assert denied.verdicts == dict.fromkeys(kernel_injected(), "ERRNO(1)")
     free = observe(runtime, None, seconds=20)
     assert free.verdicts == dict.fromkeys(kernel_injected(), "ALLOW")
-    assert not stays(_left() - before)
+    assert not stays(containers(LOOK) - before)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -68,7 +61,7 @@ def test_why_no_container_starts_is_one_line(name: str) -> None:
     """A profile that the runtime refuses is told in its own words, without passing names."""
     need.root()
     runtime = need.program(name)
-    before = _left()
+    before = containers(LOOK)
     refused = observe(runtime, {"defaultAction": "SCMP_ACT_NONE"}, seconds=20)
     assert (refused.started, refused.verdicts) == (False, {})
     assert "SCMP_ACT_NONE" in refused.reason
@@ -77,13 +70,13 @@ def test_why_no_container_starts_is_one_line(name: str) -> None:
     again = observe(runtime, {"defaultAction": "SCMP_ACT_NONE"}, seconds=20)
     assert again.reason == refused.reason
     assert not observe(runtime, DENYING, seconds=20).started
-    assert not stays(_left() - before)
+    assert not stays(containers(LOOK) - before)
 
 
 def test_a_runtime_that_hangs_is_killed(tmp_path: Path) -> None:
     """It and what it has started are gone, at every time that it was called."""
     need.root()
-    before = _left()
+    before = containers(LOOK)
     hanging = tmp_path / "runc"
     log = tmp_path / "pids"
     hanging.write_text(f"#!/bin/sh\necho $$ >>{log}\nsleep 600 &\necho $! >>{log}\nwait\n")
@@ -96,7 +89,7 @@ def test_a_runtime_that_hangs_is_killed(tmp_path: Path) -> None:
     while any(map(_alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not stays(_left() - before)
+    assert not stays(containers(LOOK) - before)
 
 
 def test_no_runtime_is_no_container(tmp_path: Path) -> None:

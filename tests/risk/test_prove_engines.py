@@ -17,6 +17,7 @@ from shim.risk import prove
 from support import engines, installed, need
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL
+from support.leftovers import containers, stays
 
 SCHEMA = json.loads((CHECKOUT / "docs/prove.schema.json").read_text())
 # The verb with a test syscall in its own wrapper, whose verdicts go to standard error.
@@ -116,10 +117,12 @@ def test_podman_as_it_is_registered(way: str) -> None:
 
 
 def test_containerd_side_by_side() -> None:
-    """Its client is given the wrapper as its binary; the namespaces are removed again."""
+    """Its client is given the wrapper as its binary; namespaces and their cgroups are removed."""
+    before = containers("seccomp-shim-look-")
     with engines.containerd() as containerd:
         where = {"CONTAINERD_ADDRESS": f"{containerd.folder}/sock"}
         document, verdicts = proven(containerd, where, "containerd")
         assert counted(document, "without", "with")
         assert verdicts == ["ERRNO(1)", "ALLOW"]
         assert "seccomp-shim" not in containerd("namespaces", "list").stdout
+    assert not stays(containers("seccomp-shim-look-") - before)
