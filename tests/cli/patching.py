@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support import runtimes
+from cli import runtimes
 from support.profiles import DOCKER, LAYOUTS
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]

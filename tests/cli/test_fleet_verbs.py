@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import runtimes
 from shim.transaction.store import whose
-from support import runtimes
 from support.fleet import DENYING, KUBELET, Host
 from support.profiles import ALLOW, ruled
 from support.resources import HEAD, embedded

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cli import viewed
+from cli.runtimes import telling
 from support import need
 from support.fleet import DENYING
 from support.profiles import ALLOW, DOCKER
-from support.runtimes import telling
 
 OLD, NEW = "2.5.4", "2.6.1"
 STEP = "seccomp-shim install ENGINE --default"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cli import viewed
+from cli.runtimes import telling
 from support import need
 from support.fleet import DENYING
-from support.runtimes import telling
 
 # Real: the package of this machine that has it is asked for by the real dpkg.
 FILE, INSTEAD = "/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json"

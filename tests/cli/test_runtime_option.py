@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.runtimes import telling
 from shim.cli import main
 from support import need
 from support.profiles import DOCKER, LAYOUTS
-from support.runtimes import telling
 
 VERBS: dict[str, Callable[[str], list[str]]] = {
     "patch": lambda file: ["patch", "--when=always", file],

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines.capture import Capture
 from shim.engines.registration import hookfile
 from support import auditlog, engines, image
-from support.capture import Capture
 from support.checkout import CHECKOUT
 from support.containers import TEST_SYSCALL
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from engines.capture import Capture
 from shim.bpf.equivalence import difference
 from shim.engines.docker import builtin
 from shim.profile.compile import program
 from shim.profile.docker import DEFAULT_CAPABILITIES, resolve
 from support import engines, image
-from support.capture import Capture
 from vm import stacks
 
 # The capabilities that rules ask for, alone and together.

@@ -14,13 +14,13 @@ import pytest
 from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 
+from engines.capture import Capture
 from shim.engines.docker import builtin, from_env, shim_client
 from shim.engines.docker.choose import RUNTIME
 from shim.engines.docker.sdk import Client, Refused
 from shim.engines.registration import hookfile
 from shim.profile.edit import When
 from support import auditlog, engines, image
-from support.capture import Capture
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from fleet import reports
+from fleet.browser import Browser, chromium
 from shim.errors import printable
 from shim.fleet.page import page
-from support import reports
-from support.browser import Browser, chromium
 
 DARK = "rgba(22, 24, 27, 1)"
 # Each text that can be seen, and each field, with its colour and the one behind it.

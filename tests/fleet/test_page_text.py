@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet import reports
 from shim.errors import printable
 from shim.fleet.page import page
 from shim.profile.diff import unified
-from support import reports
 from support.isolated import isolated
 
 

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from risk.processes import filtered
+from risk.units import as_systemd
 from shim import abi, cli
 from shim.bpf.program import LD_ABS, RET_K, Insns, encode
 from shim.catalog.table import numbers
@@ -28,7 +29,6 @@ from shim.risk.gaps import gaps
 from support import need
 from support.checkout import CHECKOUT
 from support.filters import ALLOW, JEQ, JGE, X86_64, in_child, load, shipped
-from support.units import as_systemd
 
 SCHEMA = json.loads((CHECKOUT / "docs/calls.schema.json").read_text())
 LAST_CALL = 600

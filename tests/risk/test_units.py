@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from cli import viewed
+from risk.units import as_systemd, unit
 from shim import abi, cli
 from shim.errors import ShimError
 from shim.host import libc, processes
@@ -22,7 +23,6 @@ from shim.risk.watch_scope import Watched
 from support import need
 from support.checkout import CHECKOUT
 from support.filters import X86_64, denying
-from support.units import as_systemd, unit
 
 SCHEMA = json.loads((CHECKOUT / "docs/find.schema.json").read_text())
 NAME = f"shimtest-{os.getpid()}"

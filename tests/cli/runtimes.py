@@ -6,7 +6,7 @@ from pathlib import Path
 from support.checkout import CHECKOUT
 
 # A crun whose libseccomp knows every name, whatever this machine's is.
-KNOWING = str(CHECKOUT / "tests/support/crun-knowing")
+KNOWING = str(CHECKOUT / "tests/cli/crun-knowing")
 
 
 def telling(folder: Path, **libseccomp: str) -> dict[str, str]:

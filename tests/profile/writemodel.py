@@ -1,4 +1,4 @@
-"""Write docs/model.md from a real run: ``.venv/bin/python -P tests/support/writemodel.py``.
+"""Write docs/model.md from a real run: ``.venv/bin/python -P tests/profile/writemodel.py``.
 
 Every profile of ``modelled.profiles`` on runc and crun of the three user lands, as
 root, about five minutes.
