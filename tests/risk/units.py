@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyseccomp
 
+from risk.processes import started
 from shim.catalog.table import ARCHITECTURES, numbers
-from shim.host import libc
 from support import need
 
 # As its seccomp_local_archs has them on x86-64 (src/shared/seccomp-util.c).
@@ -55,7 +55,6 @@ def unit(
 ) -> Iterator[list[int]]:
     """Have a unit with a process for each of these stacks of filters, the newest first of one."""
     need.root()
-    need.kernel(os.uname().machine == "x86_64", "the filters are for x86-64")
     mounts = [line.split() for line in Path("/proc/mounts").read_text().split("\n") if line]
     tops = [each[1] for each in mounts if each[2] == "cgroup2" or "name=systemd" in each[3]]
     need.kernel(bool(tops), "no hierarchy of cgroups is mounted")
@@ -63,9 +62,13 @@ def unit(
     made = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True)
     pids: list[int] = []
+
+    def enter() -> None:
+        (path / "cgroup.procs").write_text(str(os.getpid()))
+
     try:
         for programs in each:
-            pids.append(_started(path, programs, then))
+            pids.append(started(reversed(list(programs)), then, enter))
             time.sleep(1.1 / os.sysconf("SC_CLK_TCK"))  # so that their starts tell their order
         yield pids
     finally:
@@ -74,21 +77,3 @@ def unit(
             os.waitpid(pid, 0)
         for folder in made:
             folder.rmdir()
-
-
-def _started(path: Path, programs: Collection[bytes], then: Callable[[], object]) -> int:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            (path / "cgroup.procs").write_text(str(os.getpid()))
-            for program in reversed(list(programs)):
-                libc.set_filter(program)
-            os.write(writer, b"1")
-            then()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 1) == b"1"
-    os.close(reader)
-    return pid
