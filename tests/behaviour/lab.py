@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shim.host import cache
-from support import host
+from support import host, leftovers
 from support.containers import TEST_SYSCALL
 from support.wrapped import WrappedLab
 
@@ -202,6 +202,8 @@ def labs(folder: Path, runtime: str) -> Iterator[dict[str, Lab]]:
     """Make the bare lab (by the name of ``bare``) and one for each setting, which look alike."""
     found: dict[str, Lab] = {}
     with contextlib.ExitStack() as stack:
+        # A runtime removes its container's cgroup, not those above it in a cgroupsPath.
+        stack.callback(leftovers.remove_cgroups, IDENT)
         for affected in (True, False):
             scratch = folder / ("affected" if affected else "exempt")
             scratch.mkdir()

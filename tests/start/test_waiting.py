@@ -24,7 +24,7 @@ from support.containers import (
     TEST_SYSCALL,
     profile,
 )
-from support.leftovers import containers
+from support.leftovers import remove_cgroups
 from support.wrapped import WrappedLab, config_of, script
 
 MEETINGS = Path("/run/seccomp-shim/start")
@@ -158,15 +158,7 @@ def test_a_wrapper_that_is_killed_while_its_interpreter_stands_still(runc: Wrapp
     wait_until(lambda: not tracers(runc))
     delete = [runc.real, "delete", "--force", "shim-killed"]
     subprocess.run(delete, capture_output=True, check=False)
-    wait_until(_removed)
-
-
-def _removed() -> bool:
-    """Remove the cgroups that a runc made which had not come to write its state."""
-    for cgroup in containers("shim-killed"):
-        with contextlib.suppress(OSError):  # a process of it is still to die
-            os.rmdir(cgroup)
-    return not containers("shim-killed")
+    remove_cgroups("shim-killed")  # of a runc that had not come to write its state
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
