@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from engines import registration
+from engines import registration, user_lands
 from engines.registration import BIN, install, uninstall
-from engines.tomls import containerds
 from shim.engines import toml
 from shim.engines.containerd import config_dump
 from shim.engines.registration import Host, executable
@@ -52,10 +51,10 @@ def _host(root: Path, name: str) -> Host:
     return registration.host(root, str(Path(program).parent))
 
 
-@pytest.fixture(params=containerds(), ids=lambda name: Path(name).parts[-5:-4])
+@pytest.fixture(params=user_lands.NAMES)
 def each_host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
-    """Return a host with each containerd there is."""
-    return _host(tmp_path, request.param)
+    """Return a host with each user land's containerd."""
+    return _host(tmp_path, user_lands.program(request.param, "/usr/bin/containerd"))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engines import composes
+from engines import composes, user_lands
 from engines.shimmed import CALL, RUNTIME, Shimmed, said, shimmed
-from engines.verbs import DAEMONS, info, replace_daemon
+from engines.verbs import info, replace_daemon
 from engines.verbs import shim as verb
 from support import image
 from support.containers import ENOSYS, EPERM, TEST_SYSCALL
@@ -69,14 +69,14 @@ def served(shim: Shimmed) -> int:
 
 
 @pytest.mark.parametrize(
-    "program",
+    "user_land",
     [
         # The oldest and the newest tell the same of what is in between.
-        pytest.param(path, id=name, marks=[pytest.mark.slow] if name == "trixie" else [])
-        for name, path in DAEMONS.items()
+        pytest.param(name, marks=[pytest.mark.slow] if name == "trixie" else [])
+        for name in user_lands.NAMES
     ],
 )
-def test_what_the_default_runtime_covers(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_default_runtime_covers(user_land: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the classic builder's steps and a swarm's tasks; BuildKit takes runc from PATH.
 
     So a link to the wrapper that comes first there covers them, and then nothing is said of them;
@@ -85,7 +85,7 @@ def test_what_the_default_runtime_covers(program: str, monkeypatch: pytest.Monke
     with shimmed() as shim:
         context(shim)
         docker = shim.docker
-        replace_daemon(docker, program)
+        replace_daemon(docker, user_land)
         shim.write_settings()
         docker("swarm", "init", "--advertise-addr=127.0.0.1")
         assert [built(shim, CLASSIC), built(shim, BUILDKIT)] == [EPERM, EPERM]

@@ -10,14 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import registration
+from engines import registration, user_lands
 from engines.registration import BIN, install, uninstall
-from engines.tomls import containerds, texts
+from engines.tomls import texts
 from shim.engines import toml
 from shim.engines.containerd import config_file
 from shim.engines.registration import executable
 from shim.errors import ShimError
-from support import need
 
 CHECKOUT = Path(__file__).parents[2]
 CRI = "io.containerd.grpc.v1.cri"
@@ -357,13 +356,13 @@ def _cri(document: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError
 
 
-@pytest.mark.parametrize("name", containerds(), ids=lambda name: Path(name).parts[-5:-4])
+@pytest.mark.parametrize("user_land", user_lands.NAMES)
 @pytest.mark.parametrize(
     "kind", ["Debian's", "by hand", "version 3", "version 3 without runtimes", "importing"]
 )
-def test_a_real_containerd_reads_it_so(name: str, kind: str, tmp_path: Path) -> None:
+def test_a_real_containerd_reads_it_so(user_land: str, kind: str, tmp_path: Path) -> None:
     """What each containerd makes of the file differs by the handler, its default, nothing else."""
-    program = need.program(name)
+    program = user_lands.program(user_land, "/usr/bin/containerd")
     text = FILES.get(kind) or KUBEADM.replace("root =", 'imports = ["conf.d/*.toml"]\nroot =')
     if "version = 3" in text and b"containerd/v2" not in subprocess.check_output(
         [program, "--version"]

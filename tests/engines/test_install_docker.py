@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from engines import user_lands
 from engines.verbs import (
-    DAEMONS,
     FILE,
     LOG,
     WRAPPER,
@@ -302,9 +302,10 @@ def test_a_default_that_cannot_be_wrapped_stays(
     assert json.loads(read(host, FILE))["runtimes"]["seccomp-shim"] == {"path": WRAPPER}
 
 
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_what_dockerd_itself_refuses_is_left_alone(host: Host, program: str) -> None:
+@pytest.mark.parametrize("user_land", user_lands.NAMES)
+def test_what_dockerd_itself_refuses_is_left_alone(host: Host, user_land: str) -> None:
     """Where dockerd can check its file (23.0), one that it would not start with is not edited."""
+    program = user_lands.program(user_land, engines.DOCKERD)
     host.run(f"mount --bind {program} {engines.DOCKERD}")
     try:
         write(host, FILE, b'{"no-such-setting": true}')

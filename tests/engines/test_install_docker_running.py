@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from engines import user_lands
 from engines.verbs import (
     AS_NOBODY,
-    DAEMONS,
     ENOSYS,
     EPERM,
     FILE,
@@ -27,10 +27,10 @@ from support import engines, image
 NETLESS = ("--network", "none")
 
 
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_containers_run_through_it_after_a_reload(docker: engines.Docker, program: str) -> None:
+@pytest.mark.parametrize("user_land", user_lands.NAMES)
+def test_containers_run_through_it_after_a_reload(docker: engines.Docker, user_land: str) -> None:
     """Install reloads the running dockerd; its containers are adjusted from then on."""
-    replace_daemon(docker, program)
+    replace_daemon(docker, user_land)
     assert outcome(docker) == EPERM
     done = shim(docker.host, "install docker")
     assert f"has read {FILE} again" in done.stderr
@@ -165,10 +165,12 @@ def test_containers_of_a_runtime_we_stand_in_front_of_need_not_be_made_anew(
     assert docker.calls("start", "--attach", "pre") == {TEST_SYSCALL: ENOSYS}
 
 
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_the_former_default_is_what_the_wrapper_calls(docker: engines.Docker, program: str) -> None:
+@pytest.mark.parametrize("user_land", user_lands.NAMES)
+def test_the_former_default_is_what_the_wrapper_calls(
+    docker: engines.Docker, user_land: str
+) -> None:
     """A default runtime of the admin's keeps being called, with its arguments."""
-    replace_daemon(docker, program)
+    replace_daemon(docker, user_land)
     calls_of_other = add_other_runtime(docker, default="other")
     before = state(docker.host)
     shim(docker.host, "install docker --default")
@@ -193,13 +195,13 @@ def test_no_reload_leaves_the_daemon_alone_and_status_says_so(docker: engines.Do
     assert "seccomp-shim" in info(docker)["Runtimes"]
 
 
-@pytest.mark.parametrize("program", DAEMONS.values(), ids=DAEMONS.keys())
-def test_flags_of_the_running_daemon_count(program: str) -> None:
+@pytest.mark.parametrize("user_land", user_lands.NAMES)
+def test_flags_of_the_running_daemon_count(user_land: str) -> None:
     """A default as a flag is a conflict; runtimes as flags, which a reload drops, prevent one."""
     flags = ("--default-runtime", "other", "--add-runtime", "other=/usr/sbin/runc")
     with engines.dockerd(None, *flags) as docker:
         prepare(docker.host)
-        replace_daemon(docker, program)
+        replace_daemon(docker, user_land)
         done = shim(docker.host, "install docker --default", code=2)
         assert "the running dockerd" in done.stderr
         assert "has the flag --default-runtime other" in done.stderr

@@ -1,7 +1,6 @@
 """TOML texts with everything that may mislead a reader of lines."""
 
 import tomllib
-from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -35,9 +34,3 @@ def texts(draw: st.DrawFn) -> str:
         kept.append(line)
     end = draw(st.sampled_from(["\n", "\r\n"]))
     return "".join(line.replace("\n", end) + end for line in kept)
-
-
-def containerds() -> list[str]:
-    """Return every containerd there is: the host's, and those of newer user lands' trees."""
-    trees = Path("/var/cache/seccomp-shim/stacks").glob("[!.]*/root/usr/bin/containerd")
-    return ["containerd", *map(str, sorted(trees))]

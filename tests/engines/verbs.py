@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engines import user_lands
 from support import engines, image
 from support.checkout import CHECKOUT
 from support.host import Host
@@ -18,12 +19,6 @@ FILE = engines.DAEMON_JSON
 LOG = "/var/log/seccomp-shim/audit.jsonl"
 AS_NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent"
 TEST_SYSCALL, EPERM, ENOSYS = 400, 1, 38
-# Newer ones than the installed: the virtual machines' user lands, where these have been made.
-_STACKS = Path("/var/cache/seccomp-shim/stacks")
-DAEMONS = {"installed": engines.DOCKERD} | {
-    path.parts[len(_STACKS.parts)].partition("-")[0]: str(path)
-    for path in sorted(_STACKS.glob("[!.]*/root/usr/sbin/dockerd"))
-}
 
 
 def shim(
@@ -92,8 +87,9 @@ def info(docker: engines.Docker) -> dict[str, Any]:
     return told
 
 
-def replace_daemon(docker: engines.Docker, program: str) -> None:
-    """Go on with ``program`` as the dockerd of the view."""
+def replace_daemon(docker: engines.Docker, user_land: str) -> None:
+    """Go on with that user land's dockerd as the one of the view."""
+    program = user_lands.program(user_land, engines.DOCKERD)
     if program != engines.DOCKERD:
         docker.stop()
         docker.host.run(f"mount --bind {program} {engines.DOCKERD}")

@@ -15,9 +15,7 @@ DAYS = 14
 
 def root() -> Path:
     """Return the cache directory: SHIM_CACHE, or /var/cache/seccomp-shim."""
-    path = Path(os.environ.get("SHIM_CACHE") or "/var/cache/seccomp-shim")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return Path(os.environ.get("SHIM_CACHE") or "/var/cache/seccomp-shim")
 
 
 def key(*inputs: str | bytes) -> str:

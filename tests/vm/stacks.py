@@ -56,6 +56,14 @@ def ready(stack: Stack) -> Tree:
     return Tree(root, _versions(root))
 
 
+def root_if_there(stack: Stack) -> Path | None:
+    """Return the root directory of ``stack`` without making it; None: it is not in the cache."""
+    if stack.suite is None:
+        return Path("/")
+    trees = cache.root().glob(f"stacks/{stack.suite}-*/root")
+    return max(trees, key=lambda root: root.parent.stat().st_mtime, default=None)
+
+
 def _tree(suite: str) -> Path:
     versions = debian.versions(suite, PACKAGES)
     name = f"{suite}-{cache.key(*sorted(f'{n}={v}' for n, v in versions.items()))}"
