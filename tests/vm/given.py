@@ -81,7 +81,7 @@ def stale(proof: Made, now: str, day: datetime.date, *, released: bool) -> str:
     which = "a release" if released else f"code that is {late} days younger, {DAYS} at most,"
     return (
         f"docs/proof.md is of {proof.commit} ({proof.date}): {which} needs a proof of its own. "
-        "Commit all, run `sudo tests/vm/run --write-proof` (an hour), commit docs/proof.md."
+        "Commit all, run `sudo tests/vm/run --write-proof` (40 minutes), commit docs/proof.md."
     )
 
 
